@@ -1,0 +1,55 @@
+package image
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// SourceError says that the source image itself is at fault: it is missing,
+// damaged, not what its manifest promises, or asks for something refused.
+type SourceError struct {
+	Ref   string // the image, as given
+	Layer string // digest (or name) of the layer or blob at fault; empty if it is none
+	Entry string // path of the entry in the layer; empty if it is none
+	Err   error
+}
+
+// Error names the image, the layer and the entry, then the cause.
+func (e *SourceError) Error() string {
+	var b strings.Builder
+	b.WriteString("source image")
+	if e.Ref != "" {
+		b.WriteString(" " + e.Ref)
+	}
+	if e.Layer != "" {
+		b.WriteString(": layer " + e.Layer)
+	}
+	if e.Entry != "" {
+		b.WriteString(": entry " + quoteShort(e.Entry))
+	}
+	fmt.Fprintf(&b, ": %v", e.Err)
+	return b.String()
+}
+
+// Unwrap returns the cause.
+func (e *SourceError) Unwrap() error { return e.Err }
+
+// quoteShort quotes a name that the source chose, and shortens what is absurdly long.
+func quoteShort(s string) string {
+	const most = 256
+	if len(s) > most {
+		return strconv.Quote(s[:most]) + fmt.Sprintf("… (%d bytes)", len(s))
+	}
+	return strconv.Quote(s)
+}
+
+// UnknownTransportError says that a reference does not begin with a transport known here.
+type UnknownTransportError struct {
+	Ref string
+}
+
+// Error lists the transports that are known.
+func (e *UnknownTransportError) Error() string {
+	return fmt.Sprintf("image reference %q: unknown transport; known are %s", e.Ref, strings.Join(Transports(), ", "))
+}
