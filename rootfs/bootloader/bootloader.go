@@ -1,0 +1,158 @@
+// Package bootloader makes a disk start: it puts a boot loader on the EFI system partition, into the BIOS boot
+// partition and into the boot sector, in such a way that the loader finds the boot entries of the root file system.
+//
+// What belongs here: which files a loader needs of the image, its configuration, its place on the disk, and the
+// checks that it got there. What does not: partitions and file systems (the disk package), boot entries themselves
+// (the deploy package), and how a program of the image is confined (the caller, through RunInTree).
+package bootloader
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+)
+
+// Kind names a boot loader as the command line does.
+type Kind string
+
+// The boot loaders that can be installed.
+const (
+	// GRUB serves UEFI and BIOS; it reads the boot entries of the root file system at each start, so that later
+	// deployments need no change to its configuration.
+	GRUB Kind = "grub"
+	// SystemdBoot serves UEFI alone; it reads the EFI system partition only, so that kernel and entry are copied there.
+	SystemdBoot Kind = "systemd"
+	// None leaves the disk without a boot loader.
+	None Kind = "none"
+)
+
+// ParseKind returns the boot loader called name. "grub2" and "systemd-boot" are accepted as other spellings.
+func ParseKind(name string) (Kind, error) {
+	switch name {
+	case "grub", "grub2":
+		return GRUB, nil
+	case "systemd", "systemd-boot":
+		return SystemdBoot, nil
+	case "none":
+		return None, nil
+	}
+	return "", fmt.Errorf("unknown boot loader %q: known are %s, %s and %s", name, GRUB, SystemdBoot, None)
+}
+
+// Firmware says for which kinds of firmware a loader is wanted. Both may be set: one disk can serve both.
+type Firmware struct {
+	UEFI, BIOS bool
+}
+
+// String names the firmware kinds, for messages.
+func (f Firmware) String() string {
+	switch {
+	case f.UEFI && f.BIOS:
+		return "UEFI and BIOS"
+	case f.UEFI:
+		return "UEFI"
+	case f.BIOS:
+		return "BIOS"
+	}
+	return "no firmware"
+}
+
+// ESP is the EFI system partition as the loaders need it. Paths are relative, with slashes. Where it is an fs.FS too,
+// each file is read back and compared.
+type ESP interface {
+	// MkdirAll creates the directory path and its missing parents.
+	MkdirAll(path string) error
+	// WriteFile creates path, or replaces it, with the size bytes that r yields.
+	WriteFile(path string, r io.Reader, size int64) error
+}
+
+// Disk is the whole disk, for what stands outside of every file system. Offsets are in bytes.
+type Disk interface {
+	io.ReaderAt
+	io.WriterAt
+}
+
+// Range is a partition's place on the disk, in bytes.
+type Range struct {
+	Start, Size int64
+}
+
+// RunInTree runs a program of the image, confined, with the deployment as its root directory, and returns what it
+// wrote to its standard output. Each of files is readable for the program as /tmp/<name>, in a directory of its own.
+// What the program wrote to standard error belongs into the error. Its standard output has to be a regular file, for
+// which a memfd will do: grub-mkimage syncs it before it ends, and fails on a pipe.
+type RunInTree func(ctx context.Context, argv []string, files map[string][]byte) ([]byte, error)
+
+// Entry is a boot entry of the Boot Loader Specification, type 1.
+type Entry struct {
+	Name string // file name, such as "ostree-1.conf"
+	Text string
+}
+
+// Target is a disk that is to start.
+type Target struct {
+	Arch     string   // of the image, as Go and OCI call it, such as "amd64"
+	Firmware Firmware // what the loader must serve
+	Vendor   string   // ID of os-release: names the loader's directory; "" is "linux", that file's own default
+
+	Tree fs.FS     // the deployment, read only
+	Run  RunInTree // needed for GRUB
+
+	Boot  fs.FS // the directory boot of the root file system; needed for systemd-boot
+	Entry Entry // the one boot entry of the new system
+
+	RootUUID      string // of the root file system, as search --fs-uuid wants it
+	RootPartition int    // number of the root partition in the table, from 1; 0 is unknown
+
+	ESP          ESP // needed for UEFI, and for GRUB's configuration
+	ESPPartition int // number of the EFI system partition in the table, from 1; needed for BIOS
+
+	Disk       Disk   // needed for BIOS
+	BIOSBoot   *Range // BIOS boot partition; needed for BIOS
+	SectorSize int    // logical, in bytes
+}
+
+// Written lists what an installation put where, for the report.
+type Written struct {
+	Loader Kind
+	Items  []Item
+}
+
+// Item is one file on the EFI system partition, or one range of the disk.
+type Item struct {
+	Where string // a path on the EFI system partition, or a place on the disk in words
+	Size  int64  // bytes
+}
+
+func (w *Written) add(where string, size int64) {
+	w.Items = append(w.Items, Item{Where: where, Size: size})
+}
+
+// Install puts the boot loader kind on t and checks that what was written is there. It fails with *MissingError where
+// the image lacks a file that the loader is made of, and with *ArgumentError where the loader cannot carry a kernel
+// argument of the boot entry.
+func Install(ctx context.Context, kind Kind, t Target) (*Written, error) {
+	if err := Check(kind, t.Firmware, t.Arch, t.Tree); err != nil {
+		return nil, err
+	}
+	w := &Written{Loader: kind}
+	var err error
+	switch kind {
+	case GRUB:
+		err = installGRUB(ctx, t, w)
+	case SystemdBoot:
+		err = installSystemdBoot(t, w)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("installing boot loader %s for %s: %w", kind, t.Firmware, err)
+	}
+	return w, nil
+}
+
+func (t Target) vendor() string {
+	if t.Vendor == "" {
+		return "linux"
+	}
+	return t.Vendor
+}

@@ -1,0 +1,159 @@
+package bootloader
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+)
+
+// memdiskName is what the memory disk is called in the directory that the image's programs see as /tmp.
+const memdiskName = "memdisk.tar"
+
+// checkGRUB tells whether the tree has GRUB's image maker and its files for each wanted platform.
+func checkGRUB(tree fs.FS, fw Firmware, p platform) error {
+	tool := MissingError{Loader: GRUB, Firmware: fw.String(), Packages: []string{"grub-common", "grub2-tools-minimal"}}
+	if _, err := require(tree, tool, grubMkimagePaths()...); err != nil {
+		return err
+	}
+	if fw.UEFI {
+		missing := MissingError{Loader: GRUB, Firmware: "UEFI", Packages: []string{"grub-efi-amd64-bin", "grub2-efi-x64-modules"}}
+		if err := requireGRUBFiles(tree, missing, p.grubEFI, "kernel.img"); err != nil {
+			return err
+		}
+	}
+	if fw.BIOS {
+		missing := MissingError{Loader: GRUB, Firmware: "BIOS", Packages: []string{"grub-pc-bin", "grub2-pc-modules"}}
+		return requireGRUBFiles(tree, missing, p.grubBIOS, "kernel.img", "boot.img", "diskboot.img", "lzma_decompress.img")
+	}
+	return nil
+}
+
+func requireGRUBFiles(tree fs.FS, missing MissingError, target string, names ...string) error {
+	for _, name := range append(names, "moddep.lst", linuxModule+".mod") {
+		if _, err := require(tree, missing, path.Join(grubDir(target), name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// grubMkimagePaths lists where distributions put GRUB's image maker.
+func grubMkimagePaths() []string {
+	return []string{"usr/bin/grub-mkimage", "usr/bin/grub2-mkimage"}
+}
+
+// installGRUB makes every image first, and writes only when all of them are sound.
+func installGRUB(ctx context.Context, t Target, w *Written) error {
+	p, err := platformOf(t.Arch)
+	if err != nil {
+		return err
+	}
+	config, err := grubConfig(t)
+	if err != nil {
+		return err
+	}
+	if err := CheckEntry(t.Entry); err != nil {
+		return err
+	}
+	var efi []byte
+	var bios *biosCode
+	if t.Firmware.UEFI {
+		if efi, err = makeEFIImage(ctx, t, p); err != nil {
+			return err
+		}
+	}
+	if t.Firmware.BIOS {
+		if bios, err = makeBIOSCode(ctx, t, p); err != nil {
+			return err
+		}
+	}
+	return writeGRUB(t, p, config, efi, bios, w)
+}
+
+// writeGRUB writes the configuration first and the boot sector last: until then the disk does not look bootable.
+func writeGRUB(t Target, p platform, config, efi []byte, bios *biosCode, w *Written) error {
+	if t.ESP == nil {
+		return errors.New("GRUB keeps its configuration on an EFI system partition, and the disk has none")
+	}
+	if err := writeESP(t.ESP, path.Join("EFI", t.vendor(), "grub.cfg"), config, w); err != nil {
+		return err
+	}
+	if efi != nil {
+		if err := writeESP(t.ESP, path.Join("EFI/BOOT", p.efiImage), efi, w); err != nil {
+			return err
+		}
+	}
+	if bios != nil {
+		return bios.write(t.Disk, w)
+	}
+	return nil
+}
+
+// makeEFIImage has the image's GRUB make the loader for UEFI. Its prefix names no device: GRUB adds the one that the
+// firmware loaded it from.
+func makeEFIImage(ctx context.Context, t Target, p platform) ([]byte, error) {
+	efi, err := makeGRUBImage(ctx, t, p.grubEFI, "/EFI/"+t.vendor())
+	if err != nil {
+		return nil, err
+	}
+	if err := checkEFIImage(efi, p.peMachine); err != nil {
+		return nil, fmt.Errorf("checking the image that grub-mkimage made for %s: %w", p.grubEFI, err)
+	}
+	return efi, nil
+}
+
+// makeGRUBImage runs grub-mkimage of the deployment for one platform and returns the image.
+func makeGRUBImage(ctx context.Context, t Target, target, prefix string) ([]byte, error) {
+	if t.Run == nil {
+		return nil, errors.New("no way to run the image's grub-mkimage was given")
+	}
+	modules, err := moduleList(t.Tree, target)
+	if err != nil {
+		return nil, err
+	}
+	memdisk, err := makeMemdisk(t.Tree, target)
+	if err != nil {
+		return nil, err
+	}
+	tool, err := require(t.Tree, MissingError{Loader: GRUB}, grubMkimagePaths()...)
+	if err != nil {
+		return nil, err
+	}
+	// -m sets the prefix too, so -p has to follow it.
+	argv := []string{"/" + tool, "-O", target, "-d", "/" + grubDir(target), "-m", "/tmp/" + memdiskName, "-p", prefix}
+	image, err := t.Run(ctx, slices.Concat(argv, modules), map[string][]byte{memdiskName: memdisk})
+	if err != nil {
+		return nil, fmt.Errorf("making GRUB's image for %s with the image's own %s: %w", target, tool, err)
+	}
+	if len(image) == 0 {
+		return nil, fmt.Errorf("making GRUB's image for %s: %s succeeded and wrote nothing", target, tool)
+	}
+	return image, nil
+}
+
+// makeMemdisk packs linux.mod into the archive that becomes the image's memory disk. Equal input gives equal bytes.
+func makeMemdisk(tree fs.FS, target string) ([]byte, error) {
+	name := linuxModule + ".mod"
+	module, err := fs.ReadFile(tree, path.Join(grubDir(target), name))
+	if err != nil {
+		return nil, fmt.Errorf("reading GRUB's kernel loader: %w", err)
+	}
+	var buf bytes.Buffer
+	archive := tar.NewWriter(&buf)
+	header := &tar.Header{Name: name, Mode: 0o644, Size: int64(len(module)), Typeflag: tar.TypeReg, Format: tar.FormatUSTAR}
+	if err := archive.WriteHeader(header); err != nil {
+		return nil, fmt.Errorf("packing GRUB's memory disk: %w", err)
+	}
+	if _, err := archive.Write(module); err != nil {
+		return nil, fmt.Errorf("packing GRUB's memory disk: %w", err)
+	}
+	if err := archive.Close(); err != nil {
+		return nil, fmt.Errorf("packing GRUB's memory disk: %w", err)
+	}
+	return buf.Bytes(), nil
+}

@@ -1,0 +1,110 @@
+package bootloader
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+)
+
+// loaderConfig is systemd-boot's own configuration: a short time to choose, and the newest entry as the default.
+const loaderConfig = "timeout 1\nconsole-mode keep\n"
+
+// entriesFormat is what bootctl(1) leaves to say that entries are named by the Boot Loader Specification's type 1.
+const entriesFormat = "type1\n"
+
+func systemdBootPath(p platform) string { return path.Join("usr/lib/systemd/boot/efi", p.systemd) }
+
+func checkSystemdBoot(tree fs.FS, fw Firmware, p platform) error {
+	if fw.BIOS {
+		return fmt.Errorf("systemd-boot serves UEFI alone: for BIOS use --bootloader %s", GRUB)
+	}
+	missing := MissingError{Loader: SystemdBoot, Firmware: "UEFI", Packages: []string{"systemd-boot-efi", "systemd-boot-unsigned"}}
+	_, err := require(tree, missing, systemdBootPath(p))
+	return err
+}
+
+// installSystemdBoot copies loader, entry, kernel and initramfs to the EFI system partition, the only one that
+// systemd-boot reads. Nothing repeats that when the system is updated.
+func installSystemdBoot(t Target, w *Written) error {
+	p, err := platformOf(t.Arch)
+	if err != nil {
+		return err
+	}
+	if t.ESP == nil || t.Boot == nil {
+		return errors.New("systemd-boot needs an EFI system partition and the directory boot of the root file system")
+	}
+	loader, err := fs.ReadFile(t.Tree, systemdBootPath(p))
+	if err != nil {
+		return fmt.Errorf("reading systemd-boot: %w", err)
+	}
+	if err := checkEFIImage(loader, p.peMachine); err != nil {
+		return fmt.Errorf("checking /%s of the image: %w", systemdBootPath(p), err)
+	}
+	if err := copyEntry(t, w); err != nil {
+		return err
+	}
+	files := []struct {
+		name string
+		data []byte
+	}{
+		{"loader/loader.conf", []byte(loaderConfig)},
+		{"loader/entries.srel", []byte(entriesFormat)},
+		{path.Join("EFI/systemd", p.systemd), loader},
+		{path.Join("EFI/BOOT", p.efiImage), loader},
+	}
+	for _, f := range files {
+		if err := writeESP(t.ESP, f.name, f.data, w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyEntry copies the boot entry and the files that it names. On the partition their paths are those within the boot
+// directory, whatever they begin with in the entry.
+func copyEntry(t Target, w *Written) error {
+	if t.Entry.Name == "" || strings.ContainsAny(t.Entry.Name, "/\\") {
+		return fmt.Errorf("boot entry %q has no file name to copy it by", t.Entry.Name)
+	}
+	var text strings.Builder
+	var files []string
+	for line := range strings.Lines(t.Entry.Text) {
+		key, value, _ := strings.Cut(strings.TrimRight(line, "\n"), " ")
+		if key == "linux" || key == "initrd" || key == "devicetree" {
+			name := bootRelative(value)
+			files = append(files, name)
+			line = key + " /" + name + "\n"
+		}
+		text.WriteString(line)
+	}
+	if len(files) == 0 {
+		return fmt.Errorf("boot entry %s names no kernel", t.Entry.Name)
+	}
+	for _, name := range files {
+		if err := copyBootFile(t, name, w); err != nil {
+			return err
+		}
+	}
+	return writeESP(t.ESP, path.Join("loader/entries", t.Entry.Name), []byte(text.String()), w)
+}
+
+// bootRelative takes the beginning /boot off a path, as it stands there when sysroot.bootprefix is set.
+func bootRelative(name string) string {
+	rest := strings.TrimPrefix(path.Clean("/"+name), "/")
+	return strings.TrimPrefix(rest, "boot/")
+}
+
+func copyBootFile(t Target, name string, w *Written) error {
+	file, err := t.Boot.Open(name)
+	if err != nil {
+		return fmt.Errorf("opening /boot/%s, which the boot entry names: %w", name, err)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return fmt.Errorf("reading the size of /boot/%s: %w", name, err)
+	}
+	return copyToESP(t.ESP, name, file, info.Size(), w)
+}
