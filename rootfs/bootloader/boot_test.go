@@ -265,31 +265,36 @@ func TestBootHandsOver(t *testing.T) {
 		name, fs string
 		entries  map[string]string
 		want     string
+		broken   bool // an entry is, on purpose
 	}{
 		{"numbers and characters", "ext4", map[string]string{
 			"ostree-2.conf":           entry("two", ""),
 			"ostree-9-default.conf":   entry("nine", ""),
-			"ostree-10-default.conf":  entry(args, "/boot") + "initrd /boot/ostree/default-00/init-b\nx-key value\n",
+			"ostree-10-default.conf":  entry(args, "/boot") + "initrd /boot/ostree/default-00/init-b\n",
 			"ostree-1+3-default.conf": entry("one", ""),
 		}, `8|BOOT_IMAGE=/boot/ostree/default-00/vmlinuz-6 root=UUID=1-2 rw a=* b=? "c=x y;z" d=(1,2) e=[f]~!%@^ ` +
-			`ostree=/ostree/boot.1/default/00/0`},
+			`ostree=/ostree/boot.1/default/00/0`, false},
 		{"xfs with the boot prefix", "xfs", map[string]string{"ostree-1.conf": entry("xfs", "/boot")},
-			"4|BOOT_IMAGE=/boot/ostree/default-00/vmlinuz-6 xfs"},
+			"4|BOOT_IMAGE=/boot/ostree/default-00/vmlinuz-6 xfs", false},
 		{"btrfs without the prefix", "btrfs", map[string]string{"ostree-1+3-0.conf": entry("btrfs", "")},
-			"4|BOOT_IMAGE=/boot/ostree/default-00/vmlinuz-6 btrfs"},
+			"4|BOOT_IMAGE=/boot/ostree/default-00/vmlinuz-6 btrfs", false},
 		{"a kernel that is gone falls back to the entry before", "ext4", map[string]string{
 			"ostree-2.conf": "title gone\noptions two\nlinux /ostree/default-99/vmlinuz-6\n",
 			"ostree-1.conf": entry("one", ""),
-		}, "4|BOOT_IMAGE=/boot/ostree/default-00/vmlinuz-6 one"},
+		}, "4|BOOT_IMAGE=/boot/ostree/default-00/vmlinuz-6 one", true},
 		{"an entry that is no script falls back to the entry before", "ext4", map[string]string{
 			"ostree-2.conf": "title it's\noptions a|b;c }\nlinux /ostree/default-00/vmlinuz-6\n",
 			"ostree-1.conf": entry("one", ""),
-		}, "4|BOOT_IMAGE=/boot/ostree/default-00/vmlinuz-6 one"},
+		}, "4|BOOT_IMAGE=/boot/ostree/default-00/vmlinuz-6 one", true},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			got := handedOver(t, bootBIOS(t, makeDisk(t, writeTree(t, c.entries), c.fs)))
+			console := bootBIOS(t, makeDisk(t, writeTree(t, c.entries), c.fs))
+			got := handedOver(t, console)
+			if !c.broken && strings.Contains(console, "error:") {
+				t.Errorf("GRUB reported an error, for which it waits ten seconds:\n%s", console)
+			}
 			if got != c.want {
 				t.Errorf("the kernel was handed\n%s\nwant\n%s", got, c.want)
 			}

@@ -1,0 +1,317 @@
+package bootloader
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+func TestParseKind(t *testing.T) {
+	for name, want := range map[string]Kind{
+		"grub": GRUB, "grub2": GRUB, "systemd": SystemdBoot, "systemd-boot": SystemdBoot, "none": None,
+	} {
+		if got, err := ParseKind(name); err != nil || got != want {
+			t.Errorf("ParseKind(%q) = %q, %v; want %q", name, got, err, want)
+		}
+	}
+	if _, err := ParseKind("lilo"); err == nil || !strings.Contains(err.Error(), "systemd") {
+		t.Errorf("an unknown boot loader: %v", err)
+	}
+}
+
+// tree makes a tree of empty files.
+func tree(names ...string) fs.FS {
+	files := fstest.MapFS{}
+	for _, name := range names {
+		files[name] = &fstest.MapFile{}
+	}
+	return files
+}
+
+func grubFiles(target string, names ...string) []string {
+	var all []string
+	for _, name := range append(names, "kernel.img", "moddep.lst", "linux.mod") {
+		all = append(all, "usr/lib/grub/"+target+"/"+name)
+	}
+	return all
+}
+
+func TestDetect(t *testing.T) {
+	tool := "usr/bin/grub-mkimage"
+	efi := grubFiles("x86_64-efi")
+	bios := grubFiles("i386-pc", "boot.img", "diskboot.img", "lzma_decompress.img")
+	sd := "usr/lib/systemd/boot/efi/systemd-bootx64.efi"
+	both := Firmware{UEFI: true, BIOS: true}
+	cases := []struct {
+		name    string
+		tree    fs.FS
+		kind    Kind
+		fw      Firmware
+		missing string // package that the error names; "" is no error
+	}{
+		{"all of GRUB", tree(slices.Concat([]string{tool}, efi, bios)...), GRUB, both, ""},
+		{"Fedora's name", tree(slices.Concat([]string{"usr/bin/grub2-mkimage"}, efi)...), GRUB, Firmware{UEFI: true}, ""},
+		{"no image maker", tree(slices.Concat(efi, bios)...), GRUB, both, "grub-common"},
+		{"no UEFI modules", tree(slices.Concat([]string{tool}, bios)...), GRUB, both, "grub-efi-amd64-bin"},
+		{"no BIOS modules", tree(slices.Concat([]string{tool}, efi)...), GRUB, both, "grub-pc-bin"},
+		{"BIOS modules without boot.img", tree(slices.Concat([]string{tool}, efi, grubFiles("i386-pc"))...), GRUB, both, "grub-pc-bin"},
+		{"systemd-boot", tree(sd), SystemdBoot, Firmware{UEFI: true}, ""},
+		{"no systemd-boot", tree(tool), SystemdBoot, Firmware{UEFI: true}, "systemd-boot-efi"},
+		{"nothing wanted", tree(), None, both, ""},
+	}
+	for _, c := range cases {
+		err := Check(c.kind, c.fw, "amd64", c.tree)
+		var missing *MissingError
+		switch {
+		case c.missing == "" && err != nil:
+			t.Errorf("%s: %v", c.name, err)
+		case c.missing != "" && (!errors.As(err, &missing) || !strings.Contains(err.Error(), c.missing)):
+			t.Errorf("%s: error %v; want a MissingError that names %s", c.name, err, c.missing)
+		}
+	}
+	if err := Check(SystemdBoot, both, "amd64", tree(sd)); err == nil {
+		t.Error("systemd-boot was accepted for BIOS")
+	}
+	if err := Check(GRUB, both, "s390x", tree()); err == nil {
+		t.Error("an unknown architecture was accepted")
+	}
+	if kind, err := Default(tree(sd), Firmware{UEFI: true}, "amd64"); err != nil || kind != SystemdBoot {
+		t.Errorf("the default of a tree with systemd-boot alone is %q, %v", kind, err)
+	}
+	if _, err := Default(tree(), both, "amd64"); err == nil {
+		t.Error("a tree with no boot loader has a default")
+	}
+	support := Detect(tree(slices.Concat([]string{tool}, bios)...), "amd64")
+	if support[0].Loader != GRUB || support[0].BIOS != nil || support[0].UEFI == nil || support[1].UEFI == nil {
+		t.Errorf("Detect of GRUB for BIOS alone: %v", support)
+	}
+}
+
+// TestDetectHost checks the names above against the real packages.
+func TestDetectHost(t *testing.T) {
+	for _, s := range Detect(os.DirFS("/"), "amd64") {
+		if s.UEFI != nil || s.Loader == GRUB && s.BIOS != nil {
+			t.Errorf("the host's packages: %s for UEFI: %v; for BIOS: %v", s.Loader, s.UEFI, s.BIOS)
+		}
+	}
+}
+
+func TestGRUBConfigIsAScript(t *testing.T) {
+	config, err := grubConfig(Target{RootUUID: rootUUID, RootPartition: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(config, []byte("@UUID@")) || bytes.Contains(config, []byte("@HINT@")) {
+		t.Error("a place in the configuration was not filled in")
+	}
+	check := exec.Command("grub-script-check")
+	check.Stdin = bytes.NewReader(config)
+	if out, err := check.CombinedOutput(); err != nil {
+		t.Errorf("grub-script-check: %v\n%s", err, out)
+	}
+	for _, bad := range []Target{{RootUUID: `x" y`}, {RootUUID: ""}, {RootUUID: rootUUID, Vendor: "../x"}} {
+		if _, err := grubConfig(bad); err == nil {
+			t.Errorf("accepted UUID %q and vendor %q", bad.RootUUID, bad.Vendor)
+		}
+	}
+}
+
+func TestCheckEntry(t *testing.T) {
+	good := []string{"quiet", `a="b c;d|e&f{g}"`, "x=*?[a-z]", "a#b", "i=1,2:3", "x=~!%@^()", ""}
+	if err := CheckArguments(good); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range []string{"memmap=4G$8G", "a;b", "a&", "a|b", "a<b", "a>b", "a{b", "a}", `a\b`, "a'b'", `a="b`,
+		`a="b$c"`, `a="it's"`, "a #b", "#a", "a\nb", `x="a\"b"`} {
+		var refused *ArgumentError
+		if err := CheckArguments([]string{"quiet", bad}); !errors.As(err, &refused) {
+			t.Errorf("argument %q: error %v; want an ArgumentError", bad, err)
+		}
+	}
+	var refused *ArgumentError
+	err := CheckEntry(Entry{Text: "title Bob's OS\nlinux /a\n"})
+	if !errors.As(err, &refused) || refused.Key != "title" || refused.Word != "Bob's" {
+		t.Errorf("a title with a single quote: %v", err)
+	}
+}
+
+// memDisk is a disk in memory; corrupt spoils what is written.
+type memDisk struct {
+	data    []byte
+	corrupt bool
+}
+
+func (d *memDisk) ReadAt(p []byte, off int64) (int, error) {
+	return bytes.NewReader(d.data).ReadAt(p, off)
+}
+
+func (d *memDisk) WriteAt(p []byte, off int64) (int, error) {
+	n := copy(d.data[off:], p)
+	if d.corrupt {
+		d.data[off] ^= 1
+	}
+	return n, nil
+}
+
+func hostTarget(t *testing.T) Target {
+	return Target{
+		Arch: "amd64", Firmware: Firmware{UEFI: true, BIOS: true}, Vendor: "debian",
+		Tree: os.DirFS("/"), Run: runOnHost(t), RootUUID: rootUUID, RootPartition: 3,
+		Entry: Entry{Name: "ostree-1.conf", Text: "title x\noptions quiet\nlinux /boot/ostree/d-1/vmlinuz\ninitrd /boot/ostree/d-1/initramfs.img\n"},
+		Boot:  fstest.MapFS{"ostree/d-1/vmlinuz": {Data: []byte("kernel")}, "ostree/d-1/initramfs.img": {Data: []byte("initramfs")}},
+		ESP:   newDirESP(t), ESPPartition: 2, SectorSize: 512, BIOSBoot: &Range{Start: mib, Size: mib}, Disk: signedDisk(),
+	}
+}
+
+func signedDisk() *memDisk {
+	disk := &memDisk{data: bytes.Repeat([]byte{0xa5}, 2*mib)}
+	disk.data[510], disk.data[511] = 0x55, 0xaa
+	return disk
+}
+
+func TestGRUBLayout(t *testing.T) {
+	target := hostTarget(t)
+	written, err := Install(t.Context(), GRUB, target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var places []string
+	for _, item := range written.Items {
+		places = append(places, item.Where)
+	}
+	want := []string{"EFI/debian/grub.cfg", "EFI/BOOT/BOOTX64.EFI", "BIOS boot partition", "boot sector"}
+	if !slices.Equal(places, want) {
+		t.Errorf("written: %q, want %q", places, want)
+	}
+	disk := target.Disk.(*memDisk).data
+	if at := binary.LittleEndian.Uint64(disk[0x5c:]); at != 2048 {
+		t.Errorf("the boot sector loads from sector %d, want 2048", at)
+	}
+	if !bytes.Equal(disk[0x1b8:0x1fe], bytes.Repeat([]byte{0xa5}, 0x1fe-0x1b8)) {
+		t.Error("the boot sector's partition table was written to")
+	}
+	core := disk[mib:]
+	sectors := int(binary.LittleEndian.Uint16(core[0x1fc:]))
+	if int64((sectors+1)*512) != written.Items[2].Size {
+		t.Errorf("the list of blocks covers %d sectors, and %d bytes were written", sectors+1, written.Items[2].Size)
+	}
+	end := mib + (sectors+1)*512
+	if !bytes.Equal(disk[end:end+4096], bytes.Repeat([]byte{0xa5}, 4096)) {
+		t.Error("something was written behind the core image")
+	}
+}
+
+// TestGRUBIsDeterministic makes the images twice: the same input gives the same disk.
+func TestGRUBIsDeterministic(t *testing.T) {
+	var disks, loaders [][]byte
+	for range 2 {
+		target := hostTarget(t)
+		if _, err := Install(t.Context(), GRUB, target); err != nil {
+			t.Fatal(err)
+		}
+		efi, err := fs.ReadFile(target.ESP.(fs.FS), "EFI/BOOT/BOOTX64.EFI")
+		if err != nil {
+			t.Fatal(err)
+		}
+		disks, loaders = append(disks, target.Disk.(*memDisk).data), append(loaders, efi)
+	}
+	if !bytes.Equal(disks[0], disks[1]) || !bytes.Equal(loaders[0], loaders[1]) {
+		t.Error("two installations differ")
+	}
+}
+
+func TestGRUBRefuses(t *testing.T) {
+	boom := errors.New("boom")
+	answer := func(out []byte, err error) RunInTree {
+		return func(context.Context, []string, map[string][]byte) ([]byte, error) { return out, err }
+	}
+	cases := []struct {
+		name   string
+		change func(*Target)
+		says   string
+	}{
+		{"the program fails", func(x *Target) { x.Run = answer(nil, boom) }, "boom"},
+		{"the program writes nothing", func(x *Target) { x.Run = answer(nil, nil) }, "wrote nothing"},
+		{"no EFI program", func(x *Target) { x.Run = answer([]byte("MZ, but no more"), nil) }, "not an EFI program"},
+		{"no core image", func(x *Target) {
+			x.Firmware.UEFI = false
+			x.Run = answer(make([]byte, 4096), nil)
+		}, "diskboot.img"},
+		{"partition too small", func(x *Target) { x.BIOSBoot.Size = 64 << 10 }, "make it larger"},
+		{"4 KiB sectors", func(x *Target) { x.SectorSize = 4096 }, "use UEFI"},
+		{"no BIOS boot partition", func(x *Target) { x.BIOSBoot = nil }, "BIOS boot partition"},
+		{"no table yet", func(x *Target) { x.Disk.(*memDisk).data[511] = 0 }, "partition table must be written"},
+		{"a disk that loses writes", func(x *Target) { x.Disk.(*memDisk).corrupt = true }, "not what was written"},
+		{"no ESP", func(x *Target) { x.ESP = nil }, "EFI system partition"},
+		{"a kernel argument", func(x *Target) { x.Entry.Text = "options a;b\n" }, "a;b"},
+		{"an ESP that loses writes", func(x *Target) { x.ESP = lossyESP{x.ESP.(*dirESP)} }, "not the"},
+	}
+	for _, c := range cases {
+		target := hostTarget(t)
+		c.change(&target)
+		_, err := Install(t.Context(), GRUB, target)
+		if err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: error %v; want one that says %q", c.name, err, c.says)
+		}
+	}
+	target := hostTarget(t)
+	target.Run = answer(nil, boom)
+	if _, err := Install(t.Context(), GRUB, target); !errors.Is(err, boom) {
+		t.Errorf("the cause is lost in %v", err)
+	}
+}
+
+// lossyESP keeps another content than it is given.
+type lossyESP struct{ *dirESP }
+
+func (e lossyESP) WriteFile(name string, r io.Reader, size int64) error {
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		return err
+	}
+	return e.dirESP.WriteFile(name, bytes.NewReader(make([]byte, size)), size)
+}
+
+func TestSystemdBoot(t *testing.T) {
+	target := hostTarget(t)
+	target.Firmware.BIOS = false
+	if _, err := Install(t.Context(), SystemdBoot, target); err != nil {
+		t.Fatal(err)
+	}
+	esp := target.ESP.(*dirESP).dir
+	loader, err := os.ReadFile("/usr/lib/systemd/boot/efi/systemd-bootx64.efi")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"EFI/BOOT/BOOTX64.EFI":            string(loader),
+		"EFI/systemd/systemd-bootx64.efi": string(loader),
+		"loader/entries/ostree-1.conf":    "title x\noptions quiet\nlinux /ostree/d-1/vmlinuz\ninitrd /ostree/d-1/initramfs.img\n",
+		"loader/entries.srel":             "type1\n",
+		"loader/loader.conf":              "timeout 1\nconsole-mode keep\n",
+		"ostree/d-1/vmlinuz":              "kernel",
+		"ostree/d-1/initramfs.img":        "initramfs",
+	} {
+		got, err := os.ReadFile(filepath.Join(esp, name))
+		if err != nil || string(got) != want {
+			t.Errorf("%s: %v, %d bytes; want %d", name, err, len(got), len(want))
+		}
+	}
+	target.Boot = fstest.MapFS{}
+	if _, err := Install(t.Context(), SystemdBoot, target); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a kernel that is not there: %v", err)
+	}
+	target.Entry.Text = "title x\n"
+	if _, err := Install(t.Context(), SystemdBoot, target); err == nil {
+		t.Error("an entry without a kernel was accepted")
+	}
+}
