@@ -1,0 +1,105 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// forgetPartitions makes the kernel drop the partitions of an older table. The exclusive claim on the
+// disk keeps others from claiming a partition meanwhile, but a plain open still makes the kernel refuse.
+func (d *Disk) forgetPartitions() error {
+	return d.dropPartitions(func(node) bool { return true })
+}
+
+// dropPartitions removes the kernel's partitions that a condition picks.
+func (d *Disk) dropPartitions(stale func(node) bool) error {
+	known, err := d.kernelPartitions()
+	if err != nil {
+		return err
+	}
+	for _, p := range known {
+		if !stale(p) {
+			continue
+		}
+		err := d.blkpg(unix.BLKPG_DEL_PARTITION, p.number, 0, 0)
+		if errors.Is(err, unix.EBUSY) {
+			return &InUseError{Path: d.Path(), Err: err, Uses: []Use{{p.path(),
+				"open in " + d.host.openers(p.dev), "close it"}}}
+		}
+		if err != nil && !errors.Is(err, unix.ENXIO) {
+			return fmt.Errorf("removing partition %s from the kernel's list: %w", p.path(), err)
+		}
+	}
+	return nil
+}
+
+// kernelPartitions lists what the kernel holds to be the disk's partitions now; none for a raw file.
+func (d *Disk) kernelPartitions() ([]node, error) {
+	if !d.IsBlock() {
+		return nil, nil
+	}
+	return d.host.partitions(d.subject.nodes[0])
+}
+
+// Announce makes the kernel's list of partitions equal the table, without a re-read of the whole table,
+// which any open partition would block. Partitions that are right already are left alone. It checks the
+// outcome in sysfs. A raw file has no such list: nothing is done.
+func (d *Disk) Announce(l Layout) error {
+	if !d.IsBlock() {
+		return nil
+	}
+	if err := d.dropPartitions(func(p node) bool { return !l.has(p) }); err != nil {
+		return err
+	}
+	for _, p := range l.Partitions {
+		err := d.blkpg(unix.BLKPG_ADD_PARTITION, p.Number, p.Start, p.Size)
+		// EBUSY says that it overlaps one that is there: the same one, or the check below fails.
+		if err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("telling the kernel of partition %d of %s: %w", p.Number, d.Path(), err)
+		}
+	}
+	return d.announced(l)
+}
+
+// has tells whether a layout has a partition exactly as the kernel sees it.
+func (l Layout) has(n node) bool {
+	for _, p := range l.Partitions {
+		if p.Number == n.number {
+			return p.Start == n.start && p.Size == n.size
+		}
+	}
+	return false
+}
+
+// announced compares the kernel's list with the table.
+func (d *Disk) announced(l Layout) error {
+	known, err := d.kernelPartitions()
+	if err != nil {
+		return err
+	}
+	if len(known) != len(l.Partitions) {
+		return fmt.Errorf("the kernel lists %d partitions on %s, the table has %d", len(known), d.Path(), len(l.Partitions))
+	}
+	for _, p := range known {
+		if !l.has(p) {
+			return fmt.Errorf("the kernel has %s at %d+%d, which is not in the table of %s", p.path(), p.start, p.size, d.Path())
+		}
+	}
+	return nil
+}
+
+// blkpg adds or deletes one partition of the kernel's list (linux/blkpg.h).
+func (d *Disk) blkpg(op int32, number int, start, size int64) error {
+	part := unix.BlkpgPartition{Start: start, Length: size, Pno: int32(number)}
+	arg := unix.BlkpgIoctlArg{Op: op, Datalen: int32(unsafe.Sizeof(part)), Data: (*byte)(unsafe.Pointer(&part))}
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, d.file.Fd(), unix.BLKPG, uintptr(unsafe.Pointer(&arg)))
+	runtime.KeepAlive(&part)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}

@@ -1,0 +1,159 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// lookAt tells what a path is and refuses what no installation can be written to.
+func (h host) lookAt(path string) (subject, error) {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return subject{}, fmt.Errorf("opening the disk: %w", err)
+	}
+	if real, err = filepath.Abs(real); err != nil {
+		return subject{}, fmt.Errorf("opening the disk %s: %w", path, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(real, &st); err != nil {
+		return subject{}, &os.PathError{Op: "stat", Path: real, Err: err}
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return subject{path: real, file: fileID{st.Dev, st.Ino}}, nil
+	case unix.S_IFBLK:
+		return h.wholeDisk(real, devnoOf(st.Rdev))
+	}
+	return subject{}, &RefusedError{path, "it is neither a block device nor a regular file"}
+}
+
+// wholeDisk describes a block device and its partitions, and refuses a partition.
+func (h host) wholeDisk(path string, dev devno) (subject, error) {
+	n, err := h.node(dev)
+	if err != nil {
+		return subject{}, err
+	}
+	if n.number != 0 {
+		parent := filepath.Base(filepath.Dir(n.dir))
+		return subject{}, &RefusedError{path, fmt.Sprintf(
+			"it is partition %d of /dev/%s; give the whole disk", n.number, strings.ReplaceAll(parent, "!", "/"))}
+	}
+	parts, err := h.partitions(n)
+	if err != nil {
+		return subject{}, err
+	}
+	return subject{path: path, nodes: append([]node{n}, parts...)}, nil
+}
+
+// claim opens the subject for itself alone: exclusively where the kernel can (no mount, no other
+// exclusive opener on the disk or any partition of it), and with a lock, which udev and partitioning
+// programs honour. Both last as long as the file is open, in a loop device laid over it too.
+func (h host) claim(s subject) (*os.File, error) {
+	flags := os.O_RDWR
+	if len(s.nodes) > 0 {
+		flags |= unix.O_EXCL
+	}
+	f, err := os.OpenFile(s.path, flags, 0)
+	if errors.Is(err, unix.EBUSY) {
+		return nil, h.claimedElsewhere(s, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening the disk for writing: %w", err)
+	}
+	if err := h.lock(f, s); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// claimedElsewhere explains an exclusive open that failed. A mount that came up since the survey is
+// named; otherwise the claimer is one that the kernel names nowhere.
+func (h host) claimedElsewhere(s subject, cause error) error {
+	uses, err := h.survey(s)
+	if err != nil {
+		return err
+	}
+	if len(uses) == 0 {
+		uses = []Use{{s.path, "claimed exclusively by another program, or by a mount that no process shown in /proc has",
+			"look for it with: fuser -v " + s.path + "; lsblk " + s.path}}
+	}
+	return &InUseError{Path: s.path, Uses: uses, Err: cause}
+}
+
+// lock takes the whole-disk lock without waiting, after making sure that what was opened is what was
+// looked at.
+func (h host) lock(f *os.File, s subject) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return fmt.Errorf("looking at the opened disk %s: %w", s.path, err)
+	}
+	if !s.same(st) {
+		return fmt.Errorf("opening the disk: %s was replaced by something else meanwhile", s.path)
+	}
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return &InUseError{Path: s.path, Err: err, Uses: []Use{{s.path,
+			"locked by " + h.locker(st, "FLOCK"), "wait for that program to end, or end it"}}}
+	}
+	if err != nil {
+		return fmt.Errorf("locking %s: %w", s.path, err)
+	}
+	return h.recordLocks(f, s, st)
+}
+
+// recordLocks refuses a file on which another program holds byte-range locks, as virtual machine
+// monitors do on their disk images.
+func (h host) recordLocks(f *os.File, s subject, st unix.Stat_t) error {
+	if len(s.nodes) > 0 {
+		return nil
+	}
+	lock := unix.Flock_t{Type: unix.F_WRLCK}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lock); err != nil {
+		return fmt.Errorf("asking for locks on %s: %w", s.path, err)
+	}
+	if lock.Type == unix.F_UNLCK {
+		return nil
+	}
+	who := h.locker(st, "OFDLCK", "POSIX")
+	return &InUseError{Path: s.path, Uses: []Use{{s.path,
+		"a range of it is locked by " + who, "stop the virtual machine or program that uses the file"}}}
+}
+
+// same tells whether a file is the one that was surveyed.
+func (s subject) same(st unix.Stat_t) bool {
+	if len(s.nodes) > 0 {
+		return st.Mode&unix.S_IFMT == unix.S_IFBLK && devnoOf(st.Rdev) == s.nodes[0].dev
+	}
+	return st.Mode&unix.S_IFMT == unix.S_IFREG && s.file == fileID{st.Dev, st.Ino}
+}
+
+// locker names who holds a lock of the given kinds on a file, from /proc/locks (proc(5)):
+// "1: FLOCK  ADVISORY  WRITE 811 00:05:42 0 EOF".
+func (h host) locker(st unix.Stat_t, kinds ...string) string {
+	const unknown = "another program"
+	text, err := os.ReadFile(filepath.Join(h.proc, "locks"))
+	if err != nil {
+		return unknown
+	}
+	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+	for _, line := range strings.Split(string(text), "\n") {
+		f := strings.Fields(line)
+		if len(f) < 6 || f[5] != file || !slices.Contains(kinds, f[1]) {
+			continue
+		}
+		pid, err := strconv.Atoi(f[4])
+		if err != nil || pid <= 0 {
+			return unknown // an OFD lock has no process
+		}
+		return fmt.Sprintf("process %d (%s)", pid, h.comm(pid))
+	}
+	return unknown
+}

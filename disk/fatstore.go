@@ -1,0 +1,144 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/diskfs/go-diskfs/backend"
+)
+
+// coalesce is how much adjacent file data is gathered into one write, in bytes.
+const coalesce = 1 * mib
+
+// fatStore is the storage that the FAT writer works on: one partition's range of a disk. The writer
+// rewrites both copies of the allocation table for every file and writes content a cluster at a time, so
+// the front part of the volume is kept in memory until flush, and adjacent clusters are gathered.
+type fatStore struct {
+	disk    *Disk
+	base    int64  // of the partition on the disk
+	size    int64  // of the partition
+	front   []byte // the volume's first bytes: reserved sectors and both tables, nil after flush
+	pending []byte // content not yet written
+	at      int64  // where pending begins in the volume
+}
+
+var (
+	_ backend.Storage      = (*fatStore)(nil)
+	_ backend.WritableFile = (*fatStore)(nil)
+)
+
+// errNotOffered is returned for what the FAT writer has no use for.
+var errNotOffered = errors.New("not offered by this storage")
+
+func newFATStore(d *Disk, p Partition, front int64) *fatStore {
+	return &fatStore{disk: d, base: p.Start, size: p.Size, front: make([]byte, min(front, p.Size))}
+}
+
+// within refuses what lies outside the volume: the FAT writer's idea of its last cluster is too
+// generous, and must not reach the next partition.
+func (s *fatStore) within(off int64, n int) error {
+	if off < 0 || off > s.size-int64(n) {
+		return fmt.Errorf("range %d+%d is outside the file system of %d bytes", off, n, s.size)
+	}
+	return nil
+}
+
+// WriteAt writes into the volume.
+func (s *fatStore) WriteAt(p []byte, off int64) (int, error) {
+	if err := s.within(off, len(p)); err != nil {
+		return 0, err
+	}
+	n := 0
+	if off < int64(len(s.front)) {
+		n = copy(s.front[off:], p)
+	}
+	if n == len(p) {
+		return n, nil
+	}
+	if err := s.gather(p[n:], off+int64(n)); err != nil {
+		return n, err
+	}
+	return len(p), nil
+}
+
+// gather appends to the pending content, or writes that out first when the new content is elsewhere.
+func (s *fatStore) gather(p []byte, off int64) error {
+	if len(s.pending) > 0 && (off != s.at+int64(len(s.pending)) || len(s.pending)+len(p) > coalesce) {
+		if err := s.writePending(); err != nil {
+			return err
+		}
+	}
+	if len(s.pending) == 0 {
+		s.at = off
+	}
+	s.pending = append(s.pending, p...)
+	return nil
+}
+
+func (s *fatStore) writePending() error {
+	if _, err := s.disk.WriteAt(s.pending, s.base+s.at); err != nil {
+		return err
+	}
+	s.pending = s.pending[:0]
+	return nil
+}
+
+// ReadAt reads from the volume, what is pending included.
+func (s *fatStore) ReadAt(p []byte, off int64) (int, error) {
+	if err := s.within(off, len(p)); err != nil {
+		return 0, err
+	}
+	if err := s.writePending(); err != nil {
+		return 0, err
+	}
+	n := 0
+	if off < int64(len(s.front)) {
+		n = copy(p, s.front[off:])
+	}
+	if n == len(p) {
+		return n, nil
+	}
+	m, err := s.disk.ReadAt(p[n:], s.base+off+int64(n))
+	return n + m, err
+}
+
+// flush writes everything out. From then on the storage reads and writes the disk itself.
+func (s *fatStore) flush() error {
+	if err := s.writePending(); err != nil {
+		return err
+	}
+	if _, err := s.disk.WriteAt(s.front, s.base); err != nil {
+		return err
+	}
+	s.front = nil
+	return nil
+}
+
+// Sys is not offered: nothing may go round the storage to the file.
+func (s *fatStore) Sys() (*os.File, error) { return nil, errNotOffered }
+
+// Writable gives the storage itself.
+func (s *fatStore) Writable() (backend.WritableFile, error) { return s, nil }
+
+// Path is the disk's path.
+func (s *fatStore) Path() string { return s.disk.Path() }
+
+// Stat describes the whole disk.
+func (s *fatStore) Stat() (fs.FileInfo, error) { return s.disk.file.Stat() }
+
+// Read is not offered: the storage has no position.
+func (s *fatStore) Read([]byte) (int, error) { return 0, errNotOffered }
+
+// Seek is not offered, except for the size.
+func (s *fatStore) Seek(off int64, whence int) (int64, error) {
+	if whence == io.SeekEnd && off == 0 {
+		return s.size, nil
+	}
+	return 0, errNotOffered
+}
+
+// Close does nothing: the disk owns the file.
+func (s *fatStore) Close() error { return nil }

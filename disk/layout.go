@@ -1,0 +1,218 @@
+package disk
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// Sizes of what every disk gets, in bytes.
+const (
+	mib             = 1 << 20
+	alignment       = 1 * mib   // where partitions begin and end: suits every flash and RAID geometry
+	biosBootSize    = 1 * mib   // a GRUB core image is a few 100 KiB
+	DefaultESPSize  = 512 * mib // what [Plan] gives the EFI system partition unless told
+	smallestRoot    = 320 * mib // mkfs.xfs refuses less than 300 MB
+	gptEntries      = 128       // UEFI 2.10 section 5.3.1: at least 16 KiB of entries
+	gptEntrySize    = 128
+	fat32MinCluster = 65525 // clusters below which a volume is FAT16 (Microsoft FAT specification, 2004)
+)
+
+// Names of the partitions that [Plan] lays out.
+const (
+	NameBIOSBoot = "BIOS-BOOT"
+	NameESP      = "EFI-SYSTEM"
+	NameRoot     = "root"
+)
+
+// Partition types: UEFI 2.10 table 5.7 for the EFI system partition, the GRUB manual for BIOS boot.
+const (
+	TypeBIOSBoot = "21686148-6449-6e6f-744e-656564454649"
+	TypeESP      = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
+)
+
+// rootType gives the root partition type of an architecture, by its Go name (Discoverable Partitions
+// Specification, UAPI.2).
+func rootType(arch string) (string, error) {
+	switch arch {
+	case "amd64":
+		return "4f68bce3-e8cd-4db1-96e7-fbcaf984b709", nil
+	case "arm64":
+		return "b921b045-1df0-41c3-af44-4c6f280d3fae", nil
+	}
+	return "", fmt.Errorf("no root partition type is known for architecture %q; amd64 and arm64 are", arch)
+}
+
+// Partition is one partition of a [Layout].
+type Partition struct {
+	Number int    // from 1, as in the table
+	Name   string // at most 36 UTF-16 units
+	Type   string // partition type GUID, lower case
+	UUID   string // PARTUUID, lower case
+	Start  int64  // bytes from the start of the disk
+	Size   int64  // bytes
+}
+
+// End is the first byte after the partition.
+func (p Partition) End() int64 { return p.Start + p.Size }
+
+// Layout is a partition table: pure numbers, nothing written.
+type Layout struct {
+	UUID       string // of the disk, lower case
+	DiskSize   int64  // bytes
+	SectorSize int    // bytes
+	Partitions []Partition
+}
+
+// Find gives the partition of a name.
+func (l Layout) Find(name string) (Partition, bool) {
+	for _, p := range l.Partitions {
+		if p.Name == name {
+			return p, true
+		}
+	}
+	return Partition{}, false
+}
+
+// PlanOptions says what a disk must hold. Sizes are in bytes.
+type PlanOptions struct {
+	Arch     string // Go's name of the architecture: amd64, arm64
+	BIOSBoot bool   // a BIOS boot partition for GRUB, amd64 only
+	ESPSize  int64  // 0: [DefaultESPSize]
+	RootSize int64  // 0: the rest of the disk
+	MinRoot  int64  // what the root must hold at least; 0: the least that the file systems accept
+	// NewUUID makes the identifiers; nil: random ones (version 4).
+	NewUUID func() (string, error)
+}
+
+// TooSmallError says that the plan does not fit the disk.
+type TooSmallError struct {
+	Need int64 // bytes that the disk must have
+	Have int64 // bytes that it has
+	Why  string
+}
+
+func (e *TooSmallError) Error() string {
+	return fmt.Sprintf("the disk is too small: %s needs a disk of %d bytes (%d MiB), it has %d bytes (%d MiB)",
+		e.Why, e.Need, (e.Need+mib-1)/mib, e.Have, e.Have/mib)
+}
+
+// Plan lays out a disk: BIOS boot, EFI system partition, root, each aligned to 1 MiB. It fails with
+// [*TooSmallError] when they do not fit.
+func Plan(size int64, sector int, o PlanOptions) (Layout, error) {
+	parts, err := o.wanted(sector)
+	if err != nil {
+		return Layout{}, err
+	}
+	l := Layout{DiskSize: size, SectorSize: sector, Partitions: parts}
+	if err := l.place(o); err != nil {
+		return Layout{}, err
+	}
+	return l, l.identify(o.NewUUID)
+}
+
+// wanted lists the partitions with their sizes; the root's is the least it may have.
+func (o PlanOptions) wanted(sector int) ([]Partition, error) {
+	root, err := rootType(o.Arch)
+	if err != nil {
+		return nil, err
+	}
+	if o.BIOSBoot && o.Arch != "amd64" {
+		return nil, fmt.Errorf("a BIOS boot partition is for amd64, not for %s", o.Arch)
+	}
+	if sector != 512 && sector != 4096 {
+		return nil, fmt.Errorf("planning a disk: sector size %d is not supported", sector)
+	}
+	esp, err := o.espSize(sector)
+	if err != nil {
+		return nil, err
+	}
+	var parts []Partition
+	if o.BIOSBoot {
+		parts = append(parts, Partition{Name: NameBIOSBoot, Type: TypeBIOSBoot, Size: biosBootSize})
+	}
+	parts = append(parts, Partition{Name: NameESP, Type: TypeESP, Size: esp})
+	least := roundUp(max(o.MinRoot, smallestRoot), alignment)
+	if o.RootSize != 0 {
+		if o.RootSize < least {
+			return nil, fmt.Errorf("a root of %d bytes was asked for, but it must hold at least %d (%d MiB)", o.RootSize, least, least/mib)
+		}
+		least = roundUp(o.RootSize, alignment)
+	}
+	return append(parts, Partition{Name: NameRoot, Type: root, Size: least}), nil
+}
+
+// espSize settles the size of the EFI system partition and refuses one that could not be FAT32.
+func (o PlanOptions) espSize(sector int) (int64, error) {
+	size := o.ESPSize
+	if size == 0 {
+		size = DefaultESPSize
+	}
+	size = roundUp(size, alignment)
+	if g := fatGeometryFor(size, sector); g.clusters < fat32MinCluster {
+		return 0, fmt.Errorf("an EFI system partition of %d MiB is too small for FAT32 on a disk of %d-byte sectors; give it %d MiB",
+			size/mib, sector, smallestESP(sector)/mib)
+	}
+	return size, nil
+}
+
+// smallestESP is the least size, in MiB steps, that makes a FAT32 file system.
+func smallestESP(sector int) int64 {
+	size := int64(alignment)
+	for fatGeometryFor(size, sector).clusters < fat32MinCluster {
+		size += alignment
+	}
+	return size
+}
+
+// place gives each partition its start, and the root what is left unless its size was asked for.
+func (l *Layout) place(o PlanOptions) error {
+	next := int64(alignment)
+	for i := range l.Partitions {
+		p := &l.Partitions[i]
+		p.Number, p.Start = i+1, next
+		next = p.End()
+	}
+	// The backup table stands behind the last usable sector; the root ends on a boundary before it.
+	limit := roundDown(l.DiskSize-backupSize(l.SectorSize), alignment)
+	root := &l.Partitions[len(l.Partitions)-1]
+	if next > limit {
+		why := fmt.Sprintf("a root of %d MiB beside the boot partitions", root.Size/mib)
+		return &TooSmallError{Need: next + roundUp(backupSize(l.SectorSize), int64(l.SectorSize)), Have: l.DiskSize, Why: why}
+	}
+	if o.RootSize == 0 {
+		root.Size = limit - root.Start
+	}
+	return nil
+}
+
+// backupSize is what the backup header and entries take at the end of the disk, in bytes.
+func backupSize(sector int) int64 { return int64(sector) + gptEntries*gptEntrySize }
+
+// identify gives the disk and each partition an identifier.
+func (l *Layout) identify(make func() (string, error)) error {
+	if make == nil {
+		make = randomUUID
+	}
+	targets := []*string{&l.UUID}
+	for i := range l.Partitions {
+		targets = append(targets, &l.Partitions[i].UUID)
+	}
+	for _, t := range targets {
+		id, err := make()
+		if err != nil {
+			return fmt.Errorf("making a partition identifier: %w", err)
+		}
+		*t = strings.ToLower(id)
+	}
+	return nil
+}
+
+func randomUUID() (string, error) {
+	id, err := uuid.NewRandom()
+	return id.String(), err
+}
+
+func roundUp(n, to int64) int64   { return (n + to - 1) / to * to }
+func roundDown(n, to int64) int64 { return n / to * to }

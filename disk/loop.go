@@ -1,0 +1,262 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Numbers of the loop driver (linux/loop.h, linux/miscdevice.h).
+const (
+	miscMajor       = 10
+	loopCtrlMinor   = 237
+	loopAllocations = 128 // how many free loop devices may be lost to others before giving up
+)
+
+// Device is a loop device over one partition of a disk.
+type Device struct {
+	disk   *Disk
+	part   Partition
+	file   *os.File
+	path   string
+	dev    devno
+	made   []string // nodes that we made and must remove
+	detach sync.Once
+	err    error
+}
+
+// StillAttachedError says that a loop device outlived its detaching: something else has it open.
+type StillAttachedError struct {
+	Path    string // of the loop device
+	Backing string // of the disk
+	Holders string // who has it open
+}
+
+func (e *StillAttachedError) Error() string {
+	return fmt.Sprintf("%s over %s is still attached after it was closed: open in %s", e.Path, e.Backing, e.Holders)
+}
+
+// Attach lays a loop device over a partition. It is configured in one step and clears itself when the
+// last descriptor of it goes, so that a killed program leaves none; it is locked, so that udev leaves it
+// alone. Detach it before the disk is closed.
+func (d *Disk) Attach(p Partition) (*Device, error) {
+	if err := d.within(p.Start, p.Size); err != nil {
+		return nil, fmt.Errorf("attaching partition %q: %w", p.Name, err)
+	}
+	ctl, cleanup, err := d.openControl()
+	if err != nil {
+		return nil, err
+	}
+	defer cleanup()
+	v, err := d.configureFree(ctl, p)
+	if err != nil {
+		return nil, fmt.Errorf("attaching partition %q of %s: %w", p.Name, d.Path(), err)
+	}
+	d.mu.Lock()
+	d.devices[v] = struct{}{}
+	d.mu.Unlock()
+	if err := v.check(); err != nil {
+		return nil, errors.Join(fmt.Errorf("attaching partition %q of %s: %w", p.Name, d.Path(), err), v.Detach())
+	}
+	return v, nil
+}
+
+// openControl opens the loop driver's control device.
+func (d *Disk) openControl() (*os.File, func(), error) {
+	path, made, err := d.deviceNode("loop-control", unix.S_IFCHR, devno{miscMajor, loopCtrlMinor})
+	if err != nil {
+		return nil, nil, fmt.Errorf("finding the loop driver: %w", err)
+	}
+	ctl, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		removeAll(made)
+		return nil, nil, fmt.Errorf("opening the loop driver: %w (load it with modprobe loop; a container must be privileged)", err)
+	}
+	return ctl, func() { ctl.Close(); removeAll(made) }, nil
+}
+
+// configureFree takes a free loop device. Asking for one and configuring it are two steps, so another
+// program may win it in between: then the next one is tried. That is a race for a name, not a wait.
+func (d *Disk) configureFree(ctl *os.File, p Partition) (*Device, error) {
+	last := -1
+	for range loopAllocations {
+		number, err := nextLoop(ctl, last)
+		if err != nil {
+			return nil, err
+		}
+		v, err := d.configure(number, p)
+		if err == nil {
+			return v, nil
+		}
+		if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, err
+		}
+		last = number
+	}
+	return nil, fmt.Errorf("%d loop devices in a row were taken by other programs", loopAllocations)
+}
+
+// nextLoop gives a free loop device other than the last one tried.
+func nextLoop(ctl *os.File, last int) (int, error) {
+	number, err := unix.IoctlRetInt(int(ctl.Fd()), unix.LOOP_CTL_GET_FREE)
+	if err != nil {
+		return 0, fmt.Errorf("asking for a free loop device: %w", err)
+	}
+	if number > last {
+		return number, nil
+	}
+	// The one just tried looks free but is locked: go on behind it.
+	err = unix.IoctlSetInt(int(ctl.Fd()), unix.LOOP_CTL_ADD, last+1)
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return 0, fmt.Errorf("adding loop device %d: %w", last+1, err)
+	}
+	return last + 1, nil
+}
+
+// configure opens, locks and configures one loop device.
+func (d *Disk) configure(number int, p Partition) (v *Device, err error) {
+	name := fmt.Sprintf("loop%d", number)
+	text, err := readLine(filepath.Join(d.host.sys, "block", name), "dev")
+	if err != nil {
+		return nil, fmt.Errorf("finding %s in sysfs: %w", name, err)
+	}
+	v = &Device{disk: d, part: p}
+	if v.dev, err = parseDevno(text); err != nil {
+		return nil, err
+	}
+	if v.path, v.made, err = d.deviceNode(name, unix.S_IFBLK, v.dev); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			removeAll(v.made)
+		}
+	}()
+	if v.file, err = os.OpenFile(v.path, os.O_RDWR, 0); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			v.file.Close()
+		}
+	}()
+	if err = unix.Flock(int(v.file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, fmt.Errorf("locking %s: %w", v.path, err)
+	}
+	if err = d.bind(v.file, p); err != nil {
+		return nil, fmt.Errorf("configuring %s: %w", v.path, err)
+	}
+	return v, nil
+}
+
+// bind ties a loop device to a partition's range in one call. Direct I/O keeps the content from being
+// cached twice; where it is refused the loop device works without.
+func (d *Disk) bind(loop *os.File, p Partition) error {
+	config := unix.LoopConfig{Fd: uint32(d.file.Fd()), Size: uint32(d.sector)}
+	config.Info.Offset, config.Info.Sizelimit = uint64(p.Start), uint64(p.Size)
+	config.Info.Flags = unix.LO_FLAGS_AUTOCLEAR | unix.LO_FLAGS_DIRECT_IO
+	copy(config.Info.File_name[:len(config.Info.File_name)-1], filepath.Base(d.Path())+":"+p.Name)
+	err := unix.IoctlLoopConfigure(int(loop.Fd()), &config)
+	if errors.Is(err, unix.EINVAL) {
+		config.Info.Flags = unix.LO_FLAGS_AUTOCLEAR
+		err = unix.IoctlLoopConfigure(int(loop.Fd()), &config)
+	}
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTTY) {
+		return fmt.Errorf("%w (LOOP_CONFIGURE needs Linux 5.8)", err)
+	}
+	return err
+}
+
+// check compares the loop device with what was asked for.
+func (v *Device) check() error {
+	sysdir := v.sysfs()
+	for _, want := range []struct {
+		file  string
+		value int64
+	}{{"loop/offset", v.part.Start}, {"loop/sizelimit", v.part.Size}, {"size", v.part.Size / sysfsSector}} {
+		got, err := readNumber(sysdir, want.file)
+		if err != nil {
+			return fmt.Errorf("checking %s: %w", v.path, err)
+		}
+		if got != want.value {
+			return fmt.Errorf("checking %s: %s is %d, not %d", v.path, want.file, got, want.value)
+		}
+	}
+	return nil
+}
+
+func (v *Device) sysfs() string {
+	return filepath.Join(v.disk.host.sys, "dev/block", v.dev.String())
+}
+
+// Path is a node of the device, for mkfs and mount: in /dev, or in the private directory.
+func (v *Device) Path() string { return v.path }
+
+// Number is the device number.
+func (v *Device) Number() (major, minor uint32) { return v.dev.major, v.dev.minor }
+
+// Name is the kernel's name of the device, as in messages and /sys/block.
+func (v *Device) Name() string { return filepath.Base(v.path) }
+
+// File is the open loop device. It must not be closed by others than [Device.Detach].
+func (v *Device) File() *os.File { return v.file }
+
+// Partition is the partition that the device lies over.
+func (v *Device) Partition() Partition { return v.part }
+
+// Detach flushes the device, closes it, and proves in sysfs that it is gone. If something else keeps it
+// open it fails with [*StillAttachedError]. Later calls do nothing and give the first one's result.
+func (v *Device) Detach() error {
+	v.detach.Do(func() { v.err = v.release() })
+	return v.err
+}
+
+func (v *Device) release() error {
+	var errs []error
+	if err := v.file.Sync(); err != nil {
+		errs = append(errs, fmt.Errorf("flushing %s: %w", v.path, err))
+	}
+	// A child between fork and exec has a copy of the descriptor: none is being made now.
+	syscall.ForkLock.RLock()
+	err := v.file.Close()
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		errs = append(errs, fmt.Errorf("closing %s: %w", v.path, err))
+	}
+	if err := v.gone(); err != nil {
+		errs = append(errs, err)
+	}
+	removeAll(v.made)
+	v.disk.mu.Lock()
+	delete(v.disk.devices, v)
+	v.disk.mu.Unlock()
+	return errors.Join(errs...)
+}
+
+// gone proves that the loop device no longer lies over the partition: it is free, or by now another's.
+func (v *Device) gone() error {
+	backing, err := readLine(v.sysfs(), "loop/backing_file")
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("proving that %s is gone: %w", v.path, err)
+	}
+	offset, err := readNumber(v.sysfs(), "loop/offset")
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("proving that %s is gone: %w", v.path, err)
+	}
+	if strings.TrimSuffix(backing, " (deleted)") != v.disk.Path() || offset != v.part.Start {
+		return nil
+	}
+	return &StillAttachedError{Path: v.path, Backing: v.disk.Path(), Holders: v.disk.host.openers(v.dev)}
+}

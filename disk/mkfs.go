@@ -1,0 +1,184 @@
+package disk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+// Filesystem is a file system for the root.
+type Filesystem string
+
+// The file systems a root can have.
+const (
+	XFS   Filesystem = "xfs"
+	Ext4  Filesystem = "ext4"
+	Btrfs Filesystem = "btrfs"
+)
+
+// ParseFilesystem reads a name as given by a user.
+func ParseFilesystem(s string) (Filesystem, error) {
+	switch f := Filesystem(s); f {
+	case XFS, Ext4, Btrfs:
+		return f, nil
+	}
+	return "", fmt.Errorf("unknown file system %q; xfs, ext4 and btrfs are supported", s)
+}
+
+// Runner runs a helper program, confined as its owner sees fit. The error of a program that failed
+// carries what it wrote to its standard error; that of a program that is not there is
+// [exec.ErrNotFound] or [fs.ErrNotExist].
+type Runner func(ctx context.Context, argv []string) error
+
+// MissingProgramError says which package brings a program that was not found.
+type MissingProgramError struct {
+	Program string
+	Package string // its name in Debian and Fedora alike
+	Err     error
+}
+
+func (e *MissingProgramError) Error() string {
+	return fmt.Sprintf("%s was not found; install the package %s (its name in Debian and in Fedora)", e.Program, e.Package)
+}
+
+func (e *MissingProgramError) Unwrap() error { return e.Err }
+
+// Program is the program that makes the file system.
+func (f Filesystem) Program() string { return "mkfs." + string(f) }
+
+// Package is the package that brings [Filesystem.Program], the same in Debian and Fedora.
+func (f Filesystem) Package() string {
+	switch f {
+	case XFS:
+		return "xfsprogs"
+	case Btrfs:
+		return "btrfs-progs"
+	}
+	return "e2fsprogs"
+}
+
+// Require checks, before anything is written, that the file system can be made. look finds a program,
+// as [exec.LookPath] does.
+func (f Filesystem) Require(look func(string) (string, error)) error {
+	if _, err := look(f.Program()); err != nil {
+		return &MissingProgramError{f.Program(), f.Package(), err}
+	}
+	return nil
+}
+
+// MakeOptions says how a file system is made.
+type MakeOptions struct {
+	UUID  string // lower case
+	Label string // may be empty; at most 12 bytes for xfs, 16 for ext4, 255 for btrfs
+	// AnyFeature leaves the program's default features alone. Otherwise those that GRUB 2.06 cannot read
+	// are switched off, and the file system is checked for them.
+	AnyFeature bool
+}
+
+// Make makes the file system on a device and reads back what it should have done. A missing program is
+// a [*MissingProgramError].
+func (f Filesystem) Make(ctx context.Context, run Runner, dev string, o MakeOptions) error {
+	argv, err := f.command(ctx, run, dev, o)
+	if err != nil {
+		return err
+	}
+	if err := f.explain(run(ctx, argv)); err != nil {
+		return fmt.Errorf("making %s on %s: %w", f, dev, err)
+	}
+	if err := f.check(dev, o); err != nil {
+		return fmt.Errorf("reading back the %s made on %s: %w", f, dev, err)
+	}
+	return nil
+}
+
+// explain turns the error of a missing program into one that names the package.
+func (f Filesystem) explain(err error) error {
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+		return &MissingProgramError{f.Program(), f.Package(), err}
+	}
+	return err
+}
+
+// command composes the command line.
+func (f Filesystem) command(ctx context.Context, run Runner, dev string, o MakeOptions) ([]string, error) {
+	argv := []string{f.Program()}
+	switch f {
+	case XFS:
+		argv = append(argv, "-f", "-q", "-m", "uuid="+o.UUID)
+		if !o.AnyFeature {
+			readable, err := f.readableXFS(ctx, run)
+			if err != nil {
+				return nil, err
+			}
+			argv = append(argv, readable...)
+		}
+	case Ext4:
+		// fs-verity needs blocks of a page's size on kernels before 6.3; small file systems default to 1 KiB.
+		argv = append(argv, "-F", "-q", "-b", "4096", "-O", ext4Features(o), "-U", o.UUID)
+	case Btrfs:
+		argv = append(argv, "-f", "-q", "-U", o.UUID)
+	default:
+		return nil, fmt.Errorf("no program is known that makes %q", string(f))
+	}
+	if o.Label != "" {
+		argv = append(argv, "-L", o.Label)
+	}
+	return append(argv, dev), nil
+}
+
+// ext4Features asks for verity, and against what GRUB 2.06 refuses to read.
+func ext4Features(o MakeOptions) string {
+	if o.AnyFeature {
+		return "verity"
+	}
+	return "verity,^metadata_csum_seed"
+}
+
+// readableXFS gives the options that switch off features that GRUB 2.06 cannot read, those that this
+// mkfs.xfs knows: older ones refuse unknown options. Its usage text lists what it knows.
+func (f Filesystem) readableXFS(ctx context.Context, run Runner) ([]string, error) {
+	err := f.explain(run(ctx, []string{f.Program()})) // without a device it prints its usage and fails
+	if err == nil {
+		return nil, errors.New("asking mkfs.xfs for its options: it made something without being told where")
+	}
+	var missing *MissingProgramError
+	if errors.As(err, &missing) || ctx.Err() != nil {
+		return nil, err
+	}
+	usage := err.Error()
+	var options []string
+	for _, known := range [][2]string{{"-i", "nrext64=0"}, {"-i", "exchange=0"}, {"-n", "parent=0"}} {
+		if strings.Contains(usage, known[1]+"|1") {
+			options = append(options, known[0], known[1])
+		}
+	}
+	return options, nil
+}
+
+// check reads the superblock and compares it with what was asked for.
+func (f Filesystem) check(dev string, o MakeOptions) error {
+	file, err := os.Open(dev)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	sb, err := ReadSuperblock(file)
+	if err != nil {
+		return err
+	}
+	switch {
+	case sb.Filesystem != f:
+		return fmt.Errorf("it is %s", sb.Filesystem)
+	case sb.UUID != strings.ToLower(o.UUID):
+		return fmt.Errorf("its UUID is %s, not %s", sb.UUID, o.UUID)
+	case sb.Label != o.Label:
+		return fmt.Errorf("its label is %q, not %q", sb.Label, o.Label)
+	case !o.AnyFeature && sb.unreadable != 0:
+		return fmt.Errorf("it has features (%#x) that GRUB 2.06 cannot read; use another boot loader or an older %s", sb.unreadable, f.Program())
+	}
+	return nil
+}

@@ -1,0 +1,88 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// deviceNode gives a path that leads to a device: the one in /dev if it is right, else one made in the
+// private directory. Nodes that were made are returned too, for the caller to remove.
+func (d *Disk) deviceNode(name string, kind uint32, dev devno) (path string, made []string, err error) {
+	path = filepath.Join(d.host.dev, name)
+	if isDevice(path, kind, dev) {
+		return path, nil, nil
+	}
+	if d.nodeDir == "" {
+		return "", nil, fmt.Errorf("%s is missing or is another device than %s, and no directory was given to make a node in", path, dev)
+	}
+	path = filepath.Join(d.nodeDir, name)
+	err = unix.Mknod(path, kind|0o600, int(unix.Mkdev(dev.major, dev.minor)))
+	if errors.Is(err, fs.ErrExist) && isDevice(path, kind, dev) {
+		return path, nil, nil
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("making device node %s for %s: %w", path, dev, err)
+	}
+	return path, []string{path}, nil
+}
+
+// isDevice tells whether a path is the device of a kind and number.
+func isDevice(path string, kind uint32, dev devno) bool {
+	var st unix.Stat_t
+	return unix.Lstat(path, &st) == nil && st.Mode&unix.S_IFMT == kind && devnoOf(st.Rdev) == dev
+}
+
+// removeAll unlinks nodes that we made. That one is left over harms nobody: the directory is private.
+func removeAll(paths []string) {
+	for _, p := range paths {
+		os.Remove(p)
+	}
+}
+
+// openers names who has a block device open or mounted, for the message of a device that will not go.
+func (h host) openers(dev devno) string {
+	s := subject{nodes: []node{{dev: dev, name: dev.String()}}}
+	var list []string
+	if uses, err := h.mounts(s); err == nil {
+		for _, u := range uses {
+			list = append(list, "the kernel, "+u.Why)
+		}
+	}
+	pids, err := h.pids()
+	if err != nil {
+		return "programs that cannot be listed: " + err.Error()
+	}
+	for _, pid := range pids {
+		if h.hasOpen(pid, dev) {
+			list = append(list, fmt.Sprintf("process %d (%s)", pid, h.comm(pid)))
+		}
+	}
+	if len(list) == 0 {
+		return "no process that /proc shows; a mount in another namespace, or the kernel, holds it"
+	}
+	return strings.Join(list, ", ")
+}
+
+// hasOpen tells whether a process has a descriptor of a block device.
+func (h host) hasOpen(pid int, dev devno) bool {
+	dir := filepath.Join(h.proc, strconv.Itoa(pid), "fd")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return false // it ended, or it is a kernel thread
+	}
+	for _, e := range entries {
+		var st unix.Stat_t
+		if unix.Stat(filepath.Join(dir, e.Name()), &st) == nil &&
+			st.Mode&unix.S_IFMT == unix.S_IFBLK && devnoOf(st.Rdev) == dev {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,270 @@
+package disk
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+)
+
+// subject is what is looked for when the users of a disk are sought: the numbers of the disk and its
+// partitions, or the identity of a raw file.
+type subject struct {
+	path  string
+	nodes []node // the whole disk first; empty for a file
+	file  fileID // zero for a block device
+}
+
+// fileID names a file as the kernel does.
+type fileID struct{ dev, ino uint64 }
+
+// byNumber tells which of the subject's devices bears a number.
+func (s subject) byNumber(dev devno) (string, bool) {
+	for _, n := range s.nodes {
+		if n.dev == dev {
+			return n.path(), true
+		}
+	}
+	return "", false
+}
+
+// byPath tells which part of the subject a path leads to. A path that cannot be looked at (gone, or of
+// another mount namespace) does not match: the exclusive open is what settles such a case.
+func (s subject) byPath(path string) (string, bool) {
+	var st unix.Stat_t
+	if !filepath.IsAbs(path) || unix.Stat(path, &st) != nil {
+		return "", false
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFBLK:
+		return s.byNumber(devnoOf(st.Rdev))
+	case unix.S_IFREG:
+		return s.path, s.file != (fileID{}) && s.file == fileID{st.Dev, st.Ino}
+	}
+	return "", false
+}
+
+// survey lists everything that the kernel says uses the subject. It only reads.
+func (h host) survey(s subject) ([]Use, error) {
+	var uses []Use
+	for _, look := range []func(subject) ([]Use, error){
+		h.readOnly, h.mounts, h.btrfsMembers, h.swaps, h.holders, h.loops,
+	} {
+		found, err := look(s)
+		if err != nil {
+			return nil, fmt.Errorf("finding out whether %s is in use: %w", s.path, err)
+		}
+		uses = append(uses, found...)
+	}
+	return uses, nil
+}
+
+// readOnly finds devices that refuse to be written.
+func (h host) readOnly(s subject) ([]Use, error) {
+	if len(s.nodes) == 0 {
+		return nil, nil
+	}
+	ro, err := readNumber(s.nodes[0].dir, "ro")
+	if err != nil || ro == 0 {
+		return nil, err
+	}
+	return []Use{{s.nodes[0].path(), "read-only", "blockdev --setrw, or the switch on the medium"}}, nil
+}
+
+// mounts finds the subject among the mounts of this process's namespace, and of the others that /proc
+// shows. btrfs mounts bear an anonymous number, so the source is compared as well.
+func (h host) mounts(s subject) ([]Use, error) {
+	own, err := os.ReadFile(filepath.Join(h.proc, "self/mountinfo"))
+	if err != nil {
+		return nil, err
+	}
+	uses, err := s.mounted(bytes.NewReader(own), "")
+	if err != nil {
+		return nil, err
+	}
+	others, err := h.otherNamespaces()
+	if err != nil {
+		return nil, err
+	}
+	for _, pid := range others {
+		table, err := os.ReadFile(filepath.Join(h.proc, strconv.Itoa(pid), "mountinfo"))
+		if err != nil {
+			continue // the process ended meanwhile
+		}
+		found, err := s.mounted(bytes.NewReader(table), fmt.Sprintf(" in the mount namespace of process %d (%s)", pid, h.comm(pid)))
+		if err != nil {
+			return nil, err
+		}
+		uses = append(uses, found...)
+	}
+	return uses, nil
+}
+
+// mounted picks the subject's lines from a mountinfo text.
+func (s subject) mounted(table io.Reader, where string) ([]Use, error) {
+	infos, err := mountinfo.GetMountsFromReader(table, nil)
+	if err != nil {
+		return nil, fmt.Errorf("parsing mountinfo: %w", err)
+	}
+	var uses []Use
+	for _, m := range infos {
+		what, ok := s.byNumber(devno{uint32(m.Major), uint32(m.Minor)})
+		if !ok {
+			what, ok = s.byPath(m.Source)
+		}
+		if ok {
+			uses = append(uses, Use{what, "mounted at " + m.Mountpoint + where, "umount it"})
+		}
+	}
+	return uses, nil
+}
+
+// otherNamespaces gives one process for each mount namespace other than this process's own.
+func (h host) otherNamespaces() ([]int, error) {
+	own, err := os.Readlink(filepath.Join(h.proc, "self/ns/mnt"))
+	if err != nil {
+		return nil, err
+	}
+	pids, err := h.pids()
+	if err != nil {
+		return nil, err
+	}
+	seen := map[string]bool{own: true}
+	var first []int
+	for _, pid := range pids {
+		ns, err := os.Readlink(filepath.Join(h.proc, strconv.Itoa(pid), "ns/mnt"))
+		if err != nil || seen[ns] {
+			continue
+		}
+		seen[ns] = true
+		first = append(first, pid)
+	}
+	return first, nil
+}
+
+// pids lists the processes.
+func (h host) pids() ([]int, error) {
+	entries, err := os.ReadDir(h.proc)
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
+
+// comm is the name of a process, for messages.
+func (h host) comm(pid int) string {
+	name, err := readLine(filepath.Join(h.proc, strconv.Itoa(pid)), "comm")
+	if err != nil {
+		return "ended"
+	}
+	return name
+}
+
+// btrfsMembers finds mounted btrfs file systems of several devices, whose mount lines name only one.
+func (h host) btrfsMembers(s subject) ([]Use, error) {
+	var uses []Use
+	for _, n := range s.nodes {
+		found, err := filepath.Glob(filepath.Join(h.sys, "fs/btrfs/*/devices", n.name))
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range found {
+			id := filepath.Base(filepath.Dir(filepath.Dir(f)))
+			uses = append(uses, Use{n.path(), "member of the mounted btrfs file system " + id, "umount it"})
+		}
+	}
+	return uses, nil
+}
+
+// swaps finds the subject among the swap spaces.
+func (h host) swaps(s subject) ([]Use, error) {
+	text, err := os.ReadFile(filepath.Join(h.proc, "swaps"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // a kernel without swap
+	}
+	if err != nil {
+		return nil, err
+	}
+	var uses []Use
+	for _, line := range strings.Split(string(text), "\n") {
+		fields := strings.Fields(line)
+		if len(fields) == 0 {
+			continue
+		}
+		if what, ok := s.byPath(unescapeOctal(fields[0])); ok {
+			uses = append(uses, Use{what, "used as swap", "swapoff " + what})
+		}
+	}
+	return uses, nil
+}
+
+// unescapeOctal undoes the kernel's escaping of blanks and backslashes ("\040").
+func unescapeOctal(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+4 <= len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// holders finds devices stacked on the subject: device-mapper, RAID, bcache.
+func (h host) holders(s subject) ([]Use, error) {
+	var uses []Use
+	for _, n := range s.nodes {
+		entries, err := os.ReadDir(filepath.Join(n.dir, "holders"))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		for _, e := range entries {
+			name := e.Name()
+			if label, err := readLine(filepath.Join(h.sys, "block", name), "dm/name"); err == nil {
+				name += " (" + label + ")"
+			}
+			uses = append(uses, Use{n.path(), "part of /dev/" + name,
+				"take it apart: vgchange -an, cryptsetup close, mdadm --stop"})
+		}
+	}
+	return uses, nil
+}
+
+// loops finds loop devices laid over the subject. It reads sysfs alone: opening a loop device, even to
+// ask it, would delay the automatic clearing that its owner counts on.
+func (h host) loops(s subject) ([]Use, error) {
+	files, err := filepath.Glob(filepath.Join(h.sys, "block/loop*/loop/backing_file"))
+	if err != nil {
+		return nil, err
+	}
+	var uses []Use
+	for _, f := range files {
+		backing, err := readLine(filepath.Dir(f), "backing_file")
+		if err != nil {
+			continue // cleared meanwhile
+		}
+		if what, ok := s.byPath(backing); ok {
+			loop := "/dev/" + filepath.Base(filepath.Dir(filepath.Dir(f)))
+			uses = append(uses, Use{what, "attached to " + loop, "umount what is on it, then losetup -d " + loop})
+		}
+	}
+	return uses, nil
+}

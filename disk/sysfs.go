@@ -1,0 +1,152 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// sysfsSector is the unit of "start" and "size" in sysfs, whatever the device's own sector size is
+// (Linux, Documentation/ABI/stable/sysfs-block).
+const sysfsSector = 512
+
+// host says where the kernel's accounts are read, so that tests can hand in canned ones.
+type host struct{ sys, proc, dev string }
+
+// liveHost is the running kernel.
+func liveHost() host { return host{sys: "/sys", proc: "/proc", dev: "/dev"} }
+
+// devno is a device number.
+type devno struct{ major, minor uint32 }
+
+func (d devno) String() string { return fmt.Sprintf("%d:%d", d.major, d.minor) }
+
+// devnoOf splits the kernel's encoded device number.
+func devnoOf(rdev uint64) devno { return devno{unix.Major(rdev), unix.Minor(rdev)} }
+
+// parseDevno reads the "8:1" of sysfs and mountinfo.
+func parseDevno(s string) (devno, error) {
+	major, minor, ok := strings.Cut(strings.TrimSpace(s), ":")
+	a, errA := strconv.ParseUint(major, 10, 32)
+	b, errB := strconv.ParseUint(minor, 10, 32)
+	if !ok || errA != nil || errB != nil {
+		return devno{}, fmt.Errorf("not a device number: %q", s)
+	}
+	return devno{uint32(a), uint32(b)}, nil
+}
+
+// node is a block device as sysfs tells of it.
+type node struct {
+	name   string // the kernel's name, such as "vda2"
+	dev    devno
+	dir    string // its directory in sysfs
+	number int    // partition number; 0 for a whole disk
+	start  int64  // bytes from the start of the disk
+	size   int64  // bytes
+}
+
+// path is where a person looks for the device. sysfs writes '!' where the name has a slash.
+func (n node) path() string { return "/dev/" + strings.ReplaceAll(n.name, "!", "/") }
+
+// node finds the block device of a number.
+func (h host) node(dev devno) (node, error) {
+	dir, err := filepath.EvalSymlinks(filepath.Join(h.sys, "dev/block", dev.String()))
+	if err != nil {
+		return node{}, fmt.Errorf("finding block device %s in sysfs: %w", dev, err)
+	}
+	return h.nodeAt(dir)
+}
+
+// nodeAt reads the facts of the block device that a sysfs directory describes.
+func (h host) nodeAt(dir string) (node, error) {
+	n := node{name: filepath.Base(dir), dir: dir}
+	text, err := readLine(dir, "dev")
+	if err != nil {
+		return node{}, err
+	}
+	if n.dev, err = parseDevno(text); err != nil {
+		return node{}, err
+	}
+	for _, field := range []struct {
+		file string
+		unit int64
+		into *int64
+	}{{"start", sysfsSector, &n.start}, {"size", sysfsSector, &n.size}} {
+		if *field.into, err = readNumber(dir, field.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return node{}, err
+		}
+		*field.into *= field.unit
+	}
+	number, err := readNumber(dir, "partition")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return node{}, err
+	}
+	n.number = int(number)
+	return n, nil
+}
+
+// partitions lists what the kernel holds to be the partitions of a disk, by number.
+func (h host) partitions(disk node) ([]node, error) {
+	entries, err := os.ReadDir(disk.dir)
+	if err != nil {
+		return nil, fmt.Errorf("listing the partitions of %s: %w", disk.path(), err)
+	}
+	var parts []node
+	for _, e := range entries {
+		dir := filepath.Join(disk.dir, e.Name())
+		if _, err := os.Stat(filepath.Join(dir, "partition")); err != nil {
+			continue
+		}
+		p, err := h.nodeAt(dir)
+		if err != nil {
+			return nil, fmt.Errorf("reading partition %s of %s: %w", e.Name(), disk.path(), err)
+		}
+		parts = append(parts, p)
+	}
+	sort.Slice(parts, func(i, j int) bool { return parts[i].number < parts[j].number })
+	return parts, nil
+}
+
+// model is the vendor's name of a disk, or its kernel name where it has none (virtio, loop).
+func (n node) model() string {
+	var words []string
+	for _, f := range []string{"device/vendor", "device/model"} {
+		// A vendor that is a PCI number (virtio) says nothing to a person.
+		if s, err := readLine(n.dir, f); err == nil && !strings.HasPrefix(s, "0x") {
+			words = append(words, strings.TrimSpace(s))
+		}
+	}
+	if len(words) == 0 {
+		return n.name
+	}
+	return strings.Join(words, " ")
+}
+
+// readLine reads a sysfs attribute without its newline.
+func readLine(dir, name string) (string, error) {
+	b, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimSuffix(string(b), "\n"), nil
+}
+
+// readNumber reads a decimal sysfs attribute.
+func readNumber(dir, name string) (int64, error) {
+	s, err := readLine(dir, name)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("reading %s: %w", filepath.Join(dir, name), err)
+	}
+	return n, nil
+}
