@@ -1,0 +1,99 @@
+package ostree
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"strings"
+)
+
+// Config is what a repository's configuration file says, as far as it matters
+// to a bare repository on a bootable system.
+type Config struct {
+	Bootloader string // sysroot.bootloader: "none" leaves boot entries to the boot loader; empty omits the key
+	BootPrefix bool   // sysroot.bootprefix: paths in boot entries start with /boot
+	ReadOnly   bool   // sysroot.readonly: mount /sysroot read-only at boot
+}
+
+// maxConfigSize bounds what is read of a configuration file, in bytes.
+const maxConfigSize = 1 << 20
+
+// encode renders the key file.
+func (c Config) encode() ([]byte, error) {
+	if strings.ContainsAny(c.Bootloader, "\n\r\\ \t") {
+		return nil, fmt.Errorf("writing the repository configuration: bootloader %q is not a single word", c.Bootloader)
+	}
+	var b bytes.Buffer
+	b.WriteString("[core]\nrepo_version=1\nmode=bare\n\n[sysroot]\n")
+	if c.Bootloader != "" {
+		fmt.Fprintf(&b, "bootloader=%s\n", c.Bootloader)
+	}
+	fmt.Fprintf(&b, "bootprefix=%t\nreadonly=%t\n", c.BootPrefix, c.ReadOnly)
+	return b.Bytes(), nil
+}
+
+// parseConfig reads a key file and refuses repositories that this package would
+// write wrongly.
+func parseConfig(data []byte) (Config, error) {
+	keys, err := parseKeyFile(data)
+	if err != nil {
+		return Config{}, err
+	}
+	if v := keys["core.repo_version"]; v != "1" {
+		return Config{}, fmt.Errorf("repository version %q is not supported, only 1", v)
+	}
+	if v, ok := keys["core.mode"]; ok && v != "bare" {
+		return Config{}, fmt.Errorf("repository mode %q is not supported, only bare", v)
+	}
+	for _, key := range []string{"core.disable-xattrs", "ex-integrity.fsverity"} {
+		if on, err := parseBool(keys[key]); on || err != nil {
+			return Config{}, fmt.Errorf("repository setting %s=%s is not supported", key, keys[key])
+		}
+	}
+	if v := keys["core.parent"]; v != "" {
+		return Config{}, fmt.Errorf("repository has the parent repository %q, which is not supported", v)
+	}
+	c := Config{Bootloader: keys["sysroot.bootloader"]}
+	if c.BootPrefix, err = parseBool(keys["sysroot.bootprefix"]); err != nil {
+		return Config{}, fmt.Errorf("reading sysroot.bootprefix: %w", err)
+	}
+	if c.ReadOnly, err = parseBool(keys["sysroot.readonly"]); err != nil {
+		return Config{}, fmt.Errorf("reading sysroot.readonly: %w", err)
+	}
+	return c, nil
+}
+
+// parseBool reads a key file's boolean; "maybe" asks for nothing.
+func parseBool(v string) (bool, error) {
+	switch v {
+	case "true", "1", "yes":
+		return true, nil
+	case "false", "0", "no", "maybe", "":
+		return false, nil
+	}
+	return false, fmt.Errorf("value %q is not a boolean", v)
+}
+
+// parseKeyFile reads "[group]", "key=value" and comment lines into
+// "group.key"; of repeated keys the last counts.
+func parseKeyFile(data []byte) (map[string]string, error) {
+	keys := map[string]string{}
+	group := ""
+	scan := bufio.NewScanner(bytes.NewReader(data))
+	scan.Buffer(nil, maxConfigSize)
+	for n := 1; scan.Scan(); n++ {
+		line := strings.TrimSpace(scan.Text())
+		switch {
+		case line == "" || line[0] == '#':
+		case line[0] == '[' && line[len(line)-1] == ']':
+			group = line[1 : len(line)-1]
+		default:
+			key, value, ok := strings.Cut(line, "=")
+			if !ok || group == "" {
+				return nil, fmt.Errorf("line %d of the repository configuration is no group, key or comment: %.80q", n, line)
+			}
+			keys[group+"."+strings.TrimSpace(key)] = strings.TrimSpace(value)
+		}
+	}
+	return keys, scan.Err()
+}

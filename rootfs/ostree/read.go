@@ -1,0 +1,293 @@
+package ostree
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// mapThreshold is the size, in bytes, above which a metadata object is
+	// mapped rather than read: what the reference implementation does.
+	mapThreshold = 16 << 10
+	// maxMetadata bounds a metadata object, in bytes. The largest real ones are
+	// a few hundred KiB; a million names in one directory make some 60 MiB.
+	maxMetadata = 256 << 20
+)
+
+// Object is a metadata object that was loaded. It must be closed; until then a
+// large one pins the file system through a mapping, with no descriptor open.
+type Object struct {
+	mu       sync.Mutex
+	key      objectKey
+	data     []byte
+	mapped   bool
+	closed   bool
+	released func()
+}
+
+// Bytes returns the object's bytes, which must not be changed, nor used after
+// Close: a mapping is gone then. After Close the error is ErrClosed.
+func (o *Object) Bytes() ([]byte, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return nil, o.key.wrap(ErrClosed)
+	}
+	return o.data, nil
+}
+
+// Close gives the object back. A second Close returns ErrClosed.
+func (o *Object) Close() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return o.key.wrap(ErrClosed)
+	}
+	data := o.data
+	o.closed, o.data = true, nil
+	if o.mapped {
+		if err := unix.Munmap(data); err != nil {
+			// Still mapped, so it stays in the ledger.
+			return o.key.wrap(fmt.Errorf("unmapping %d bytes: %w", len(data), err))
+		}
+	}
+	o.released()
+	return nil
+}
+
+// Load opens a metadata object (not a file: see ReadContent). Objects larger
+// than 16 KiB are mapped and stand in the ledger as "map", others are read and
+// stand there as "object". The bytes are not checked against the checksum. A
+// missing object is ErrNotFound.
+func (r *Repo) Load(t ObjectType, c Checksum) (*Object, error) {
+	k := objectKey{c, t}
+	if !t.isMetadata() {
+		return nil, k.wrap(errors.New("only metadata objects can be loaded"))
+	}
+	if err := r.gate.enter(); err != nil {
+		return nil, err
+	}
+	defer r.gate.leave()
+	o, err := r.load(k)
+	return o, k.wrap(err)
+}
+
+func (r *Repo) load(k objectKey) (*Object, error) {
+	f, size, err := r.openObject(k)
+	if err != nil {
+		return nil, err
+	}
+	defer f.close()
+	if size > maxMetadata {
+		return nil, formatErrorf("a metadata object of %d bytes is larger than %d", size, maxMetadata)
+	}
+	o := &Object{key: k, mapped: size > mapThreshold}
+	if o.mapped {
+		if o.data, err = unix.Mmap(f.fd, 0, int(size), unix.PROT_READ, unix.MAP_PRIVATE); err != nil {
+			return nil, fmt.Errorf("mapping %d bytes: %w", size, err)
+		}
+		o.released = r.ledger.Opened("map", f.name)
+		return o, nil
+	}
+	o.data = make([]byte, size)
+	if err := readAll(f.fd, o.data); err != nil {
+		return nil, err
+	}
+	o.released = r.ledger.Opened("object", f.name)
+	return o, nil
+}
+
+// openObject opens an object that is a regular file and returns its size.
+func (r *Repo) openObject(k objectKey) (handle, int64, error) {
+	dir, err := r.prefixDir(k.sum[0], false)
+	if err != nil {
+		return handle{fd: -1}, 0, notFound(err)
+	}
+	// O_NONBLOCK: a fifo in the object's place must not block.
+	f, err := openAt(r.ledger, k.ledgerName(), dir, k.name(), unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return f, 0, notFound(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(f.fd, &st); err != nil {
+		return f, 0, errors.Join(&os.PathError{Op: "stat", Path: f.name, Err: err}, f.close())
+	}
+	if st.Mode&modeTypeMask != modeRegular {
+		return f, 0, errors.Join(formatErrorf("%s is not a regular file", f.name), f.close())
+	}
+	return f, st.Size, nil
+}
+
+func notFound(err error) error {
+	if isNotExist(err) {
+		return ErrNotFound
+	}
+	return err
+}
+
+// WithObject loads a metadata object for the time of one call of fn, which must
+// not keep data.
+func (r *Repo) WithObject(t ObjectType, c Checksum, fn func(data []byte) error) error {
+	o, err := r.Load(t, c)
+	if err != nil {
+		return err
+	}
+	err = fn(o.data)
+	return errors.Join(o.key.wrap(err), o.Close())
+}
+
+// LoadCommit loads and decodes a commit; nothing stays open.
+func (r *Repo) LoadCommit(c Checksum) (Commit, error) {
+	return decoded(r, TypeCommit, c, DecodeCommit)
+}
+
+// LoadDirTree loads and decodes a directory's list; nothing stays open.
+func (r *Repo) LoadDirTree(c Checksum) (DirTree, error) {
+	return decoded(r, TypeDirTree, c, DecodeDirTree)
+}
+
+// LoadDirMeta loads and decodes a directory's metadata; nothing stays open.
+func (r *Repo) LoadDirMeta(c Checksum) (DirMeta, error) {
+	return decoded(r, TypeDirMeta, c, DecodeDirMeta)
+}
+
+func decoded[T any](r *Repo, t ObjectType, c Checksum, decode func([]byte) (T, error)) (T, error) {
+	var v T
+	err := r.WithObject(t, c, func(data []byte) (err error) {
+		v, err = decode(data)
+		return err
+	})
+	return v, err
+}
+
+// ReadContent opens a file object for the time of one call of fn: its header as
+// the file system shows it, its size in bytes, and its content, which is nil for
+// a symbolic link. A missing object is ErrNotFound.
+func (r *Repo) ReadContent(c Checksum, fn func(h FileHeader, size int64, content io.Reader) error) error {
+	if err := r.gate.enter(); err != nil {
+		return err
+	}
+	defer r.gate.leave()
+	k := objectKey{c, TypeFile}
+	return k.wrap(r.readContent(k, fn))
+}
+
+func (r *Repo) readContent(k objectKey, fn func(FileHeader, int64, io.Reader) error) error {
+	dir, err := r.prefixDir(k.sum[0], false)
+	if err != nil {
+		return notFound(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(dir, k.name(), &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return notFound(&os.PathError{Op: "stat", Path: k.ledgerName(), Err: err})
+	}
+	if st.Mode&modeTypeMask != modeSymlink {
+		return r.withFile(k, fn)
+	}
+	h, err := readLinkHeader(dir, k.name(), &st)
+	if err != nil {
+		return err
+	}
+	return fn(h, 0, nil)
+}
+
+func (r *Repo) withFile(k objectKey, fn func(FileHeader, int64, io.Reader) error) error {
+	f, _, err := r.openObject(k)
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	h, size, err := readFileHeader(f.fd)
+	if err != nil {
+		return err
+	}
+	if err := fn(h, size, fdReader(f.fd)); err != nil {
+		return err
+	}
+	return f.close()
+}
+
+// readFileHeader rebuilds the header of an open regular file.
+func readFileHeader(fd int) (FileHeader, int64, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return FileHeader{}, 0, fmt.Errorf("reading a file's metadata: %w", err)
+	}
+	h := FileHeader{UID: st.Uid, GID: st.Gid, Mode: st.Mode}
+	var err error
+	h.Xattrs, err = readXattrs(
+		func(b []byte) (int, error) { return unix.Flistxattr(fd, b) },
+		func(name string, b []byte) (int, error) { return unix.Fgetxattr(fd, name, b) })
+	return h, st.Size, err
+}
+
+func readLinkHeader(dir int, name string, st *unix.Stat_t) (FileHeader, error) {
+	h := FileHeader{UID: st.Uid, GID: st.Gid, Mode: st.Mode}
+	buf := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(dir, name, buf)
+	if err != nil {
+		return h, fmt.Errorf("reading a symbolic link: %w", err)
+	}
+	h.Target = string(buf[:n])
+	path := procPath(dir, name)
+	h.Xattrs, err = readXattrs(
+		func(b []byte) (int, error) { return unix.Llistxattr(path, b) },
+		func(name string, b []byte) (int, error) { return unix.Lgetxattr(path, name, b) })
+	return h, err
+}
+
+// maxXattr is the kernel's limit for a value and for the list of names, in bytes
+// (XATTR_SIZE_MAX, XATTR_LIST_MAX).
+const maxXattr = 64 << 10
+
+// readXattrs reads all attributes, sorted and without empty ones.
+func readXattrs(list func([]byte) (int, error), get func(string, []byte) (int, error)) ([]Xattr, error) {
+	n, err := list(nil)
+	if n == 0 || err == unix.EOPNOTSUPP {
+		return nil, nil
+	}
+	buf := make([]byte, maxXattr)
+	if err == nil {
+		n, err = list(buf)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listing extended attributes: %w", err)
+	}
+	var out []Xattr
+	value := make([]byte, maxXattr)
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(buf[:n]), "\x00"), "\x00") {
+		n, err := get(name, value)
+		if err != nil {
+			return nil, fmt.Errorf("reading extended attribute %s: %w", name, err)
+		}
+		out = append(out, Xattr{Name: name, Value: append([]byte(nil), value[:n]...)})
+	}
+	return normalizeXattrs(out)
+}
+
+// readSmallFile reads a file of at most limit bytes.
+func readSmallFile(l Ledger, dir int, path, name string, limit int64) ([]byte, error) {
+	f, err := openAt(l, name, dir, path, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.close()
+	return readLimited(f, limit)
+}
+
+func readLimited(f handle, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(fdReader(f.fd), limit+1))
+	if err != nil {
+		return nil, &os.PathError{Op: "read", Path: f.name, Err: err}
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("%s is larger than %d bytes", f.name, limit)
+	}
+	return data, nil
+}

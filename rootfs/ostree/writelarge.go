@@ -1,0 +1,123 @@
+package ostree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// chunkSize is how much of large content is read, hashed and written at once.
+	chunkSize = 1 << 20
+	// holeSize is the run of zero bytes that is left as a hole, in bytes. It is
+	// a multiple of every usual block size.
+	holeSize = 64 << 10
+)
+
+// writeLarge streams content through the hash into a temporary file, whose final
+// name is known at the end.
+func (r *Repo) writeLarge(ctx context.Context, s *scratch, h *FileHeader, size int64, content io.Reader) (Checksum, error) {
+	name := r.tmpName()
+	f, err := openAt(r.ledger, repoPath+"/tmp/"+name, r.tmp.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
+	if err != nil {
+		return Checksum{}, fmt.Errorf("storing a file: %w", err)
+	}
+	sum, err := streamTo(ctx, f.fd, s, size, content)
+	if err != nil {
+		err = fmt.Errorf("storing a file of %d bytes: %w", size, err)
+		return Checksum{}, errors.Join(err, f.close(), unix.Unlinkat(r.tmp.fd, name, 0))
+	}
+	k := objectKey{sum, TypeFile}
+	return sum, k.wrap(r.storeTemp(k, h, f, name))
+}
+
+// storeTemp publishes a complete temporary file, or removes it when the object
+// exists or something fails. It closes f.
+func (r *Repo) storeTemp(k objectKey, h *FileHeader, f handle, name string) error {
+	mine, err := r.claim(k)
+	if err != nil || !mine {
+		return errors.Join(err, f.close(), unix.Unlinkat(r.tmp.fd, name, 0))
+	}
+	state := stateUnknown
+	defer func() { r.settle(k, state) }()
+	dir, err := r.prefixDir(k.sum[0], true)
+	if err == nil {
+		err = r.setMetadata(f.fd, r.tmp.fd, name, h, TypeFile)
+	}
+	if err = errors.Join(err, f.close()); err != nil {
+		return errors.Join(err, unix.Unlinkat(r.tmp.fd, name, 0))
+	}
+	if err := r.publish(name, dir, k.name()); err != nil {
+		return err
+	}
+	state = statePresent
+	return nil
+}
+
+// streamTo copies exactly size bytes to fd and returns the object's checksum.
+func streamTo(ctx context.Context, fd int, s *scratch, size int64, content io.Reader) (Checksum, error) {
+	var sum Checksum
+	if content == nil {
+		return sum, &SizeError{Want: size}
+	}
+	s.hash.Reset()
+	s.hash.Write(s.head)
+	buf := s.grow(chunkSize)
+	for pos := int64(0); pos < size; {
+		if err := ctx.Err(); err != nil {
+			return sum, err
+		}
+		part := buf[:min(size-pos, chunkSize)]
+		if n, err := io.ReadFull(content, part); err != nil {
+			return sum, shortRead(err, size, pos+int64(n))
+		}
+		s.hash.Write(part)
+		if err := writeSparse(fd, part, pos); err != nil {
+			return sum, err
+		}
+		pos += int64(len(part))
+	}
+	if err := expectEnd(content, size); err != nil {
+		return sum, err
+	}
+	// A hole at the end exists only once the length is set.
+	if err := unix.Ftruncate(fd, size); err != nil {
+		return sum, &os.PathError{Op: "truncate", Path: "temporary object", Err: err}
+	}
+	s.hash.Sum(sum[:0])
+	return sum, nil
+}
+
+// writeSparse writes data at pos, except for blocks of holeSize zero bytes.
+func writeSparse(fd int, data []byte, pos int64) error {
+	start := 0 // of the run that must be written
+	for i := 0; i < len(data); i += holeSize {
+		end := min(i+holeSize, len(data))
+		if !allZero(data[i:end]) {
+			continue
+		}
+		if err := pwriteAll(fd, data[start:i], pos+int64(start)); err != nil {
+			return err
+		}
+		start = end
+	}
+	return pwriteAll(fd, data[start:], pos+int64(start))
+}
+
+func pwriteAll(fd int, data []byte, pos int64) error {
+	for len(data) > 0 {
+		n, err := unix.Pwrite(fd, data, pos)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("writing %d bytes at %d: %w", len(data), pos, err)
+		}
+		data, pos = data[n:], pos+int64(n)
+	}
+	return nil
+}
