@@ -23,6 +23,7 @@ const (
 type Device struct {
 	disk   *Disk
 	part   Partition
+	name   string // the kernel's
 	file   *os.File
 	path   string
 	dev    devno
@@ -119,40 +120,44 @@ func nextLoop(ctl *os.File, last int) (int, error) {
 	return last + 1, nil
 }
 
-// configure opens, locks and configures one loop device.
-func (d *Disk) configure(number int, p Partition) (v *Device, err error) {
+// configure makes one loop device ours, or leaves it as it was.
+func (d *Disk) configure(number int, p Partition) (*Device, error) {
 	name := fmt.Sprintf("loop%d", number)
 	text, err := readLine(filepath.Join(d.host.sys, "block", name), "dev")
 	if err != nil {
 		return nil, fmt.Errorf("finding %s in sysfs: %w", name, err)
 	}
-	v = &Device{disk: d, part: p}
+	v := &Device{disk: d, part: p, name: name}
 	if v.dev, err = parseDevno(text); err != nil {
 		return nil, err
 	}
 	if v.path, v.made, err = d.deviceNode(name, unix.S_IFBLK, v.dev); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			removeAll(v.made)
-		}
-	}()
-	if v.file, err = os.OpenFile(v.path, os.O_RDWR, 0); err != nil {
+	if err := v.open(); err != nil {
+		removeAll(v.made)
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			v.file.Close()
-		}
-	}()
-	if err = unix.Flock(int(v.file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, fmt.Errorf("locking %s: %w", v.path, err)
-	}
-	if err = d.bind(v.file, p); err != nil {
-		return nil, fmt.Errorf("configuring %s: %w", v.path, err)
-	}
 	return v, nil
+}
+
+// open opens, locks and configures the loop device. The lock comes first, so that udev never looks at
+// the device while it is ours.
+func (v *Device) open() error {
+	f, err := os.OpenFile(v.path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return fmt.Errorf("locking %s: %w", v.path, err)
+	}
+	if err := v.disk.bind(f, v.part); err != nil {
+		f.Close()
+		return fmt.Errorf("configuring %s: %w", v.path, err)
+	}
+	v.file = f
+	return nil
 }
 
 // bind ties a loop device to a partition's range in one call. Direct I/O keeps the content from being
@@ -202,7 +207,7 @@ func (v *Device) Path() string { return v.path }
 func (v *Device) Number() (major, minor uint32) { return v.dev.major, v.dev.minor }
 
 // Name is the kernel's name of the device, as in messages and /sys/block.
-func (v *Device) Name() string { return filepath.Base(v.path) }
+func (v *Device) Name() string { return v.name }
 
 // File is the open loop device. It must not be closed by others than [Device.Detach].
 func (v *Device) File() *os.File { return v.file }
@@ -240,23 +245,40 @@ func (v *Device) release() error {
 }
 
 // gone proves that the loop device no longer lies over the partition: it is free, or by now another's.
+// Who holds it is looked up before the second look, which alone decides: a program in search of a free
+// loop device opens those of others for a moment, and the kernel clears the device when that one closes.
 func (v *Device) gone() error {
+	attached, err := v.stillOurs()
+	if err != nil || !attached {
+		return err
+	}
+	holders := v.disk.host.openers(v.dev)
+	if attached, err = v.stillOurs(); err != nil || !attached {
+		return err
+	}
+	return &StillAttachedError{Path: v.path, Backing: v.disk.Path(), Holders: holders}
+}
+
+// stillOurs tells whether the loop device lies over the partition now.
+func (v *Device) stillOurs() (bool, error) {
 	backing, err := readLine(v.sysfs(), "loop/backing_file")
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
+	if vanished(err) {
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("proving that %s is gone: %w", v.path, err)
+		return false, fmt.Errorf("proving that %s is gone: %w", v.path, err)
 	}
 	offset, err := readNumber(v.sysfs(), "loop/offset")
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
+	if vanished(err) {
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("proving that %s is gone: %w", v.path, err)
+		return false, fmt.Errorf("proving that %s is gone: %w", v.path, err)
 	}
-	if strings.TrimSuffix(backing, " (deleted)") != v.disk.Path() || offset != v.part.Start {
-		return nil
-	}
-	return &StillAttachedError{Path: v.path, Backing: v.disk.Path(), Holders: v.disk.host.openers(v.dev)}
+	return strings.TrimSuffix(backing, " (deleted)") == v.disk.Path() && offset == v.part.Start, nil
+}
+
+// vanished tells the errors of a sysfs attribute that is gone, or going at this moment.
+func vanished(err error) bool {
+	return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV)
 }

@@ -70,17 +70,16 @@ func (h host) openers(dev devno) string {
 	return strings.Join(list, ", ")
 }
 
-// hasOpen tells whether a process has a descriptor of a block device.
+// hasOpen tells whether a process has a descriptor of a block device, in any of its threads: a thread
+// may have a table of its own.
 func (h host) hasOpen(pid int, dev devno) bool {
-	dir := filepath.Join(h.proc, strconv.Itoa(pid), "fd")
-	entries, err := os.ReadDir(dir)
+	links, err := filepath.Glob(filepath.Join(h.proc, strconv.Itoa(pid), "task/*/fd/*"))
 	if err != nil {
-		return false // it ended, or it is a kernel thread
+		return false
 	}
-	for _, e := range entries {
+	for _, link := range links {
 		var st unix.Stat_t
-		if unix.Stat(filepath.Join(dir, e.Name()), &st) == nil &&
-			st.Mode&unix.S_IFMT == unix.S_IFBLK && devnoOf(st.Rdev) == dev {
+		if unix.Stat(link, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK && devnoOf(st.Rdev) == dev {
 			return true
 		}
 	}

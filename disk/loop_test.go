@@ -1,0 +1,322 @@
+package disk
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// root writes a table and attaches its root partition.
+func root(t *testing.T, d *Disk) *Device {
+	t.Helper()
+	v, err := d.Attach(part(t, written(t, d, PlanOptions{}), NameRoot))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func TestMake(t *testing.T) {
+	const id = "0f1e2d3c-4b5a-4697-8877-665544332211"
+	check := map[Filesystem][]string{
+		XFS:   {"xfs_repair", "-n"},
+		Ext4:  {"e2fsck", "-fn"},
+		Btrfs: {"btrfs", "check", "--readonly"},
+	}
+	for fs, checker := range check {
+		for _, label := range []string{"", "root"} {
+			d := opened(t, rawFile(t, 1200*mib))
+			v := root(t, d)
+			if err := fs.Make(context.Background(), runner, v.Path(), MakeOptions{UUID: id, Label: label}); err != nil {
+				t.Fatal(err)
+			}
+			out := output(t, "blkid", "-p", "-o", "export", v.Path())
+			for _, want := range []string{"TYPE=" + string(fs), "UUID=" + id} {
+				if !strings.Contains("\n"+out, "\n"+want+"\n") {
+					t.Errorf("blkid does not say %s:\n%s", want, out)
+				}
+			}
+			output(t, checker[0], append(checker[1:], v.Path())...)
+			if err := v.Detach(); err != nil {
+				t.Error(err)
+			}
+			// The same superblock must be seen through the disk, at the partition.
+			r := io.NewSectionReader(d, v.Partition().Start, v.Partition().Size)
+			sb, err := ReadSuperblock(r)
+			if err != nil || sb.Filesystem != fs || sb.UUID != id || sb.Label != label {
+				t.Errorf("%s: superblock %+v (%v)", fs, sb, err)
+			}
+		}
+	}
+}
+
+func TestExt4HasVerity(t *testing.T) {
+	d := opened(t, rawFile(t, 1200*mib))
+	v := root(t, d)
+	if err := Ext4.Make(context.Background(), runner, v.Path(), MakeOptions{UUID: "0f1e2d3c-4b5a-4697-8877-665544332211"}); err != nil {
+		t.Fatal(err)
+	}
+	out := output(t, "dumpe2fs", "-h", v.Path())
+	if !strings.Contains(out, "verity") || strings.Contains(out, "metadata_csum_seed") || !strings.Contains(out, "Block size:               4096") {
+		t.Error(out)
+	}
+}
+
+// Make must not take a program's word: the superblock must say what was asked for.
+func TestMakeReadsBack(t *testing.T) {
+	d := opened(t, rawFile(t, 1200*mib))
+	v := root(t, d)
+	lazy := func(context.Context, []string) error { return nil }
+	if err := Ext4.Make(context.Background(), lazy, v.Path(), MakeOptions{}); !errors.Is(err, ErrNoFilesystem) {
+		t.Errorf("a program that did nothing: %v", err)
+	}
+	other := func(ctx context.Context, argv []string) error {
+		return runner(ctx, []string{"mkfs.ext4", "-q", "-F", argv[len(argv)-1]})
+	}
+	if err := Btrfs.Make(context.Background(), other, v.Path(), MakeOptions{}); err == nil {
+		t.Error("another file system than the one asked for was accepted")
+	}
+	if err := Ext4.Make(context.Background(), other, v.Path(), MakeOptions{UUID: "0f1e2d3c-4b5a-4697-8877-665544332211"}); err == nil {
+		t.Error("another UUID than the one asked for was accepted")
+	}
+	seeded := func(ctx context.Context, argv []string) error {
+		return runner(ctx, []string{"mkfs.ext4", "-q", "-F", "-O", "metadata_csum_seed", "-U", argv[len(argv)-2], argv[len(argv)-1]})
+	}
+	if err := Ext4.Make(context.Background(), seeded, v.Path(), MakeOptions{UUID: "0f1e2d3c-4b5a-4697-8877-665544332211"}); err == nil || !strings.Contains(err.Error(), "GRUB") {
+		t.Errorf("a feature that GRUB cannot read: %v", err)
+	}
+}
+
+func TestMissingProgram(t *testing.T) {
+	for fs, pkg := range map[Filesystem]string{XFS: "xfsprogs", Ext4: "e2fsprogs", Btrfs: "btrfs-progs"} {
+		gone := func(context.Context, []string) error {
+			return &exec.Error{Name: fs.Program(), Err: exec.ErrNotFound}
+		}
+		var missing *MissingProgramError
+		if err := fs.Make(context.Background(), gone, "/dev/null", MakeOptions{}); !errors.As(err, &missing) || missing.Package != pkg {
+			t.Errorf("%s: %v", fs, err)
+		}
+		look := func(string) (string, error) { return "", exec.ErrNotFound }
+		if err := fs.Require(look); !errors.As(err, &missing) || missing.Program != "mkfs."+string(fs) || !errors.Is(err, exec.ErrNotFound) {
+			t.Errorf("%s: %v", fs, err)
+		}
+	}
+	if _, err := ParseFilesystem("reiserfs"); err == nil {
+		t.Error("reiserfs was accepted")
+	}
+}
+
+// The options must be those that each generation of mkfs.xfs knows; the texts are from its usage.
+func TestReadableXFS(t *testing.T) {
+	for usage, want := range map[string]string{
+		"[-i projid32bit=0|1,sparse=0|1]": "",
+		"[-i projid32bit=0|1,sparse=0|1,nrext64=0|1]\n[-n size=num,version=2|ci,ftype=0|1]": "-i nrext64=0",
+		"[-i sparse=0|1,nrext64=0|1,exchange=0|1]\n[-n version=2|ci,ftype=0|1,parent=0|1]]": "-i nrext64=0 -i exchange=0 -n parent=0",
+	} {
+		say := func(context.Context, []string) error { return errors.New("exit status 1: Usage: mkfs.xfs " + usage) }
+		got, err := XFS.readableXFS(context.Background(), say)
+		if err != nil || strings.Join(got, " ") != want {
+			t.Errorf("%q: %q (%v)", usage, got, err)
+		}
+	}
+}
+
+func TestDetachGivesBack(t *testing.T) {
+	path := rawFile(t, 1<<30)
+	d := opened(t, path)
+	v := root(t, d)
+	if _, err := v.File().WriteAt([]byte("payload"), 4096); err != nil {
+		t.Fatal(err)
+	}
+	if got := loopsOver(t, path); len(got) != 1 || got[0] != v.Path() {
+		t.Errorf("losetup lists %v, want %s", got, v.Path())
+	}
+	for range 2 {
+		if err := v.Detach(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := loopsOver(t, path); len(got) != 0 {
+		t.Errorf("losetup lists %v", got)
+	}
+	b := make([]byte, 7)
+	if _, err := d.ReadAt(b, v.Partition().Start+4096); err != nil || string(b) != "payload" {
+		t.Errorf("the disk has %q at the partition (%v)", b, err)
+	}
+}
+
+// A device that somebody else holds must be reported with that somebody, not passed over.
+func TestDetachNamesHolder(t *testing.T) {
+	path := rawFile(t, 1<<30)
+	d, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := root(t, d)
+	held, err := os.Open(v.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var still *StillAttachedError
+	if err := v.Detach(); !errors.As(err, &still) || !strings.Contains(err.Error(), fmt.Sprintf("process %d (", os.Getpid())) {
+		t.Errorf("detaching a held device: %v", err)
+	}
+	held.Close()
+	if got := loopsOver(t, path); len(got) != 0 {
+		t.Errorf("losetup lists %v after the holder went", got)
+	}
+	if err := d.Close(); err != nil {
+		t.Errorf("closing: %v", err)
+	}
+}
+
+func TestCloseDetaches(t *testing.T) {
+	path := rawFile(t, 1<<30)
+	d, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root(t, d)
+	for range 2 {
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := loopsOver(t, path); len(got) != 0 {
+		t.Errorf("losetup lists %v", got)
+	}
+}
+
+// Several programs that allocate at once must not get in each other's way: they race for the same free
+// devices, and open each other's for a moment.
+func TestAttachConcurrently(t *testing.T) {
+	var wg sync.WaitGroup
+	for range 3 {
+		d := opened(t, rawFile(t, 64*mib))
+		for i := range 4 {
+			wg.Go(func() {
+				for range 10 {
+					attachWriteDetach(t, d, Partition{Name: fmt.Sprint(i), Start: int64(i+1) * mib, Size: mib})
+				}
+			})
+		}
+	}
+	wg.Wait()
+}
+
+func attachWriteDetach(t *testing.T, d *Disk, p Partition) {
+	v, err := d.Attach(p)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	sum := sha256.Sum256([]byte(v.Name() + d.Path() + p.Name))
+	if _, err := v.File().WriteAt(sum[:], 0); err != nil {
+		t.Error(err)
+	}
+	if err := v.Detach(); err != nil {
+		t.Error(err)
+	}
+	var got [sha256.Size]byte
+	if _, err := d.ReadAt(got[:], p.Start); err != nil || got != sum {
+		t.Errorf("%s: wrong content (%v)", p.Name, err)
+	}
+}
+
+// In a container /dev may have no node for the loop device: one is made, and removed.
+func TestNodeDir(t *testing.T) {
+	path, nodes := rawFile(t, 1<<30), t.TempDir()
+	bare := liveHost()
+	bare.dev = t.TempDir()
+	d, err := open(bare, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := Partition{Name: "root", Start: mib, Size: 600 * mib}
+	if _, err := d.Attach(p); err == nil {
+		t.Error("attached with no node and no directory for one")
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if d, err = open(bare, path, NodeDir(nodes)); err != nil {
+		t.Fatal(err)
+	}
+	v, err := d.Attach(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if filepath.Dir(v.Path()) != nodes {
+		t.Errorf("the node is %s", v.Path())
+	}
+	if err := Ext4.Make(context.Background(), runner, v.Path(), MakeOptions{UUID: "0f1e2d3c-4b5a-4697-8877-665544332211"}); err != nil {
+		t.Error(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(nodes); err != nil || len(left) != 0 {
+		t.Errorf("left in the node directory: %v (%v)", left, err)
+	}
+}
+
+// killedEnv makes this test binary the program that is to be killed.
+const killedEnv = "DISK_TEST_ATTACH_AND_WAIT"
+
+// A program killed while it holds a loop device leaves none.
+func TestKilledLeavesNothing(t *testing.T) {
+	if path := os.Getenv(killedEnv); path != "" {
+		attachAndWait(path)
+	}
+	path := rawFile(t, 1<<30)
+	cmd := exec.Command(os.Args[0], "-test.run=^TestKilledLeavesNothing$")
+	cmd.Env = append(os.Environ(), killedEnv+"="+path)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	child(t, cmd)
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil || !strings.HasPrefix(line, "attached") {
+		t.Fatalf("the child said %q (%v)", line, err)
+	}
+	if got := loopsOver(t, path); len(got) != 1 {
+		t.Fatalf("losetup lists %v", got)
+	}
+	if err := cmd.Process.Signal(unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
+	if got := loopsOver(t, path); len(got) != 0 {
+		t.Errorf("losetup lists %v after the kill", got)
+	}
+	if d, err := Open(path); err != nil {
+		t.Errorf("the disk cannot be claimed again: %v", err)
+	} else if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func attachAndWait(path string) {
+	d, err := Open(path)
+	if err == nil {
+		_, err = d.Attach(Partition{Name: "root", Start: mib, Size: mib})
+	}
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Println("attached")
+	select {}
+}
