@@ -2,6 +2,8 @@ package image
 
 import (
 	"context"
+	"errors"
+	"os"
 	"runtime"
 )
 
@@ -29,7 +31,42 @@ func (o ImportOptions) withDefaults() ImportOptions {
 	return o
 }
 
-// openImage dispatches on the transport.
-func openImage(_ context.Context, ref Ref, _ OpenOptions) (*Image, error) {
+// openImage dispatches on the transport, and makes every error one of the source's.
+func openImage(ctx context.Context, ref Ref, o OpenOptions) (*Image, error) {
+	if !knownTransport(ref.Transport) {
+		return nil, &UnknownTransportError{Ref: ref.String()}
+	}
+	img, err := openTransport(ctx, ref, o)
+	if err == nil {
+		return img, nil
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if known := (*SourceError)(nil); errors.As(err, &known) {
+		return nil, err
+	}
+	return nil, &SourceError{Ref: ref.String(), Err: err}
+}
+
+func openTransport(ctx context.Context, ref Ref, o OpenOptions) (*Image, error) {
+	switch ref.Transport {
+	case TransportRootfs:
+		return openRootfs(ref, o)
+	case TransportOCI:
+		name := parseLayoutName(ref.Name)
+		root, err := os.OpenRoot(name.path)
+		if err != nil {
+			return nil, err
+		}
+		return openLayout(ctx, ref, name, &layoutDir{root: root}, o)
+	case TransportOCIArchive:
+		name := parseLayoutName(ref.Name)
+		archive, err := openArchive(name.path)
+		if err != nil {
+			return nil, err
+		}
+		return openLayout(ctx, ref, name, archive, o)
+	}
 	return nil, &UnknownTransportError{Ref: ref.String()}
 }

@@ -1,0 +1,200 @@
+package image
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// entry is one object of a layer, before it has its place in the tree.
+type entry struct {
+	Meta   // with the file type in Mode
+	path   string
+	target string // of a symbolic link
+	size   int64
+}
+
+// pendingLink is a hard link whose target is looked up when the layer is complete.
+type pendingLink struct {
+	path   string
+	parent *Node
+	name   string
+	holder *Node // stands in the tree for the link until then
+}
+
+// builder makes one layer's tree from its entries, in their order.
+type builder struct {
+	root    *Node
+	links   []pendingLink
+	dropped map[string]int
+}
+
+func newBuilder() *builder {
+	return &builder{root: newDir(), dropped: map[string]int{}}
+}
+
+// newDir is a directory that nothing describes: 0755, owned by root.
+func newDir() *Node {
+	return &Node{Meta: Meta{Mode: modeDir | 0o755}, Children: map[string]*Node{}}
+}
+
+// drops tells whether the path is one that is left out, and counts it if so.
+func (b *builder) drops(parts []string) bool {
+	if !isDropped(parts) {
+		return false
+	}
+	b.dropped[strings.Clone(parts[0])]++
+	return true
+}
+
+// add puts an entry in its place and returns its node.
+func (b *builder) add(parts []string, e *entry) (*Node, error) {
+	isDir := e.Mode&modeType == modeDir
+	if len(parts) == 0 {
+		if !isDir {
+			return nil, errors.New("the root of the layer is not a directory")
+		}
+		b.root.Meta, b.root.Explicit = e.Meta, true
+		return b.root, nil
+	}
+	name := parts[len(parts)-1]
+	if err := checkWhiteoutEntry(name, e.Mode); err != nil {
+		return nil, err
+	}
+	parent, err := b.parent(parts)
+	if err != nil {
+		return nil, err
+	}
+	if isDir {
+		return b.addDir(parent, name, e), nil
+	}
+	node := &Node{Meta: e.Meta, Target: e.target, Size: e.size}
+	// The name is a part of the whole path's string: a copy lets that go.
+	parent.Children[strings.Clone(name)] = node
+	return node, nil
+}
+
+func (b *builder) addDir(parent *Node, name string, e *entry) *Node {
+	node := parent.Children[name]
+	if node == nil || node.Children == nil {
+		node = newDir()
+		parent.Children[strings.Clone(name)] = node
+	}
+	node.Meta, node.Explicit = e.Meta, true
+	return node
+}
+
+// checkWhiteoutEntry refuses directories and symbolic links that bear a whiteout's name.
+func checkWhiteoutEntry(name string, mode uint32) error {
+	if !strings.HasPrefix(name, whiteoutPrefix) {
+		return nil
+	}
+	if t := mode & modeType; t != modeRegular && t != 0 {
+		return errors.New("only a regular file can be a whiteout")
+	}
+	return checkWhiteoutName(name)
+}
+
+// parent finds the directory that holds the last part, and makes what is missing.
+func (b *builder) parent(parts []string) (*Node, error) {
+	dir := b.root
+	for i, name := range parts[:len(parts)-1] {
+		next := dir.Children[name]
+		if next == nil {
+			if strings.HasPrefix(name, whiteoutPrefix) {
+				return nil, fmt.Errorf("%q bears the name of a whiteout, but is a directory", name)
+			}
+			next = newDir()
+			dir.Children[strings.Clone(name)] = next
+		}
+		if next.Children == nil {
+			return nil, fmt.Errorf("%q is not a directory in the same layer", strings.Join(parts[:i+1], "/"))
+		}
+		dir = next
+	}
+	return dir, nil
+}
+
+// addLink notes a hard link. A link to itself, which tar writes for a file that
+// it was given twice, changes nothing.
+func (b *builder) addLink(parts, target []string) error {
+	if len(parts) == 0 || len(target) == 0 {
+		return errors.New("a hard link from or to the root directory")
+	}
+	path, targetPath := strings.Join(parts, "/"), strings.Join(target, "/")
+	if path == targetPath && b.root.Lookup(path) != nil {
+		return nil
+	}
+	holder, err := b.add(parts, &entry{target: targetPath})
+	if err != nil {
+		return err
+	}
+	name := path[len(path)-len(parts[len(parts)-1]):]
+	parent, err := b.parent(parts)
+	if err != nil {
+		return err
+	}
+	b.links = append(b.links, pendingLink{path: path, parent: parent, name: name, holder: holder})
+	return nil
+}
+
+// linkError names the hard link that has no target.
+type linkError struct {
+	path string
+	err  error
+}
+
+func (e *linkError) Error() string { return e.err.Error() }
+func (e *linkError) Unwrap() error { return e.err }
+
+// finish gives every hard link the final node of its target.
+func (b *builder) finish() (*Node, error) {
+	resolved := make(map[*Node]*Node, len(b.links))
+	for _, l := range b.links {
+		if b.root.Lookup(l.path) != l.holder {
+			continue // replaced by a later entry
+		}
+		if err := b.resolve(l.holder, resolved); err != nil {
+			return nil, &linkError{path: l.path, err: err}
+		}
+	}
+	// Only now: lookups of links to links pass by the holders.
+	for _, l := range b.links {
+		if node := resolved[l.holder]; node != nil {
+			l.parent.Children[l.name] = node
+		}
+	}
+	b.links = nil
+	return b.root, nil
+}
+
+// isHolder tells the stand-in of a hard link: nothing else has no file type.
+func isHolder(n *Node) bool { return n.Mode == 0 }
+
+// resolve follows a holder, over other links, to a file or symbolic link.
+func (b *builder) resolve(holder *Node, resolved map[*Node]*Node) error {
+	var chain []*Node
+	node := holder
+	for isHolder(node) && resolved[node] == nil {
+		if node.Explicit {
+			return errors.New("hard links that lead in a circle")
+		}
+		node.Explicit = true // on the chain
+		chain = append(chain, node)
+		next := b.root.Lookup(node.Target)
+		if next == nil {
+			return fmt.Errorf("hard link to %s, which is not in the layer", quoteShort(node.Target))
+		}
+		node = next
+	}
+	if final := resolved[node]; final != nil {
+		node = final
+	}
+	if node.IsDir() {
+		return errors.New("hard link to a directory")
+	}
+	for _, n := range chain {
+		resolved[n] = node
+	}
+	return nil
+}
