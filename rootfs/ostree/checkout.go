@@ -34,6 +34,7 @@ func (r *Repo) Checkout(ctx context.Context, commit Checksum, dest *os.File, nam
 		return err
 	}
 	defer r.gate.leave()
+	defer runtime.KeepAlive(dest)
 	full := strings.TrimSuffix(dest.Name(), "/") + "/" + name
 	if err := checkName(name); err != nil {
 		return fmt.Errorf("checking out to %q: %w", full, err)

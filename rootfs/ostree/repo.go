@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -85,6 +86,7 @@ func newRepo(l Ledger) *Repo {
 // nothing but this handle should read before Sync: an interrupted process can
 // leave a half-written object behind.
 func Create(root *os.File, cfg Config, l Ledger) (*Repo, error) {
+	defer runtime.KeepAlive(root)
 	r := newRepo(l)
 	r.config, r.fresh = cfg, true
 	if err := r.create(root); err != nil {
@@ -164,6 +166,7 @@ func (r *Repo) writeConfig() error {
 // settings that this package does not honour, are refused. A nil ledger
 // accounts for nothing.
 func Open(root *os.File, l Ledger) (*Repo, error) {
+	defer runtime.KeepAlive(root)
 	r := newRepo(l)
 	if err := r.open(root); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening repository %s: %w", repoPath, err), r.closeHandles())
