@@ -1,0 +1,122 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"path"
+
+	"golang.org/x/sys/unix"
+)
+
+// bootFiles finds the kernel and puts its files into /boot, named by their checksum.
+func (d *deployer) bootFiles(context.Context) error {
+	return d.inDeployment(func(t *dir) (err error) {
+		if d.kernel, err = findKernel(t); err != nil {
+			return err
+		}
+		d.dep.BootChecksum = d.kernel.checksum
+		set := d.o.Stateroot + "-" + d.kernel.checksum
+		d.dep.BootPath = path.Join("boot/ostree", set)
+		if d.dep.Kernel, err = d.kernel.install(d.root, t, d.dep.BootPath); err != nil {
+			return err
+		}
+		return nil
+	})
+}
+
+// linkTarget is the value of ostree=, beneath which the initramfs finds the deployment.
+func (d *deployer) linkTarget() string {
+	return path.Join("/ostree/boot.1", d.o.Stateroot, d.kernel.checksum, "0")
+}
+
+func (d *deployer) writeEntry(context.Context) error {
+	entry, err := d.describeEntry()
+	if err != nil {
+		return err
+	}
+	d.dep.Kargs = entry.arguments()
+	d.dep.EntryPath, d.dep.EntryText = firstEntry, entry.text()
+	if err := d.root.mkdirAll(path.Dir(firstEntry), 0o755); err != nil {
+		return err
+	}
+	return d.root.writeFile(firstEntry, []byte(d.dep.EntryText), 0o644)
+}
+
+func (d *deployer) describeEntry() (bootEntry, error) {
+	var release osRelease
+	var noComposefs []string
+	err := d.inDeployment(func(t *dir) (err error) {
+		if release, err = readOSRelease(t); err != nil {
+			return err
+		}
+		noComposefs, err = d.composefsArguments(t)
+		return err
+	})
+	if err != nil {
+		return bootEntry{}, err
+	}
+	title, err := release.title()
+	if err != nil {
+		return bootEntry{}, err
+	}
+	d.dep.OSID = release.ID
+	at := "/" + path.Join("ostree", path.Base(d.dep.BootPath))
+	if d.repo.Config().BootPrefix {
+		at = "/boot" + at
+	}
+	e := bootEntry{
+		title: title, version: d.o.Version, kargs: append(d.o.Kargs[:len(d.o.Kargs):len(d.o.Kargs)], noComposefs...),
+		ostree: d.linkTarget(), at: at, kernel: d.dep.Kernel, devicetree: d.kernel.deviceTreeLine(at),
+	}
+	if d.dep.Kernel.InitramfsPath == "" {
+		e.initProgram = d.linkTarget() + "/usr/lib/ostree/ostree-prepare-root"
+	}
+	return e, nil
+}
+
+func (k kernel) deviceTreeLine(at string) string {
+	switch {
+	case k.devicetree != "":
+		return "devicetree " + path.Join(at, "devicetree-"+k.version)
+	case k.dtb != "":
+		return "fdtdir " + path.Join(at, "dtb")
+	}
+	return ""
+}
+
+// linkDeployment makes the links that ostree= follows to the deployment, and the ref that protects its commit.
+func (d *deployer) linkDeployment(context.Context) error {
+	at := path.Join(bootLinks, d.o.Stateroot, d.kernel.checksum)
+	if err := d.root.mkdirAll(at, 0o755); err != nil {
+		return err
+	}
+	target := path.Join("../../../deploy", d.o.Stateroot, "deploy", d.baseName())
+	if err := d.root.symlink(target, path.Join(at, "0")); err != nil {
+		return err
+	}
+	if err := d.root.symlink(path.Base(bootLinks), "ostree/boot.1"); err != nil {
+		return err
+	}
+	// A path that begins with /boot resolves with a separate /boot too.
+	if err := d.root.symlink(".", "boot/boot"); err != nil {
+		return err
+	}
+	if err := d.repo.SetRef(deployRef, d.dep.Commit); err != nil {
+		return fmt.Errorf("setting the ref that protects the deployment: %w", err)
+	}
+	return nil
+}
+
+// activate makes the deployment the one that starts, after everything that it needs is on the device.
+func (d *deployer) activate(context.Context) error {
+	if err := d.repo.Sync(); err != nil {
+		return err
+	}
+	if err := d.root.symlink(path.Base(loaderDir), "boot/loader"); err != nil {
+		return err
+	}
+	// libostree looks at this time to see whether deployments have changed.
+	return d.root.with("ostree/deploy", func(deploys *dir) error {
+		return deploys.failIf("touch", ".", unix.UtimesNanoAt(deploys.fd, ".", nil, 0))
+	})
+}

@@ -1,0 +1,133 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+
+	"installer/rootfs/image"
+	"installer/rootfs/ostree"
+)
+
+// ImporterVersion is the release of ostree-ext whose rules the import follows. Updaters show it and decide nothing by it.
+const ImporterVersion = "0.15.3"
+
+// RootfsRef is the ref of a system that was installed from a plain directory, where WriteImage is given no other name.
+const RootfsRef = "installer/rootfs"
+
+// Metadata keys of commits, as ostree-ext and libostree name them.
+const (
+	keyImageConfig    = "ostree.container.image-config"
+	keyImporter       = "ostree.importer.version"
+	keyManifest       = "ostree.manifest"
+	keyManifestDigest = "ostree.manifest-digest"
+	keyVersion        = "version"
+)
+
+// WriteImage writes what tree, imported from img through NewSink, says beyond the files' content, and returns the
+// commit of the merged tree.
+//
+// A container image gets what its updater reads back: a commit and a ref for each layer, a merge commit that carries
+// manifest and configuration, and the image's ref. target is the reference, with transport, that the host will follow,
+// such as docker://quay.io/x/y:latest. A plain directory has none of that; it gets one commit under the plain ref
+// target, or RootfsRef if target is empty.
+//
+// Timestamps come from the image, so that one image always gives the same commits.
+func WriteImage(ctx context.Context, repo *ostree.Repo, img *image.Image, tree *image.Tree, target string) (ostree.Checksum, error) {
+	w := newTreeWriter(repo)
+	if img.Manifest == nil {
+		return writeRootfs(ctx, w, img, tree, target)
+	}
+	if err := writeLayers(ctx, w, img, tree); err != nil {
+		return ostree.Checksum{}, err
+	}
+	ref, err := ImageRef(target)
+	if err != nil {
+		return ostree.Checksum{}, err
+	}
+	return writeCommit(ctx, w, tree.Root, ref, ostree.Commit{Metadata: mergeMetadata(img), Timestamp: timestamp(img)})
+}
+
+func writeRootfs(ctx context.Context, w *treeWriter, img *image.Image, tree *image.Tree, ref string) (ostree.Checksum, error) {
+	if ref == "" {
+		ref = RootfsRef
+	}
+	return writeCommit(ctx, w, tree.Root, ref, ostree.Commit{Metadata: versionMetadata(img), Timestamp: timestamp(img)})
+}
+
+// writeLayers writes each layer's own commit, which keeps its objects and spares its download at the next update.
+func writeLayers(ctx context.Context, w *treeWriter, img *image.Image, tree *image.Tree) error {
+	if len(tree.Layers) != len(img.Layers) {
+		return fmt.Errorf("the image has %d layers, and its tree was made of %d", len(img.Layers), len(tree.Layers))
+	}
+	done := make(map[string]bool)
+	for i, layer := range img.Layers {
+		if done[layer.Digest] {
+			continue
+		}
+		done[layer.Digest] = true
+		ref, err := BlobRef(layer.Digest)
+		if err != nil {
+			return err
+		}
+		commit := ostree.Commit{Metadata: importerMetadata(), Timestamp: timestamp(img)}
+		if _, err := writeCommit(ctx, w, tree.Layers[i], ref, commit); err != nil {
+			return fmt.Errorf("keeping layer %s: %w", layer.Digest, err)
+		}
+	}
+	return nil
+}
+
+// writeCommit completes the commit with the tree's objects and writes it after them, and its ref after it.
+func writeCommit(ctx context.Context, w *treeWriter, root *image.Node, ref string, c ostree.Commit) (ostree.Checksum, error) {
+	sums, err := w.write(ctx, root)
+	if err != nil {
+		return ostree.Checksum{}, fmt.Errorf("writing the directories of %s: %w", ref, err)
+	}
+	c.Tree, c.Meta = sums.tree, sums.meta
+	sum, err := w.repo.WriteCommit(c)
+	if err != nil {
+		return ostree.Checksum{}, fmt.Errorf("writing the commit of %s: %w", ref, err)
+	}
+	if err := w.repo.SetRef(ref, sum); err != nil {
+		return ostree.Checksum{}, fmt.Errorf("setting ref %s: %w", ref, err)
+	}
+	return sum, nil
+}
+
+func importerMetadata() []ostree.KeyValue {
+	return []ostree.KeyValue{{Key: keyImporter, Value: ostree.StringValue(ImporterVersion)}}
+}
+
+// mergeMetadata is what bootc reads back from the deployed commit, keys in order. The version is not needed by bootc;
+// ostree shows it, and puts it into the boot entry's title.
+func mergeMetadata(img *image.Image) []ostree.KeyValue {
+	return append([]ostree.KeyValue{
+		{Key: keyImageConfig, Value: ostree.StringValue(string(img.Config))},
+		{Key: keyImporter, Value: ostree.StringValue(ImporterVersion)},
+		{Key: keyManifest, Value: ostree.StringValue(string(img.Manifest))},
+		{Key: keyManifestDigest, Value: ostree.StringValue(img.ManifestDigest)},
+	}, versionMetadata(img)...)
+}
+
+func versionMetadata(img *image.Image) []ostree.KeyValue {
+	if v := imageVersion(img); v != "" {
+		return []ostree.KeyValue{{Key: keyVersion, Value: ostree.StringValue(v)}}
+	}
+	return nil
+}
+
+// imageVersion is the version that the image's labels state, or "".
+func imageVersion(img *image.Image) string {
+	if v := img.Labels["org.opencontainers.image.version"]; v != "" {
+		return v
+	}
+	return img.Labels["version"]
+}
+
+// timestamp is the image's time of creation; an image that states none is of 1970.
+func timestamp(img *image.Image) uint64 {
+	if img.Created.IsZero() {
+		return 0
+	}
+	return uint64(max(img.Created.Unix(), 0))
+}
