@@ -19,6 +19,7 @@ type servedBlob struct {
 	digest    string // of the bytes served
 	size      int64  // -1: unknown
 	mediaType string
+	storeID   string // of the layer in containers-storage
 }
 
 // blobSource opens the layers of one image. It is used concurrently.
@@ -148,11 +149,12 @@ func (li *layerImport) readBlob(ctx context.Context, i int) error {
 	if err != nil {
 		return fmt.Errorf("opening the blob: %w", err)
 	}
-	defer blob.Close()
 	raw := startPump(ctx, blob, li.chunks, li.rawBounds(served), li.opts.Progress)
-	defer raw.wait()
-	defer blob.Close() // before the wait: it ends a read that is blocked
-	defer raw.stop()
+	defer func() {
+		raw.stop()
+		blob.Close() // ends a read that is blocked
+		raw.wait()
+	}()
 	root, dropped, err := li.readStream(ctx, i, raw)
 	if err != nil {
 		return err

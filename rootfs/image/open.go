@@ -67,6 +67,8 @@ func openTransport(ctx context.Context, ref Ref, o OpenOptions) (*Image, error) 
 			return nil, err
 		}
 		return openLayout(ctx, ref, name, archive, o)
+	case TransportContainersStorage:
+		return openStorage(ctx, ref, o)
 	}
-	return nil, &UnknownTransportError{Ref: ref.String()}
+	return openLibrary(ctx, ref, o)
 }
