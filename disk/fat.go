@@ -25,6 +25,7 @@ type FAT struct {
 	part    Partition
 	geo     fatGeometry
 	written []fatFile
+	broken  error // what made the file system unfit to be completed
 	closed  bool
 }
 
@@ -261,12 +262,15 @@ type (
 )
 
 // Close completes the file system and writes it out, flushes the disk, and compares every file on it
-// with what was handed in. A second Close does nothing.
+// with what was handed in. It fails when two names were found to collide. A second Close does nothing.
 func (f *FAT) Close() error {
 	if f.closed {
 		return nil
 	}
 	f.closed = true
+	if f.broken != nil {
+		return fmt.Errorf("the FAT file system on %q was not completed: %w", f.part.Name, f.broken)
+	}
 	f.writeInfo()
 	if err := f.store.flush(); err != nil {
 		return fmt.Errorf("writing the FAT file system on %q: %w", f.part.Name, err)

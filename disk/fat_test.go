@@ -196,6 +196,21 @@ func TestFATRefusals(t *testing.T) {
 	}
 }
 
+// Two names that would get one short name are found, and the volume does not pass for good.
+func TestFATShortNameCollision(t *testing.T) {
+	d := opened(t, rawFile(t, 1<<30))
+	f, _ := newFAT(t, d, 40*mib)
+	if err := f.WriteFile("a.longext", 1, strings.NewReader("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.WriteFile("a.lonely", 1, strings.NewReader("x")); err == nil || !strings.Contains(err.Error(), "A.LON") {
+		t.Errorf("the collision was not found: %v", err)
+	}
+	if err := f.Close(); err == nil {
+		t.Error("the volume was completed")
+	}
+}
+
 // A volume can be filled to the last cluster but one, and no further; it is whole afterwards.
 func TestFATFull(t *testing.T) {
 	path := rawFile(t, 1<<30)

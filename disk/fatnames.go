@@ -79,7 +79,7 @@ func (f *FAT) lookup(dir, name string) (fs.DirEntry, error) {
 }
 
 // distinct makes sure that a new entry got a short name of its own: the writer numbers only those that
-// it had to shorten before the dot.
+// it had to shorten before the dot. If it did not, the file system is not fit to be used any more.
 func (f *FAT) distinct(dir, name string) error {
 	entries, err := f.fs.ReadDir(dir)
 	if err != nil {
@@ -92,7 +92,8 @@ func (f *FAT) distinct(dir, name string) error {
 			return err
 		}
 		if other, taken := owner[short]; taken {
-			return fmt.Errorf("%s and %s in %s would have the same short name %s", other, e.Name(), dir, short)
+			f.broken = fmt.Errorf("%s and %s in %s would have the same short name %s", other, e.Name(), dir, short)
+			return f.broken
 		}
 		owner[short] = e.Name()
 	}

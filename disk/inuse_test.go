@@ -99,7 +99,7 @@ func TestRefusesMountedElsewhere(t *testing.T) {
 	dir := t.TempDir()
 	// The mount is visible in the child's namespace alone.
 	cmd := exec.Command("unshare", "-m", "--propagation", "private", "sh", "-c",
-		`mount -o ro "$0" "$1" && echo mounted && exec cat`, loop, dir)
+		`mount -o ro "$0" "$1" && echo mounted && read -r end`, loop, dir)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -111,15 +111,14 @@ func TestRefusesMountedElsewhere(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	// At the end of its input it exits, and its namespace goes with the mount.
+	defer cmd.Wait()
+	defer stdin.Close()
 	line := make([]byte, 8)
 	if _, err := stdout.Read(line); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, loop, path, "mounted at "+dir, "mount namespace of process", "(cat)")
-	stdin.Close()
-	if err := cmd.Wait(); err != nil {
-		t.Error(err)
-	}
+	refused(t, loop, path, "mounted at "+dir, "mount namespace of process", "(sh)")
 }
 
 func TestRefusesMountedPartition(t *testing.T) {

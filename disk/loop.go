@@ -21,15 +21,17 @@ const (
 
 // Device is a loop device over one partition of a disk.
 type Device struct {
-	disk   *Disk
-	part   Partition
-	name   string // the kernel's
-	file   *os.File
-	path   string
-	dev    devno
-	made   []string // nodes that we made and must remove
-	detach sync.Once
-	err    error
+	disk *Disk
+	part Partition
+	name string // the kernel's
+	file *os.File
+	path string
+	dev  devno
+	// backing is what sysfs calls the disk: not always by our path, in a container or after a rename.
+	backing string
+	made    []string // nodes that we made and must remove
+	detach  sync.Once
+	err     error
 }
 
 // StillAttachedError says that a loop device outlived its detaching: something else has it open.
@@ -178,9 +180,13 @@ func (d *Disk) bind(loop *os.File, p Partition) error {
 	return err
 }
 
-// check compares the loop device with what was asked for.
+// check compares the loop device with what was asked for, and notes how sysfs names its backing.
 func (v *Device) check() error {
 	sysdir := v.sysfs()
+	var err error
+	if v.backing, err = readLine(sysdir, "loop/backing_file"); err != nil {
+		return fmt.Errorf("checking %s: %w", v.path, err)
+	}
 	for _, want := range []struct {
 		file  string
 		value int64
@@ -275,7 +281,7 @@ func (v *Device) stillOurs() (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("proving that %s is gone: %w", v.path, err)
 	}
-	return strings.TrimSuffix(backing, " (deleted)") == v.disk.Path() && offset == v.part.Start, nil
+	return strings.TrimSuffix(backing, " (deleted)") == v.backing && offset == v.part.Start, nil
 }
 
 // vanished tells the errors of a sysfs attribute that is gone, or going at this moment.

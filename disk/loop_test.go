@@ -156,6 +156,72 @@ func TestDetachGivesBack(t *testing.T) {
 	}
 }
 
+// On a real block device the loop device lies over the device, and the kernel's own partition must show
+// what was made through it.
+func TestAttachOnBlockDevice(t *testing.T) {
+	const id = "0f1e2d3c-4b5a-4697-8877-665544332211"
+	for _, sector := range []string{"512", "4096"} {
+		disk := losetup(t, rawFile(t, 1200*mib), "-P", "--sector-size", sector)
+		d := opened(t, disk)
+		l := written(t, d, PlanOptions{BIOSBoot: true})
+		v, err := d.Attach(part(t, l, NameRoot))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.TrimSpace(output(t, "blockdev", "--getss", v.Path())); got != sector {
+			t.Errorf("the sector size of %s is %s, not %s", v.Path(), got, sector)
+		}
+		if err := XFS.Make(context.Background(), runner, v.Path(), MakeOptions{UUID: id}); err != nil {
+			t.Fatal(err)
+		}
+		if err := v.Detach(); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Announce(l); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if out := output(t, "blkid", "-p", "-o", "export", disk+"p3"); !strings.Contains(out, "\nUUID="+id) || !strings.Contains(out, "PART_ENTRY_NAME=root") {
+			t.Errorf("blkid says of the partition: %s", out)
+		}
+		output(t, "xfs_repair", "-n", disk+"p3")
+	}
+}
+
+// Not every file system that a disk file may lie on takes direct I/O or holes.
+func TestAttachOnTmpfs(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1300m"); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Unmount(dir, unix.UMOUNT_NOFOLLOW); err != nil {
+			t.Error(err)
+		}
+	}()
+	path := filepath.Join(dir, "disk.raw")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, 1200*mib); err != nil {
+		t.Fatal(err)
+	}
+	d, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	v := root(t, d)
+	if err := Btrfs.Make(context.Background(), runner, v.Path(), MakeOptions{UUID: "0f1e2d3c-4b5a-4697-8877-665544332211"}); err != nil {
+		t.Error(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A device that somebody else holds must be reported with that somebody, not passed over.
 func TestDetachNamesHolder(t *testing.T) {
 	path := rawFile(t, 1<<30)
