@@ -47,6 +47,7 @@ func TestMake(t *testing.T) {
 					t.Errorf("blkid does not say %s:\n%s", want, out)
 				}
 			}
+			readByGRUB(t, v.Path(), fs)
 			output(t, checker[0], append(checker[1:], v.Path())...)
 			if err := v.Detach(); err != nil {
 				t.Error(err)
@@ -58,6 +59,22 @@ func TestMake(t *testing.T) {
 				t.Errorf("%s: superblock %+v (%v)", fs, sb, err)
 			}
 		}
+	}
+}
+
+// readByGRUB puts a directory on a file system by the kernel and looks for it by GRUB's own code.
+func readByGRUB(t *testing.T, device string, fs Filesystem) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unix.Mount(device, dir, string(fs), 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	err := os.Mkdir(filepath.Join(dir, "seen-by-grub"), 0o755)
+	if err := errors.Join(err, unix.Unmount(dir, unix.UMOUNT_NOFOLLOW)); err != nil {
+		t.Fatal(err)
+	}
+	if out := output(t, "grub-fstest", device, "ls", "/"); !strings.Contains(out, "seen-by-grub/") {
+		t.Errorf("GRUB cannot read %s: %q", fs, out)
 	}
 }
 

@@ -21,8 +21,9 @@ type Superblock struct {
 // ErrNoFilesystem says that a device holds none of the file systems that a root can have.
 var ErrNoFilesystem = errors.New("neither xfs nor ext4 nor btrfs")
 
-// Incompatible features that GRUB 2.06 reads or may ignore (grub-core/fs/xfs.c with Debian's bigtime
-// patch, grub-core/fs/ext2.c); the numbers are those of the kernel's format headers.
+// Incompatible features that a GRUB 2.06 reads or may ignore. Distributions have added to it: Debian 12's
+// also reads nrext64 and metadata_csum_seed, but an image may bring another. The numbers are those of
+// the format headers in Linux.
 const (
 	xfsReadable  = 0x1 | 0x2 | 0x4 | 0x8 | 0x10                             // ftype, spinodes, meta_uuid, bigtime, needsrepair
 	ext4Readable = 0x2 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x200 | 0x10000 // filetype, recover, meta_bg, extents, 64bit, mmp, flex_bg, encrypt
