@@ -64,7 +64,7 @@ type ESP interface {
 	// MkdirAll creates the directory path and its missing parents.
 	MkdirAll(path string) error
 	// WriteFile creates path, or replaces it, with the size bytes that r yields.
-	WriteFile(path string, r io.Reader, size int64) error
+	WriteFile(path string, size int64, r io.Reader) error
 }
 
 // Disk is the whole disk, for what stands outside of every file system. Offsets are in bytes.

@@ -274,11 +274,11 @@ func TestGRUBRefuses(t *testing.T) {
 // lossyESP keeps another content than it is given.
 type lossyESP struct{ *dirESP }
 
-func (e lossyESP) WriteFile(name string, r io.Reader, size int64) error {
+func (e lossyESP) WriteFile(name string, size int64, r io.Reader) error {
 	if _, err := io.Copy(io.Discard, r); err != nil {
 		return err
 	}
-	return e.dirESP.WriteFile(name, bytes.NewReader(make([]byte, size)), size)
+	return e.dirESP.WriteFile(name, size, bytes.NewReader(make([]byte, size)))
 }
 
 func TestSystemdBoot(t *testing.T) {

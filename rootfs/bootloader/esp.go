@@ -26,7 +26,7 @@ func copyToESP(esp ESP, name string, r io.Reader, size int64, w *Written) error 
 		return fmt.Errorf("creating directory %s on the EFI system partition: %w", path.Dir(name), err)
 	}
 	sum := sha256.New()
-	if err := esp.WriteFile(name, io.TeeReader(r, sum), size); err != nil {
+	if err := esp.WriteFile(name, size, io.TeeReader(r, sum)); err != nil {
 		return fmt.Errorf("writing %s (%d bytes) to the EFI system partition: %w", name, size, err)
 	}
 	if reader, ok := esp.(fs.FS); ok {

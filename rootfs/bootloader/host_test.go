@@ -55,7 +55,7 @@ func newDirESP(t *testing.T) *dirESP {
 
 func (e *dirESP) MkdirAll(name string) error { return os.MkdirAll(filepath.Join(e.dir, name), 0o755) }
 
-func (e *dirESP) WriteFile(name string, r io.Reader, size int64) error {
+func (e *dirESP) WriteFile(name string, size int64, r io.Reader) error {
 	file, err := os.Create(filepath.Join(e.dir, name))
 	if err != nil {
 		return err

@@ -93,7 +93,7 @@ func (d *deployer) check(commit ostree.Checksum) error {
 		return err
 	}
 	for _, arg := range d.o.Kargs {
-		if err := checkKarg(arg); err != nil {
+		if err := CheckKarg(arg); err != nil {
 			return err
 		}
 	}

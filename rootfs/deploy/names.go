@@ -66,9 +66,9 @@ func isAlnum(c rune) bool {
 	return c < unicode.MaxASCII && (unicode.IsLetter(c) || unicode.IsDigit(c))
 }
 
-// checkKarg tells whether arg is one kernel argument that a boot entry can hold: blanks may stand in double quotes
+// CheckKarg tells whether arg is one kernel argument that a boot entry can hold: blanks may stand in double quotes
 // only, as the kernel's own parser has it.
-func checkKarg(arg string) error {
+func CheckKarg(arg string) error {
 	quoted := false
 	for _, c := range arg {
 		if c < ' ' || c == 0x7f || c == ' ' && !quoted {

@@ -79,7 +79,7 @@ func TestCheckKarg(t *testing.T) {
 	for arg, ok := range map[string]bool{
 		"rw": true, `a="b c"`: true, "a=b=c": true, "": false, "a b": false, "a\nb": false, `a="b`: false, "a\tb": false,
 	} {
-		if err := checkKarg(arg); (err == nil) != ok {
+		if err := CheckKarg(arg); (err == nil) != ok {
 			t.Errorf("kernel argument %q: %v", arg, err)
 		}
 	}
