@@ -1,29 +1,38 @@
+// Command installer turns a bootable OS image into a bootable disk and hands
+// the disk back provably released.
+//
+// This folder is the command line: one file for each subcommand, flags,
+// printing and exit statuses. What a subcommand does stands in the packages
+// that it calls.
 package main
 
 import (
-	_ "github.com/diskfs/go-diskfs"
-	_ "github.com/diskfs/go-diskfs/filesystem/fat32"
-	_ "github.com/diskfs/go-diskfs/partition/gpt"
-	_ "github.com/google/uuid"
-	_ "github.com/klauspost/compress/gzip"
-	_ "github.com/klauspost/compress/zstd"
-	_ "github.com/klauspost/pgzip"
-	_ "github.com/moby/sys/mountinfo"
-	_ "github.com/opencontainers/go-digest"
-	_ "github.com/opencontainers/image-spec/specs-go/v1"
-	_ "github.com/sirupsen/logrus"
-	_ "github.com/spf13/cobra"
-	_ "go.podman.io/image/v5/docker"
-	_ "go.podman.io/image/v5/docker/archive"
-	_ "go.podman.io/image/v5/directory"
-	_ "go.podman.io/image/v5/oci/layout"
-	_ "go.podman.io/image/v5/signature"
-	_ "go.podman.io/image/v5/storage"
-	_ "go.podman.io/image/v5/manifest"
-	_ "go.podman.io/image/v5/image"
-	_ "golang.org/x/sync/errgroup"
-	_ "golang.org/x/sys/unix"
-	_ "golang.org/x/term"
+	"fmt"
+	"io"
+	"os"
+
+	"installer/install/confine"
 )
 
-func main() {}
+func main() {
+	if os.Args[0] == confine.Arg0 {
+		fmt.Fprintln(os.Stderr, confine.Main())
+		os.Exit(exitFailed)
+	}
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run executes one command line and returns its exit status.
+func run(args []string, stdout, stderr io.Writer) int {
+	root := newRootCommand(stdout, stderr)
+	root.SetArgs(args)
+	err := root.Execute()
+	if err != nil {
+		fmt.Fprintf(stderr, "installer: error: %v\n", err)
+	}
+	status := exitStatus(err)
+	if status == exitUsage {
+		fmt.Fprintln(stderr, "Try 'installer --help', or 'installer COMMAND --help'.")
+	}
+	return status
+}

@@ -32,7 +32,7 @@ import (
 const namespaces = syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
 
 // stderrLimit is how much of a program's last error output an error quotes, in bytes.
-const stderrLimit = 2048
+const stderrLimit = 8192
 
 // outputLimit bounds what is taken of a program's standard output, in bytes.
 const outputLimit = 256 << 20
@@ -70,7 +70,7 @@ func Run(ctx context.Context, argv []string) error {
 // Program is a program of the image.
 type Program struct {
 	Root  string            // directory that becomes the program's root
-	Argv  []string          // Argv[0] is looked up in the usual directories below Root
+	Argv  []string          // Argv[0] is an absolute path below Root, or looked up in the usual directories there
 	Files map[string][]byte // placed in the program's private /tmp; names without a slash
 }
 

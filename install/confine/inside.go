@@ -119,11 +119,17 @@ func furnish(files map[string][]byte) error {
 	return nil
 }
 
-// lookup finds a program below the new root. PATH is not asked: it is the
-// caller's, not the image's.
+// lookup finds a program below the new root: at its path, or in the usual
+// directories. PATH is not asked: it is the caller's, not the image's.
 func lookup(name string) (string, error) {
-	for _, dir := range []string{"/usr/bin", "/usr/sbin", "/bin", "/sbin"} {
-		path := filepath.Join(dir, name)
+	candidates := []string{name}
+	if !filepath.IsAbs(name) {
+		candidates = nil
+		for _, dir := range []string{"/usr/bin", "/usr/sbin", "/bin", "/sbin"} {
+			candidates = append(candidates, filepath.Join(dir, name))
+		}
+	}
+	for _, path := range candidates {
 		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
 			return path, nil
 		}

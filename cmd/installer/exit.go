@@ -1,0 +1,49 @@
+package main
+
+import (
+	"errors"
+
+	"installer/disk"
+	"installer/finalize"
+	"installer/rootfs/deploy"
+	"installer/rootfs/image"
+)
+
+// Exit statuses of every command.
+const (
+	exitDone    = 0
+	exitFailed  = 1
+	exitUsage   = 2 // wrong usage
+	exitHeld    = 3 // the target is held; the report says by whom
+	exitRefused = 4 // the target was refused
+	exitSource  = 5 // the source was refused
+)
+
+// usageError is a command line that cannot be carried out as it stands.
+type usageError struct{ cause error }
+
+func (e *usageError) Error() string { return e.cause.Error() }
+func (e *usageError) Unwrap() error { return e.cause }
+
+// exitStatus maps an error to the exit status of the command.
+func exitStatus(err error) int {
+	switch {
+	case err == nil:
+		return exitDone
+	case is[*usageError](err), is[*image.UnknownTransportError](err):
+		return exitUsage
+	case is[*finalize.HeldError](err):
+		return exitHeld
+	case is[*disk.InUseError](err), is[*disk.NotEmptyError](err), is[*disk.RefusedError](err), is[*disk.TooSmallError](err):
+		return exitRefused
+	case is[*image.SourceError](err), errors.Is(err, deploy.ErrNoKernel):
+		return exitSource
+	}
+	return exitFailed
+}
+
+// is tells whether an error of type T is in err's chain.
+func is[T error](err error) bool {
+	var target T
+	return errors.As(err, &target)
+}

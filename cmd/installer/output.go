@@ -1,0 +1,105 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+
+	"installer/install"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// outputFlags are the flags of every command that shows progress.
+type outputFlags struct {
+	progress string
+	quiet    bool
+	verbose  bool
+	report   string
+}
+
+func (f *outputFlags) addTo(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.report, "report", "", "write the evidence of every step and stage to this file, as JSON")
+	flags.StringVar(&f.progress, "progress", "auto", "how progress is shown: auto, plain, tty or json")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show the evidence of each stage as it comes")
+	flags.BoolVarP(&f.quiet, "quiet", "q", false, "show errors only")
+}
+
+// printer shows the events of a run, and its end.
+type printer interface {
+	event(install.Event)
+	summary(*install.Report)
+}
+
+// output is where a run is shown: its printer, and the file for its report.
+type output struct {
+	printer printer
+	report  *reportFile
+}
+
+// open chooses the printer. The report's file is made at once: a path that
+// cannot be written is better known before the disk is.
+func (f *outputFlags) open(stdout, stderr io.Writer) (*output, error) {
+	if f.quiet && f.verbose {
+		return nil, fmt.Errorf("--quiet and --verbose exclude each other")
+	}
+	log := newLogger(stderr, f.quiet, f.verbose)
+	var p printer
+	width, isTerminal := terminal(stdout)
+	switch mode := f.progress; {
+	case mode == "json":
+		p = &jsonPrinter{out: json.NewEncoder(stdout)}
+	case mode != "auto" && mode != "plain" && mode != "tty":
+		return nil, fmt.Errorf("--progress: unknown kind %q: one of auto, plain, tty, json", mode)
+	case f.quiet:
+		p = &quietPrinter{log: log}
+	case mode == "tty" || mode == "auto" && isTerminal:
+		p = &ttyPrinter{out: stdout, log: log, width: width, colour: os.Getenv("NO_COLOR") == ""}
+	default:
+		p = &plainPrinter{out: stdout, log: log}
+	}
+	return &output{printer: p, report: &reportFile{path: f.report}}, nil
+}
+
+// event tells the printer.
+func (o *output) event(e install.Event) { o.printer.event(e) }
+
+// finish shows the end of a run and writes its report.
+func (o *output) finish(r *install.Report) error {
+	if err := o.report.write(r); err != nil {
+		return err
+	}
+	o.printer.summary(r)
+	return nil
+}
+
+// terminal tells whether w is one, and how wide.
+func terminal(w io.Writer) (width int, ok bool) {
+	const usualWidth = 80
+	file, isFile := w.(*os.File)
+	if !isFile || !term.IsTerminal(int(file.Fd())) {
+		return usualWidth, false
+	}
+	if width, _, err := term.GetSize(int(file.Fd())); err == nil && width > 0 {
+		return width, true
+	}
+	return usualWidth, true
+}
+
+// newLogger makes the logger for what is said beside the progress.
+func newLogger(stderr io.Writer, quiet, verbose bool) *logrus.Logger {
+	log := logrus.New()
+	log.SetOutput(stderr)
+	log.SetFormatter(&logrus.TextFormatter{DisableTimestamp: true, DisableQuote: true})
+	switch {
+	case quiet:
+		log.SetLevel(logrus.ErrorLevel)
+	case verbose:
+		log.SetLevel(logrus.DebugLevel)
+	}
+	return log
+}

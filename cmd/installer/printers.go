@@ -1,0 +1,186 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"installer/install"
+
+	"github.com/sirupsen/logrus"
+)
+
+// jsonPrinter prints each event, and in the end the report, as one JSON object on a line.
+type jsonPrinter struct {
+	out  *json.Encoder
+	pace pace
+}
+
+func (p *jsonPrinter) event(e install.Event) {
+	if e.Kind == install.EventProgress && !p.pace.due(e, time.Second) {
+		return
+	}
+	// A reader that went away must not stop an installation half-way.
+	_ = p.out.Encode(e)
+}
+
+func (p *jsonPrinter) summary(r *install.Report) {
+	_ = p.out.Encode(struct {
+		Kind   string          `json:"event"`
+		Report *install.Report `json:"report"`
+	}{"report", r})
+}
+
+// quietPrinter leaves everything to the error message and the exit status.
+type quietPrinter struct{ log *logrus.Logger }
+
+func (p *quietPrinter) event(install.Event)     {}
+func (p *quietPrinter) summary(*install.Report) {}
+
+// plainPrinter prints lines, for pipes and logs.
+type plainPrinter struct {
+	out  io.Writer
+	log  *logrus.Logger
+	pace pace
+}
+
+func (p *plainPrinter) event(e install.Event) {
+	switch e.Kind {
+	case install.EventStep:
+		p.pace.last = e.Time
+		fmt.Fprintf(p.out, "[%2d/%d] %s\n", e.Index, e.Count, e.Title)
+	case install.EventProgress:
+		if p.pace.due(e, 5*time.Second) {
+			fmt.Fprintf(p.out, "        %s\n", progressText(e))
+		}
+	case install.EventDone:
+		fmt.Fprintf(p.out, "        %s\n", doneText(e))
+	default:
+		logEvent(p.log, e)
+	}
+}
+
+func (p *plainPrinter) summary(r *install.Report) { writeSummary(p.out, r) }
+
+// ttyPrinter keeps one line for the step under way, with a bar.
+type ttyPrinter struct {
+	out    io.Writer
+	log    *logrus.Logger
+	width  int
+	colour bool
+	pace   pace
+	title  string
+}
+
+func (p *ttyPrinter) event(e install.Event) {
+	switch e.Kind {
+	case install.EventStep:
+		p.title = fmt.Sprintf("[%2d/%d] %s", e.Index, e.Count, e.Title)
+		p.line(p.title)
+	case install.EventProgress:
+		if p.pace.due(e, 100*time.Millisecond) {
+			p.line(p.title + " " + bar(e, 24) + " " + progressText(e))
+		}
+	case install.EventDone:
+		p.line(p.paint(green, "✓ ") + p.title + ": " + doneText(e))
+		fmt.Fprintln(p.out)
+	case install.EventFailed:
+		p.line(p.paint(red, "✗ ") + p.title)
+		fmt.Fprintln(p.out)
+	default:
+		p.line("")
+		logEvent(p.log, e)
+	}
+}
+
+func (p *ttyPrinter) summary(r *install.Report) {
+	fmt.Fprintln(p.out)
+	writeSummary(p.out, r)
+}
+
+// SGR colours of ECMA-48.
+const (
+	red   = "31"
+	green = "32"
+)
+
+func (p *ttyPrinter) paint(colour, text string) string {
+	if !p.colour {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}
+
+// line replaces the terminal's current line.
+func (p *ttyPrinter) line(text string) {
+	fmt.Fprint(p.out, "\r\x1b[K"+clip(text, p.width-1))
+}
+
+// clip shortens text to a number of columns; escape sequences take none.
+func clip(text string, columns int) string {
+	var b strings.Builder
+	escape := false
+	for _, r := range text {
+		switch {
+		case r == '\x1b':
+			escape = true
+		case escape:
+			escape = r != 'm'
+		case columns == 0:
+			continue
+		default:
+			columns--
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+func bar(e install.Event, columns int) string {
+	filled := 0
+	if e.Total > 0 {
+		filled = int(min(e.Done, e.Total) * int64(columns) / e.Total)
+	}
+	return "[" + strings.Repeat("=", filled) + strings.Repeat(" ", columns-filled) + "]"
+}
+
+func progressText(e install.Event) string {
+	if e.Total <= 0 {
+		return install.FormatBytes(e.Done)
+	}
+	return fmt.Sprintf("%3d%% of %s", min(e.Done, e.Total)*100/e.Total, install.FormatBytes(e.Total))
+}
+
+func doneText(e install.Event) string {
+	text := fmt.Sprintf("done in %.1f s", e.Seconds)
+	if e.Message != "" {
+		text += ": " + e.Message
+	}
+	return text
+}
+
+// logEvent says what is neither the begin nor the end of a step.
+func logEvent(log *logrus.Logger, e install.Event) {
+	switch e.Kind {
+	case install.EventNote:
+		log.Info(e.Message)
+	case install.EventStage:
+		log.Debugf("%s: %s: %s", e.Stage.Name, e.Stage.Status, e.Stage.Summary)
+	case install.EventUndo:
+		log.Warn("undo: " + e.Message)
+	}
+}
+
+// pace keeps progress from flooding what it is printed to.
+type pace struct{ last time.Time }
+
+// due tells whether enough time has passed since the last one printed.
+func (p *pace) due(e install.Event, every time.Duration) bool {
+	if e.Time.Sub(p.last) < every {
+		return false
+	}
+	p.last = e.Time
+	return true
+}

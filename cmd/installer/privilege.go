@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"installer/finalize/mounts"
+	"installer/install/confine"
+)
+
+// namespaceMarker names the environment variable that tells the re-executed
+// program that it is in its private mount namespace already.
+const namespaceMarker = "INSTALLER_MOUNT_NAMESPACE"
+
+// memoryLimit is when the garbage collector begins to work harder, in bytes.
+// Peak memory is promised to stay below 256 MiB.
+const memoryLimit = 160 << 20
+
+// enterWorkplace makes the process fit to install: root, in a mount namespace
+// of its own, the reaper of its orphaned descendants. It may execute the
+// program anew, so it comes before anything is opened.
+func enterWorkplace() error {
+	if os.Geteuid() != 0 {
+		return errors.New("not root: partitioning and mounting need root; use sudo, or a container with --privileged")
+	}
+	env, err := mounts.EnterPrivate(namespaceMarker, os.Args, os.Environ())
+	if err != nil {
+		return err
+	}
+	os.Clearenv()
+	for _, variable := range env {
+		name, value, _ := strings.Cut(variable, "=")
+		if err := os.Setenv(name, value); err != nil {
+			return fmt.Errorf("restoring the environment variable %q: %w", name, err)
+		}
+	}
+	debug.SetMemoryLimit(memoryLimit)
+	return confine.Adopt()
+}
+
+// untilSignal returns a context that ends when the process is told to stop.
+// Later signals change nothing: the undo is under way already.
+func untilSignal(parent context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		for s := range signals {
+			cancel(fmt.Errorf("received %v: %w", s, context.Canceled))
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		close(signals)
+		cancel(nil)
+	}
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+const longHelp = `installer turns a bootable OS image (an OCI image that carries its own kernel)
+into a bootable disk, and hands that disk back provably released.
+
+Exit status:
+  0  done
+  1  failed
+  2  wrong usage
+  3  the target is held (the message says by whom)
+  4  the target was refused (mounted, in use, too small, not empty without --wipe)
+  5  the source was refused`
+
+func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "installer",
+		Short:         "Turn a bootable OS image into a bootable disk, provably released",
+		Long:          longHelp,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return &usageError{fmt.Errorf("no command given")}
+		},
+	}
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.AddCommand(newToDiskCommand(stdout, stderr))
+	return root
+}
+
+// usageArgs makes a positional argument check answer with a usage error.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return &usageError{err}
+		}
+		return nil
+	}
+}

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"installer/install"
+)
+
+// writeSummary ends a run that succeeded. It says "complete" of a report whose
+// every proof holds, and nothing of any other: the error message speaks then.
+func writeSummary(w io.Writer, r *install.Report) {
+	if r.Outcome != install.Complete {
+		return
+	}
+	rows := [][2]string{
+		{"image", r.Source.Reference},
+		{"digest", r.Source.Digest},
+		{"deployment", r.Deployment.Path},
+		{"kernel", r.Deployment.Kernel},
+		{"content", fmt.Sprintf("%s in %d files", install.FormatBytes(r.Deployment.Bytes), r.Deployment.Files)},
+		{"root", fmt.Sprintf("%s, UUID %s", r.Disk.Filesystem, r.Disk.RootUUID)},
+		{"boot loader", string(r.Disk.Bootloader)},
+		{"released", proofs(r)},
+		{"time", fmt.Sprintf("%.1f s", r.Ended.Sub(r.Started).Seconds())},
+	}
+	fmt.Fprintf(w, "Installation complete: %s (%s)\n", r.Disk.Path, install.FormatBytes(r.Disk.Size))
+	for _, row := range rows {
+		if row[1] != "" {
+			fmt.Fprintf(w, "  %-12s %s\n", row[0], row[1])
+		}
+	}
+}
+
+// proofs lists the stages by which the disk was released.
+func proofs(r *install.Report) string {
+	var names []string
+	for _, stage := range r.Finalize.Stages {
+		names = append(names, stage.Name)
+	}
+	return strings.Join(names, ", ")
+}

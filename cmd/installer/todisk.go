@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"installer/disk"
+	"installer/install"
+	"installer/rootfs/bootloader"
+	"installer/rootfs/image"
+
+	"github.com/spf13/cobra"
+)
+
+// workspaceDir is where the private mount namespace gets its tmpfs.
+const workspaceDir = "/run/installer"
+
+// toDiskFlags are the flags of to-disk as given.
+type toDiskFlags struct {
+	viaLoopback bool
+	source      string
+	target      string
+	filesystem  string
+	rootSize    string
+	wipe        bool
+	kargs       []string
+	stateroot   string
+	bootloader  string
+	generic     bool
+	output      outputFlags
+}
+
+func (f *toDiskFlags) addTo(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.StringVar(&f.source, "source-imgref", "", "image to install: oci:PATH[:TAG], oci-archive:FILE, rootfs:DIR, … (required)")
+	flags.StringVar(&f.target, "target-imgref", "", "image that the host takes updates from (default: the source)")
+	flags.BoolVar(&f.viaLoopback, "via-loopback", false, "the target is a raw disk file")
+	flags.BoolVar(&f.wipe, "wipe", false, "overwrite what is on the target")
+	flags.StringVar(&f.filesystem, "filesystem", string(disk.XFS), "root file system: xfs, ext4 or btrfs")
+	flags.StringVar(&f.rootSize, "root-size", "", "size of the root partition; suffix M (default), G or T (default: the rest of the disk)")
+	flags.StringArrayVar(&f.kargs, "karg", nil, "kernel argument to add (may be repeated)")
+	flags.StringVar(&f.stateroot, "stateroot", "default", "name of the stateroot")
+	flags.StringVar(&f.bootloader, "bootloader", string(bootloader.GRUB), "boot loader: grub, systemd or none")
+	flags.BoolVar(&f.generic, "generic-image", false, "make the disk start under every firmware, not only this machine's kind")
+	f.output.addTo(cmd)
+}
+
+// options checks what the flags say and makes it an installation's options.
+func (f *toDiskFlags) options(device string) (install.Options, error) {
+	o := install.Options{
+		Device: device, ViaLoopback: f.viaLoopback, Wipe: f.wipe, Kargs: f.kargs,
+		Stateroot: f.stateroot, GenericImage: f.generic, WorkDir: workspaceDir,
+	}
+	if f.source == "" {
+		return o, errors.New("--source-imgref is required: it names the image to install, such as oci:PATH:TAG")
+	}
+	var err error
+	if o.Source, err = image.ParseRef(f.source); err != nil {
+		return o, fmt.Errorf("--source-imgref: %w", err)
+	}
+	if f.target != "" {
+		if o.Target, err = install.ParseTarget(f.target); err != nil {
+			return o, fmt.Errorf("--target-imgref: %w", err)
+		}
+	}
+	if o.Filesystem, err = disk.ParseFilesystem(f.filesystem); err != nil {
+		return o, fmt.Errorf("--filesystem: %w", err)
+	}
+	if o.Bootloader, err = bootloader.ParseKind(f.bootloader); err != nil {
+		return o, fmt.Errorf("--bootloader: %w", err)
+	}
+	if f.rootSize != "" {
+		if o.RootSize, err = install.ParseSize(f.rootSize); err != nil {
+			return o, fmt.Errorf("--root-size: %w", err)
+		}
+	}
+	return o, o.Validate()
+}
+
+func newToDiskCommand(stdout, stderr io.Writer) *cobra.Command {
+	var flags toDiskFlags
+	cmd := &cobra.Command{
+		Use:   "to-disk [flags] DEVICE",
+		Short: "Partition a disk, install an image on it and release it",
+		Example: `  installer to-disk --source-imgref oci:myos:latest --wipe /dev/vda
+  installer to-disk --source-imgref oci:myos:latest --via-loopback --generic-image disk.raw`,
+		Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runToDisk(cmd.Context(), flags, args[0], stdout, stderr)
+		},
+	}
+	flags.addTo(cmd)
+	return cmd
+}
+
+func runToDisk(parent context.Context, flags toDiskFlags, device string, stdout, stderr io.Writer) error {
+	o, err := flags.options(device)
+	if err != nil {
+		return &usageError{err}
+	}
+	out, err := flags.output.open(stdout, stderr)
+	if err != nil {
+		return &usageError{err}
+	}
+	if err := enterWorkplace(); err != nil {
+		return err
+	}
+	if parent == nil {
+		parent = context.Background()
+	}
+	ctx, stop := untilSignal(parent)
+	defer stop()
+	report, err := install.ToDisk(ctx, o, out.event)
+	return errors.Join(err, out.finish(report))
+}

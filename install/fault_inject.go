@@ -1,0 +1,82 @@
+//go:build faults
+
+package install
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"installer/rootfs/ostree"
+)
+
+// faultVariable names the environment variable that chooses the fault.
+const faultVariable = "INSTALLER_FAULT"
+
+// mappedSize is from where metadata objects are mapped, in bytes.
+const mappedSize = 16 << 10
+
+// injectFault leaves something on the target on purpose, as a bug would.
+func injectFault(r *run) error {
+	faults := map[string]func(*run) error{
+		"":            func(*run) error { return nil },
+		"map":         leakMap,
+		"fd":          leakFD,
+		"child-cwd":   func(r *run) error { return leakChild(r, 0, r.target.paths.root()) },
+		"child-mntns": func(r *run) error { return leakChild(r, syscall.CLONE_NEWNS, "/") },
+	}
+	name := os.Getenv(faultVariable)
+	inject, ok := faults[name]
+	if !ok {
+		return fmt.Errorf("%s: unknown fault %q", faultVariable, name)
+	}
+	return inject(r)
+}
+
+// leaked keeps what was leaked from the garbage collector.
+var leaked []any
+
+// leakMap loads a directory object that is large enough to be mapped, and forgets to close it.
+func leakMap(r *run) error {
+	objects := filepath.Join(r.target.paths.root(), "ostree/repo/objects")
+	paths, err := filepath.Glob(filepath.Join(objects, "*", "*.dirtree"))
+	if err != nil {
+		return err
+	}
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		if info.Size() <= mappedSize {
+			continue
+		}
+		name := filepath.Base(filepath.Dir(path)) + strings.TrimSuffix(filepath.Base(path), ".dirtree")
+		checksum, err := ostree.ParseChecksum(name)
+		if err != nil {
+			return err
+		}
+		object, err := r.system.repo.Load(ostree.TypeDirTree, checksum)
+		leaked = append(leaked, object)
+		return err
+	}
+	return fmt.Errorf("no directory object is larger than %d bytes", mappedSize)
+}
+
+func leakFD(r *run) error {
+	path := filepath.Join(r.target.paths.root(), r.system.deployment.Path, "usr/lib/os-release")
+	r.ledger.Opened("fd", path)
+	file, err := os.Open(path)
+	leaked = append(leaked, file)
+	return err
+}
+
+func leakChild(r *run, flags uintptr, dir string) error {
+	cmd := exec.Command("sleep", "3600")
+	cmd.Dir = dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
+	return cmd.Start()
+}

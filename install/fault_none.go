@@ -1,0 +1,7 @@
+//go:build !faults
+
+package install
+
+// injectFault does nothing: only binaries built for tests can be told to
+// leave something on the target.
+func injectFault(*run) error { return nil }

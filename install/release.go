@@ -1,0 +1,57 @@
+package install
+
+import (
+	"context"
+
+	"installer/finalize"
+)
+
+// finalize hands every handle on the target to the pipeline that gives the
+// target back. From here on nothing is undone by force: where the pipeline
+// stops, the mount stays as it was, and ends with this process's namespace.
+func (r *run) finalize(ctx context.Context) error {
+	if err := r.closeSource(); err != nil {
+		return err
+	}
+	if err := injectFault(r); err != nil {
+		return err
+	}
+	dev := r.target.root
+	major, minor := dev.Number()
+	pipeline := finalize.Pipeline{Stages: finalize.DiskStages()}
+	target := finalize.Target{
+		Mountpoint: r.target.paths.root(),
+		Handles:    r.releaseOrder(),
+		Ledger:     r.ledger,
+		Device: finalize.Device{
+			Path: dev.Path(), Major: major, Minor: minor,
+			FSType: string(r.opts.Filesystem), File: dev.File(),
+		},
+		Detach: []finalize.Detacher{dev},
+	}
+	r.passOn()
+	report, err := pipeline.Run(ctx, target, func(s finalize.StageResult) {
+		r.emit(Event{Kind: EventStage, Stage: &s})
+	})
+	r.report.Finalize = report
+	return err
+}
+
+// releaseOrder lists the handles for the pipeline, the last opened first: the
+// repository comes before the directory that it was opened through.
+func (r *run) releaseOrder() []finalize.Handle {
+	var handles []finalize.Handle
+	for i := len(r.system.handles) - 1; i >= 0; i-- {
+		handles = append(handles, r.system.handles[i].Handle)
+	}
+	return handles
+}
+
+// passOn takes out of the journal what is the pipeline's to give back.
+func (r *run) passOn() {
+	for _, h := range r.system.handles {
+		r.journal.drop(h.entry)
+	}
+	r.journal.drop(r.system.mount)
+	r.journal.drop(r.system.device)
+}

@@ -1,0 +1,85 @@
+package install
+
+import (
+	"time"
+
+	"installer/disk"
+	"installer/finalize"
+	"installer/rootfs/bootloader"
+)
+
+// ReportVersion is raised when a field of Report changes its meaning or goes away.
+const ReportVersion = 1
+
+// Report is the evidence of an installation. --report writes it as JSON.
+type Report struct {
+	Version    int              `json:"version"`
+	Outcome    Outcome          `json:"outcome"`
+	Error      string           `json:"error,omitempty"`
+	Started    time.Time        `json:"started"`
+	Ended      time.Time        `json:"ended"`
+	Source     SourceReport     `json:"source"`
+	Disk       DiskReport       `json:"disk"`
+	Deployment DeploymentReport `json:"deployment"`
+	Steps      []StepResult     `json:"steps"`
+	Finalize   *finalize.Report `json:"finalize,omitempty"`
+	Notes      []string         `json:"notes,omitempty"`
+	UndoErrors []string         `json:"undo_errors,omitempty"`
+}
+
+// Outcome is how an installation ended.
+type Outcome string
+
+// The outcomes. Complete is said only after every proof of the finalize pipeline holds.
+const (
+	Complete Outcome = "complete"
+	Failed   Outcome = "failed"
+)
+
+// StepResult is one step that was begun.
+type StepResult struct {
+	Name    string    `json:"name"`
+	Title   string    `json:"title"`
+	Started time.Time `json:"started"`
+	Seconds float64   `json:"seconds"`
+	Message string    `json:"message,omitempty"`
+	Error   string    `json:"error,omitempty"`
+}
+
+// SourceReport says what was installed.
+type SourceReport struct {
+	Reference string `json:"reference"`
+	Digest    string `json:"digest,omitempty"` // of the manifest; empty for a directory tree
+	Layers    int    `json:"layers"`
+	Bytes     int64  `json:"bytes"` // read from the source
+}
+
+// DiskReport says what was made of the disk.
+type DiskReport struct {
+	Path       string           `json:"path"`
+	Size       int64            `json:"size"`        // bytes
+	SectorSize int              `json:"sector_size"` // bytes
+	Partitions []disk.Partition `json:"partitions,omitempty"`
+	Filesystem disk.Filesystem  `json:"filesystem"`
+	RootUUID   string           `json:"root_uuid,omitempty"`
+	Bootloader bootloader.Kind  `json:"bootloader"`
+}
+
+// DeploymentReport says what was deployed.
+type DeploymentReport struct {
+	Commit       string   `json:"commit,omitempty"` // checksum
+	Path         string   `json:"path,omitempty"`   // below the root file system
+	BootChecksum string   `json:"boot_checksum,omitempty"`
+	Kernel       string   `json:"kernel,omitempty"` // version
+	Kargs        []string `json:"kargs,omitempty"`
+	Files        int      `json:"files"`
+	Bytes        int64    `json:"bytes"` // content of the files
+}
+
+func (r *Report) finish(err error) {
+	r.Ended = time.Now()
+	r.Outcome = Complete
+	if err != nil {
+		r.Outcome, r.Error = Failed, err.Error()
+	}
+}

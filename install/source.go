@@ -1,0 +1,58 @@
+package install
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+
+	"installer/rootfs/image"
+)
+
+// source is the image that is installed.
+type source struct {
+	image *image.Image
+	open  *undo
+}
+
+// labels by which an image says that it is made to be booted (bootc's and ostree's own).
+var bootableLabels = []string{"containers.bootc", "ostree.bootable"}
+
+func (r *run) openSource(ctx context.Context) error {
+	img, err := image.Open(ctx, r.opts.Source, image.OpenOptions{})
+	if err != nil {
+		return err
+	}
+	r.source.image = img
+	r.source.open = r.journal.add("closed the source image", img.Close)
+	r.report.Source.Digest = img.ManifestDigest
+	r.report.Source.Layers = len(img.Layers)
+	if img.Config == nil { // a directory has no configuration that could say anything
+		return nil
+	}
+	if img.Architecture != runtime.GOARCH {
+		return &image.SourceError{Ref: r.opts.Source.String(), Err: fmt.Errorf(
+			"it is made for architecture %q, this machine is %q: give an image for this one", img.Architecture, runtime.GOARCH)}
+	}
+	if !labelled(img.Labels, bootableLabels) {
+		r.note("the image carries none of the labels %v: it may not be made to be booted", bootableLabels)
+	}
+	return nil
+}
+
+func labelled(labels map[string]string, any []string) bool {
+	for _, name := range any {
+		if _, ok := labels[name]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// closeSource lets go of the image, which may lie anywhere.
+func (r *run) closeSource() error {
+	r.journal.drop(r.source.open)
+	if err := r.source.image.Close(); err != nil {
+		return fmt.Errorf("closing the source image: %w", err)
+	}
+	return nil
+}
