@@ -3,6 +3,7 @@ package image
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -62,7 +63,7 @@ func (a *layoutArchive) scan() error {
 	for {
 		h, err := t.Next()
 		if err == io.EOF {
-			return nil
+			return a.checkEnd()
 		}
 		if err != nil {
 			return fmt.Errorf("reading the archive's index: %w (is it truncated?)", err)
@@ -82,6 +83,26 @@ func (a *layoutArchive) scan() error {
 		}
 		a.index[path.Clean(h.Name)] = extent{offset: offset, size: h.Size}
 	}
+}
+
+// checkEnd demands the two zero blocks that end a tar (POSIX.1-2001 pax, "ustar
+// Interchange Format"): the tar reader is content with a plain end of file.
+func (a *layoutArchive) checkEnd() error {
+	var end [1024]byte
+	offset, err := a.file.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return err
+	}
+	if offset < int64(len(end)) {
+		return errors.New("the archive is truncated or no tar")
+	}
+	if _, err := a.file.ReadAt(end[:], offset-int64(len(end))); err != nil {
+		return fmt.Errorf("the archive is truncated: %w", noEOF(err))
+	}
+	if end != [1024]byte{} {
+		return errors.New("the archive is truncated: it has no end marker")
+	}
+	return nil
 }
 
 // check refuses what cannot be read in place, and returns the archive's size.

@@ -306,3 +306,11 @@ func unzstd(t testing.TB, b []byte) []byte {
 	must(t, err)
 	return plain
 }
+
+func gunzip(b []byte) ([]byte, error) {
+	r, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(r)
+}

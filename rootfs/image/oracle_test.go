@@ -50,13 +50,24 @@ func richLayers(t testing.TB) []blobLayer {
 	third := tarOf(t,
 		file("usr/lib/to-dir/new", "newer"),
 		file("usr/share/single", "back again"),
-		dir("usr/share/twice", 0o700), dir("usr/share/twice", 0o750),
-		file("usr/share/entry", "earlier"), file("usr/share/entry", "later").mode(0o640),
+		dir("usr/share/twice", 0o750), file("usr/share/entry", "later").mode(0o640),
 		hardlink("usr/share/a", "usr/share/entry"), hardlink("usr/share/twice/b", "usr/share/a"),
 		symlink("usr/share/sym", "entry"), hardlink("usr/share/sym-again", "usr/share/sym"),
 		file("usr/lib/.wh.to-link", ""),
 	)
 	return []blobLayer{gzipLayer(t, base), zstdLayer(t, second), plainLayer(third), gzipLayer(t, tarOf(t))}
+}
+
+// repeats is a layer in which later entries replace earlier ones. tar-split, and
+// so containers-storage, does not take it.
+func repeats(t testing.TB) blobLayer {
+	return gzipLayer(t, tarOf(t,
+		dir("opt/twice", 0o700), file("opt/twice/kept", "kept"), dir("opt/twice", 0o750),
+		file("opt/entry", "earlier"), file("opt/entry", "later").mode(0o640),
+		file("opt/file-to-dir", "file"), dir("opt/file-to-dir", 0o700),
+		dir("opt/dir-to-file", 0o700), file("opt/dir-to-file/lost", "lost"), file("opt/dir-to-file", "file"),
+		file("opt/file-to-link", "file"), symlink("opt/file-to-link", "entry"),
+	))
 }
 
 // withoutZstd gives the same layers to tools that do not know zstd.
@@ -79,7 +90,7 @@ func umociUnpack(t *testing.T, ref Ref) *Tree {
 }
 
 func TestMergedTreeEqualsUmoci(t *testing.T) {
-	layers := richLayers(t)
+	layers := append(richLayers(t), repeats(t))
 	ours := mustImport(t, layoutOf(t, layers...))
 	theirs := umociUnpack(t, layoutOf(t, withoutZstd(t, layers)...))
 	sameLines(t, "merged tree", describe(ours.Root), describe(theirs.Root))
