@@ -1,0 +1,179 @@
+package holders
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
+
+	"installer/finalize/mounts"
+)
+
+// Liveness is what shows that the super block of a device is alive in the
+// kernel. All of it is there while it lives, and none once it is gone.
+type Liveness struct {
+	// Claimed says that an exclusive open of the device was refused: a super
+	// block, or another exclusive user, has it.
+	Claimed bool `json:"claimed"`
+	// Entries are the kernel's own entries for the file system, in sysfs and procfs.
+	Entries []string `json:"entries,omitempty"`
+	// Threads are the kernel threads that serve it.
+	Threads []string `json:"threads,omitempty"`
+}
+
+// Alive says whether the super block lives. An exclusive claim alone is somebody
+// else's; a thread alone is about to end.
+func (l Liveness) Alive() bool { return len(l.Entries) > 0 }
+
+// String tells what was seen.
+func (l Liveness) String() string {
+	claim := "the device opens exclusively"
+	if l.Claimed {
+		claim = "the device refuses an exclusive open (EBUSY)"
+	}
+	if len(l.Entries) == 0 && len(l.Threads) == 0 {
+		return claim + ", the kernel has no entry for the file system"
+	}
+	return fmt.Sprintf("%s, the kernel has %s", claim, strings.Join(append(l.Entries, l.Threads...), ", "))
+}
+
+// Block is a block device, with how to read it.
+type Block struct {
+	Path   string // a node to open it by
+	Number mounts.DevNum
+	FSType string
+	Reader io.ReaderAt // needed for btrfs, whose entry is named by the id in the super block
+}
+
+// SuperBlock looks for signs of life of the device's super block. It opens the
+// device, and writes nothing.
+func SuperBlock(b Block) (Liveness, error) {
+	var l Liveness
+	var err error
+	if l.Claimed, err = claimed(b); err != nil {
+		return l, err
+	}
+	name, err := kernelName(b.Number)
+	if err != nil {
+		return l, err
+	}
+	if l.Entries, err = entries(b, name); err != nil {
+		return l, err
+	}
+	l.Threads, err = kernelThreads(name)
+	return l, err
+}
+
+func claimed(b Block) (bool, error) {
+	fd, err := unix.Open(b.Path, unix.O_RDWR|unix.O_EXCL|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.EROFS) || errors.Is(err, unix.EACCES) {
+		fd, err = unix.Open(b.Path, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	}
+	if errors.Is(err, unix.EBUSY) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("opening the device exclusively: %w", &os.PathError{Op: "open", Path: b.Path, Err: err})
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return false, fmt.Errorf("reading the number of %s: %w", b.Path, err)
+	}
+	if n := (mounts.DevNum{Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev)}); n != b.Number {
+		return false, fmt.Errorf("opening the device exclusively: %s is device %s, not %s", b.Path, n, b.Number)
+	}
+	return false, nil
+}
+
+// kernelName returns the kernel's name of a block device, such as loop0.
+func kernelName(n mounts.DevNum) (string, error) {
+	link, err := os.Readlink("/sys/dev/block/" + n.String())
+	if err != nil {
+		return "", fmt.Errorf("finding the kernel's name of device %s (is /sys mounted?): %w", n, err)
+	}
+	return filepath.Base(link), nil
+}
+
+func entries(b Block, name string) ([]string, error) {
+	var patterns []string
+	switch b.FSType {
+	case "xfs":
+		patterns = []string{"/sys/fs/xfs/" + name}
+	case "ext4", "ext3", "ext2":
+		patterns = []string{"/sys/fs/ext4/" + name, "/proc/fs/ext4/" + name, "/proc/fs/jbd2/" + name + "-*"}
+	case "btrfs":
+		id, err := btrfsID(b.Reader)
+		if err != nil {
+			return nil, err
+		}
+		patterns = []string{"/sys/fs/btrfs/" + id}
+	}
+	var found []string
+	for _, p := range patterns {
+		list, err := filepath.Glob(p)
+		if err != nil {
+			return nil, fmt.Errorf("looking for the kernel's entry of the file system: %w", err)
+		}
+		found = append(found, list...)
+	}
+	return found, nil
+}
+
+// btrfsID reads the file system's id: 16 bytes at 0x20 of the super block, which
+// is at 64 KiB ("On-disk format" in the btrfs documentation).
+func btrfsID(r io.ReaderAt) (string, error) {
+	if r == nil {
+		return "", errors.New("reading the id of the btrfs: no reader of the device was given")
+	}
+	var id uuid.UUID
+	if _, err := r.ReadAt(id[:], 0x10020); err != nil {
+		return "", fmt.Errorf("reading the id of the btrfs: %w", err)
+	}
+	return id.String(), nil
+}
+
+// kernelThreads returns the kernel threads that carry the device's name. Ordinary
+// workers (kworker/0:1...) keep such names for a while and count for nothing.
+func kernelThreads(name string) ([]string, error) {
+	proc, err := unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("opening /proc: %w", err)
+	}
+	defer unix.Close(proc)
+	var found []string
+	var file procFile
+	err = eachNumber(proc, ".", make([]byte, 32<<10), func(pid int) {
+		p := strconv.Itoa(pid)
+		text, err := file.read(proc, p+"/comm")
+		if err != nil || !servesDevice(strings.TrimSuffix(string(text), "\n"), name) {
+			return
+		}
+		comm := strings.TrimSuffix(string(text), "\n")
+		text, err = file.read(proc, p+"/stat")
+		if err != nil {
+			return
+		}
+		if st, err := parseStat(text); err == nil && st.flags&flagKThread != 0 && st.flags&flagExiting == 0 {
+			found = append(found, "kernel thread "+comm)
+		}
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("listing kernel threads: %w", err)
+	}
+	return found, nil
+}
+
+func servesDevice(comm, name string) bool {
+	if comm == "xfsaild/"+name || strings.HasPrefix(comm, "jbd2/"+name+"-") {
+		return true
+	}
+	return strings.HasPrefix(comm, "kworker/R-") && strings.HasSuffix(comm, "/"+name)
+}

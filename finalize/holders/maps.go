@@ -1,0 +1,92 @@
+package holders
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"installer/finalize/mounts"
+)
+
+// maps looks at the mapped files. They are matched by the device that the lines
+// show, which is mountinfo's also on btrfs; a mapping needs no open descriptor.
+func (w *walker) maps(t task) {
+	text, err := w.file.read(t.dir, "maps")
+	if err != nil {
+		w.note(t, "maps", err)
+		return
+	}
+	var lines []mapping
+	for i, pattern := range w.mapLine {
+		lines = append(lines, matchingMaps(text, pattern, w.target.Devices[i])...)
+	}
+	for _, m := range mergeMaps(lines) { // copied: reading comm reuses the buffer
+		w.hit(t, Holder{Class: Map, Path: m.path, Remedy: "unmap the file (munmap), or end the process",
+			Evidence: fmt.Sprintf("%s/maps: %s", t.path, m.line)})
+	}
+}
+
+// mapPattern is how a line of maps shows a device.
+func mapPattern(d mounts.DevNum) []byte { return fmt.Appendf(nil, " %02x:%02x ", d.Major, d.Minor) }
+
+// mapping is a line of maps.
+type mapping struct {
+	line  string
+	dev   mounts.DevNum
+	inode string
+	path  string // with " (deleted)" and escapes as the kernel writes them
+}
+
+// matchingMaps returns the lines that are of a device. It searches for the
+// device's text first, which skips most processes at the speed of a memory search.
+func matchingMaps(text, pattern []byte, dev mounts.DevNum) []mapping {
+	var found []mapping
+	for {
+		at := bytes.Index(text, pattern)
+		if at < 0 {
+			return found
+		}
+		start := bytes.LastIndexByte(text[:at], '\n') + 1
+		end := len(text)
+		if n := bytes.IndexByte(text[at:], '\n'); n >= 0 {
+			end = at + n
+		}
+		if m, err := parseMapping(string(text[start:end])); err == nil && m.dev == dev {
+			found = append(found, m)
+		}
+		text = text[end:]
+	}
+}
+
+// parseMapping reads one line of maps: address, permissions, offset, device in
+// hexadecimal, inode, path. The path is what follows, blanks and all.
+func parseMapping(line string) (mapping, error) {
+	rest := line
+	var fields [5]string
+	for i := range fields {
+		rest = strings.TrimLeft(rest, " ")
+		fields[i], rest, _ = strings.Cut(rest, " ")
+		if fields[i] == "" {
+			return mapping{}, fmt.Errorf("reading maps: too few fields in %q", line)
+		}
+	}
+	var d mounts.DevNum
+	if n, err := fmt.Sscanf(fields[3], "%x:%x", &d.Major, &d.Minor); n != 2 || err != nil {
+		return mapping{}, fmt.Errorf("reading maps: device %q in %q", fields[3], line)
+	}
+	return mapping{line: line, dev: d, inode: fields[4], path: strings.TrimLeft(rest, " ")}, nil
+}
+
+// mergeMaps keeps the first mapping of each file: a program has several.
+func mergeMaps(list []mapping) []mapping {
+	type file struct{ inode, path string }
+	seen := map[file]bool{}
+	var merged []mapping
+	for _, m := range list {
+		if f := (file{m.inode, m.path}); !seen[f] {
+			seen[f] = true
+			merged = append(merged, m)
+		}
+	}
+	return merged
+}

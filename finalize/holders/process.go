@@ -1,0 +1,241 @@
+package holders
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"installer/finalize/mounts"
+)
+
+// workers is how many goroutines share the processes. More than two gain
+// nothing: the kernel's locks are the limit.
+const workers = 2
+
+// findInProcesses looks at every process for what a process can hold.
+func findInProcesses(ctx context.Context, s *scan) error {
+	var pids []int
+	err := eachNumber(s.proc, ".", make([]byte, 64<<10), func(pid int) { pids = append(pids, pid) })
+	if err != nil {
+		return fmt.Errorf("listing processes: %w", err)
+	}
+	s.processes = len(pids)
+	return s.inspect(ctx, pids)
+}
+
+// inspect looks at the given processes.
+func (s *scan) inspect(ctx context.Context, pids []int) error {
+	queue := make(chan int, len(pids))
+	for _, pid := range pids {
+		queue <- pid
+	}
+	close(queue)
+	var group sync.WaitGroup
+	for range workers {
+		group.Go(func() {
+			w := newWalker(s)
+			for pid := range queue {
+				if ctx.Err() != nil {
+					return
+				}
+				w.process(pid)
+			}
+			s.add(w.found...)
+		})
+	}
+	group.Wait()
+	return ctx.Err()
+}
+
+// walker is one worker, with its buffers.
+type walker struct {
+	*scan
+	file     procFile
+	fds      []byte // directory entries
+	tasks    []byte
+	detached map[int]bool // mounts that are in no namespace, and whether they are of the target
+	found    []Holder
+	mapLine  [][]byte // what a line of maps contains when it is of the target, " 07:00 "
+}
+
+func newWalker(s *scan) *walker {
+	w := &walker{scan: s, fds: make([]byte, 16<<10), tasks: make([]byte, 16<<10), detached: map[int]bool{}}
+	for _, d := range s.target.Devices {
+		w.mapLine = append(w.mapLine, mapPattern(d))
+	}
+	return w
+}
+
+// task is the thread, or the process as seen through its first thread, that is
+// being looked at.
+type task struct {
+	pid, tid int
+	dir      int    // its directory in /proc, as a place
+	path     string // the same for people
+}
+
+// process looks at one process. What all threads share is looked at once.
+func (w *walker) process(pid int) {
+	name := strconv.Itoa(pid)
+	dir, err := unix.Openat(w.proc, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		w.cannot("directory", "/proc/"+name, err)
+		return
+	}
+	defer unix.Close(dir)
+	t := task{pid: pid, tid: pid, dir: dir, path: "/proc/" + name}
+	alive := w.exe(t)
+	if !alive && w.isKernelThread(t) {
+		return
+	}
+	if alive { // a zombie has given back what it held, but its threads may live
+		w.filesystem(t)
+		w.descriptors(t)
+		w.maps(t)
+	}
+	if w.hasThreads(t) {
+		w.threads(t, alive)
+	}
+}
+
+// exe looks at the program; without one the task is a kernel thread or a zombie.
+func (w *walker) exe(t task) bool {
+	err := w.place(t, Exe, "exe", "end this process")
+	return !gone(err)
+}
+
+// filesystem looks at what threads share by CLONE_FS, and at the namespace.
+func (w *walker) filesystem(t task) {
+	w.note(t, "cwd", w.place(t, Cwd, "cwd", "change this process's working directory, or end it"))
+	w.note(t, "root", w.place(t, Root, "root", "end this process: it runs in a chroot"))
+	w.namespace(t)
+}
+
+func (w *walker) note(t task, name string, err error) {
+	if err != nil {
+		w.cannot(name, t.path, err)
+	}
+}
+
+func (w *walker) isKernelThread(t task) bool {
+	text, err := w.file.read(t.dir, "stat")
+	if err != nil {
+		w.note(t, "stat", err)
+		return gone(err)
+	}
+	st, err := parseStat(text)
+	if err != nil {
+		w.note(t, "stat", err)
+		return false
+	}
+	return st.flags&flagKThread != 0
+}
+
+// hasThreads uses the link count of the task directory, which is two more than
+// the number of threads.
+func (w *walker) hasThreads(t task) bool {
+	var st unix.Stat_t
+	if err := unix.Fstatat(t.dir, "task", &st, 0); err != nil {
+		w.note(t, "task", err)
+		return false
+	}
+	return st.Nlink != 3
+}
+
+// place looks at a link that leads to a place: cwd, root or exe.
+func (w *walker) place(t task, class Class, name, remedy string) error {
+	if w.remoteLink(t, name) {
+		return nil
+	}
+	where, err := whereIs(t.dir, name)
+	if err != nil {
+		return err
+	}
+	held := w.held[where.mount]
+	if !held && w.unknown(where.mount) && w.target.isStat(where.dev) {
+		held = true
+	}
+	if !held {
+		return nil
+	}
+	link, err := readLink(t.dir, name)
+	if err != nil {
+		return err
+	}
+	w.hit(t, Holder{Class: class, Path: link, Remedy: remedy,
+		Evidence: fmt.Sprintf("%s/%s -> %s (mount %d)", t.path, name, link, where.mount)})
+	return nil
+}
+
+func (w *walker) unknown(mount int) bool {
+	_, known := w.known[mount]
+	return !known
+}
+
+// hit completes a holder with the task it was found at.
+func (w *walker) hit(t task, h Holder) {
+	h.PID, h.TID = t.pid, t.tid
+	h.Self, h.Child = t.pid == os.Getpid(), t.pid != os.Getpid() && w.family[t.pid]
+	h.Comm = w.comm(t)
+	w.found = append(w.found, h)
+}
+
+func (w *walker) comm(t task) string {
+	text, err := w.file.read(t.dir, "comm")
+	if err != nil {
+		return "?"
+	}
+	return strings.TrimSuffix(string(text), "\n")
+}
+
+// location is the mount and device that a link of /proc leads to.
+type location struct {
+	mount int
+	dev   mounts.DevNum
+}
+
+// whereIs follows a link of /proc to the very object it stands for. It asks for
+// the mount alone, which a hung file system need not be consulted about.
+func whereIs(dir int, name string) (location, error) {
+	var st unix.Statx_t
+	err := unix.Statx(dir, name, unix.AT_STATX_DONT_SYNC|unix.AT_NO_AUTOMOUNT, unix.STATX_MNT_ID, &st)
+	if err != nil {
+		return location{}, err
+	}
+	return location{int(st.Mnt_id), mounts.DevNum{Major: st.Dev_major, Minor: st.Dev_minor}}, nil
+}
+
+// isRemote names the file systems that may ask a server when a link of /proc is
+// followed to them (d_weak_revalidate in the kernel).
+func isRemote(fsType string) bool {
+	switch fsType {
+	case "nfs", "nfs4", "9p", "cifs", "smb3", "ceph", "afs":
+		return true
+	}
+	return false
+}
+
+// remoteLink says whether a link shows a path on a network file system, which
+// is no target and must not be followed. It costs nothing where there is none.
+func (w *walker) remoteLink(t task, name string) bool {
+	if len(w.remote) == 0 {
+		return false
+	}
+	link, err := readLink(t.dir, name)
+	if err != nil {
+		return false // following it will say why
+	}
+	for _, points := range w.remote {
+		for _, point := range points {
+			if mounts.Inside(link, point) {
+				return true
+			}
+		}
+	}
+	return false
+}

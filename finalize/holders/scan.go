@@ -1,0 +1,137 @@
+package holders
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"installer/finalize/mounts"
+)
+
+// probe looks for the holders of some classes.
+type probe struct {
+	classes []Class
+	find    func(context.Context, *scan) error
+}
+
+// probes are all searches, in the order in which they run. The one over the
+// processes comes first: it learns who is in which namespace.
+func probes() []probe {
+	return []probe{
+		{[]Class{FD, Map, Cwd, Root, Exe, DetachedMount}, findInProcesses},
+		{[]Class{MountClass}, findMounts},
+		{[]Class{Namespace}, findNamespaces},
+		{[]Class{Loop}, findLoops},
+		{[]Class{Swap}, findSwaps},
+	}
+}
+
+// scan is the state of one search. What the workers share is filled before they
+// start, or guarded by mu.
+type scan struct {
+	target   Target
+	snapshot *mounts.Snapshot
+	proc     int // /proc, as a place
+	own      map[int]bool
+	known    map[int]mounts.DevNum // every mount of every namespace
+	held     map[int]bool          // the mounts that are on the target
+	remote   map[uint64][]string   // mount points of network file systems, by namespace inode
+	family   map[int]bool          // this process and its descendants
+	foreign  map[uint64]bool       // inodes of the other namespaces that hold a mount of the target
+	nsfs     int                   // the id of the kernel's mount of namespace files
+
+	mu        sync.Mutex
+	holders   []Holder
+	keepers   map[uint64][]keeper // who keeps a foreign namespace, by inode
+	failures  map[string]*failure
+	processes int
+}
+
+// Scan looks for whatever keeps the target alive, in every process and every
+// mount namespace that the caller can see. What it could not see is in the
+// report, never silently left out.
+func Scan(ctx context.Context, target Target) (Report, error) {
+	s, err := newScan(ctx, target)
+	if err != nil {
+		return Report{}, err
+	}
+	defer unix.Close(s.proc)
+	var searched []Class
+	for _, p := range probes() {
+		if err := p.find(ctx, s); err != nil {
+			return Report{}, err
+		}
+		searched = append(searched, p.classes...)
+	}
+	report := s.report(searched)
+	return report, settle(&report)
+}
+
+func newScan(ctx context.Context, target Target) (*scan, error) {
+	snapshot, err := mounts.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s := &scan{
+		target: target, snapshot: snapshot,
+		own: map[int]bool{}, known: map[int]mounts.DevNum{}, held: map[int]bool{},
+		remote: map[uint64][]string{}, foreign: map[uint64]bool{},
+		keepers: map[uint64][]keeper{}, failures: map[string]*failure{},
+	}
+	s.index()
+	if s.family, err = family(os.Getpid()); err != nil {
+		return nil, err
+	}
+	if s.nsfs, err = namespaceFileMount(); err != nil {
+		return nil, err
+	}
+	s.noteLimits()
+	s.proc, err = unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("opening /proc (is it mounted?): %w", err)
+	}
+	return s, nil
+}
+
+// index sorts the mounts of all namespaces by what they mean for the target.
+func (s *scan) index() {
+	for _, id := range s.target.Mounts {
+		s.own[id], s.held[id] = true, true
+	}
+	for ns, m := range s.snapshot.All {
+		s.known[m.ID] = m.Dev
+		if s.target.onDevice(m.Dev) {
+			s.held[m.ID] = true
+			if !ns.Own {
+				s.foreign[ns.Inode] = true
+			}
+		}
+		if isRemote(m.FSType) {
+			s.remote[ns.Inode] = append(s.remote[ns.Inode], m.Point)
+		}
+	}
+}
+
+func (s *scan) add(h ...Holder) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.holders = append(s.holders, h...)
+}
+
+func (s *scan) report(searched []Class) Report {
+	r := Report{
+		Version: Version, Target: s.target, Holders: s.holders, Searched: searched,
+		Unreadable: append(s.unreadable(), s.snapshot.Unreadable...),
+		Processes:  s.processes, Namespaces: len(s.snapshot.Namespaces),
+	}
+	slices.SortStableFunc(r.Holders, func(a, b Holder) int {
+		return cmp.Or(cmp.Compare(a.PID, b.PID), cmp.Compare(a.TID, b.TID))
+	})
+	r.judge()
+	return r
+}

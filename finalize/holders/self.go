@@ -1,0 +1,35 @@
+package holders
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// ScanSelf looks at this process and its descendants alone: their open files,
+// mappings, places, programs, of every thread, and whether one of them is in
+// another mount namespace that holds a mount of the target.
+func ScanSelf(ctx context.Context, target Target) (Report, error) {
+	s, err := newScan(ctx, target)
+	if err != nil {
+		return Report{}, err
+	}
+	defer unix.Close(s.proc)
+	clear(s.failures) // what other processes do is not the question
+	members := slices.Sorted(maps.Keys(s.family))
+	s.processes = len(members)
+	if err := s.inspect(ctx, members); err != nil {
+		return Report{}, err
+	}
+	for _, ns := range s.snapshot.Namespaces {
+		if s.holdsForeign(ns) {
+			s.add(s.keptByProcesses(ns)...)
+		}
+	}
+	r := s.report([]Class{FD, Map, Cwd, Root, Exe, DetachedMount, Namespace})
+	r.Unreadable = s.unreadable() // the namespaces of others are not the question
+	r.judge()
+	return r, nil
+}

@@ -1,0 +1,132 @@
+package targettest
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"installer/finalize/mounts"
+)
+
+// variable names the kind of holder in the environment of a helper.
+const variable = "INSTALLER_TEST_HOLDER"
+
+// Main is to be called first thing in TestMain: in a helper process it holds
+// what it was told to hold until its standard input ends, and exits.
+func Main() {
+	kind := os.Getenv(variable)
+	if kind == "" {
+		leaveOthersAlone()
+		return
+	}
+	os.Unsetenv(variable)
+	if err := hold(kind, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println("ready")
+	io.Copy(io.Discard, os.Stdin)
+	os.Exit(0)
+}
+
+// leaveOthersAlone moves the tests into a mount namespace of their own: in the
+// first one, whoever makes a namespace meanwhile would get a copy of the target.
+func leaveOthersAlone() {
+	env, err := mounts.EnterPrivate("INSTALLER_TEST_NAMESPACE", os.Args, os.Environ())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Clearenv()
+	for _, v := range env {
+		name, value, _ := strings.Cut(v, "=")
+		os.Setenv(name, value)
+	}
+}
+
+// Record enters something into a ledger from a package of its own, as a
+// repository would.
+func Record(l interface {
+	Opened(kind, name string) func()
+}, kind, name string) (released func()) {
+	return l.Opened(kind, name)
+}
+
+// Helper is a process that holds a target.
+type Helper struct {
+	PID   int
+	cmd   *exec.Cmd
+	stdin io.WriteCloser
+	t     testing.TB
+	done  bool
+}
+
+// Hold starts a helper of some kind and returns once it holds the target. args
+// are the kind's, see holderKinds.
+func Hold(t testing.TB, kind string, args ...string) *Helper {
+	t.Helper()
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if strings.HasPrefix(kind, "clone-") {
+		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
+	}
+	return start(t, cmd, kind)
+}
+
+// HoldByExe runs a copy of the helper program that lies on the target.
+func HoldByExe(t testing.TB, path string) *Helper {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, text, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return start(t, cmd, "nothing")
+}
+
+func start(t testing.TB, cmd *exec.Cmd, kind string) *Helper {
+	t.Helper()
+	cmd.Env = append(os.Environ(), variable+"="+kind)
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	h := &Helper{PID: cmd.Process.Pid, cmd: cmd, stdin: stdin, t: t}
+	t.Cleanup(h.Stop)
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); line != "ready\n" {
+		t.Fatalf("the helper %q said %q (%v), not that it is ready", kind, line, err)
+	}
+	return h
+}
+
+// Stop ends the helper and waits until it is gone.
+func (h *Helper) Stop() {
+	if h.done {
+		return
+	}
+	h.done = true
+	h.cmd.Process.Kill()
+	h.cmd.Wait()
+}
+
+// The main goroutine keeps the process's first thread, so that no test's thread
+// of its own can be that one, and that a helper can end it.
+func init() { runtime.LockOSThread() }

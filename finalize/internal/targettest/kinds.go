@@ -1,0 +1,174 @@
+package targettest
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// hold makes a holder of a kind in this process. What is acquired is never
+// given back but by the end of the process.
+func hold(kind string, args []string) error {
+	kinds := holderKinds()
+	make, ok := kinds[kind]
+	if !ok {
+		return fmt.Errorf("no holder of kind %q", kind)
+	}
+	return make(args)
+}
+
+// holderKinds are the ways to hold; args[0] is a path on the target.
+func holderKinds() map[string]func(args []string) error {
+	return map[string]func([]string) error{
+		"nothing":     func([]string) error { return nil },
+		"fd":          func(a []string) error { return keep(a[0], unix.O_RDONLY) },
+		"fd-write":    func(a []string) error { return keep(a[0], unix.O_RDWR) },
+		"fd-path":     func(a []string) error { return keep(a[0], unix.O_PATH) },
+		"fd-deleted":  keepDeleted,
+		"map":         func(a []string) error { return mapFile(a[0]) },
+		"map-deleted": mapDeleted,
+		"cwd":         func(a []string) error { return unix.Chdir(a[0]) },
+		"root":        changeRoot,
+		"thread-cwd":  func(a []string) error { return onThread(unix.CLONE_FS, func() error { return unix.Chdir(a[0]) }) },
+		"thread-fd": func(a []string) error {
+			return onThread(unix.CLONE_FILES, func() error { return keep(a[0], unix.O_RDONLY) })
+		},
+		"zombie-fd":     func(a []string) error { return zombieLeader(func() error { return keep(a[0], unix.O_RDONLY) }) },
+		"zombie-map":    func(a []string) error { return zombieLeader(func() error { return mapFile(a[0]) }) },
+		"zombie-cwd":    func(a []string) error { return zombieLeader(func() error { return unix.Chdir(a[0]) }) },
+		"clone-ns":      func([]string) error { return nil }, // the start has made the namespace
+		"thread-ns":     func([]string) error { return onThread(0, privateNamespace) },
+		"ns-fd":         func([]string) error { return namespaceFD() },
+		"detached-tree": detachedTree,
+	}
+}
+
+func keep(path string, flags int) error {
+	_, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
+	return err
+}
+
+func keepDeleted(args []string) error {
+	if err := keep(args[0], unix.O_RDONLY); err != nil {
+		return err
+	}
+	return os.Remove(args[0])
+}
+
+func mapFile(path string) error {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	if _, err := unix.Mmap(fd, 0, 64<<10, unix.PROT_READ, unix.MAP_PRIVATE); err != nil {
+		return err
+	}
+	return unix.Close(fd)
+}
+
+func mapDeleted(args []string) error {
+	if err := mapFile(args[0]); err != nil {
+		return err
+	}
+	return os.Remove(args[0])
+}
+
+func changeRoot(args []string) error {
+	if err := unix.Chroot(args[0]); err != nil {
+		return err
+	}
+	return nil // the working directory stays outside
+}
+
+// onThread runs f on a thread of its own that has unshared flags and stays.
+func onThread(flags int, f func() error) error {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() { // the first thread is what /proc/PID shows
+			result <- onThread(flags, f)
+			select {}
+		}
+		if err := unix.Unshare(flags); err != nil {
+			result <- err
+			return
+		}
+		result <- f()
+		select {}
+	}()
+	return <-result
+}
+
+func privateNamespace() error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+}
+
+// zombieLeader runs f, and ends the first thread alone. TestMain runs on it, as
+// Main's callers lock it in an init function.
+func zombieLeader(f func() error) error {
+	if err := f(); err != nil {
+		return err
+	}
+	if unix.Gettid() != unix.Getpid() {
+		return fmt.Errorf("TestMain is not on the first thread")
+	}
+	go func() {
+		for !isZombie() { // the test must see the end, not the way to it
+			runtime.Gosched()
+		}
+		fmt.Println("ready")
+		io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}()
+	unix.Syscall(unix.SYS_EXIT, 0, 0, 0)
+	return nil
+}
+
+func isZombie() bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", unix.Getpid()))
+	return err == nil && bytes.Contains(text, []byte(") Z "))
+}
+
+// namespaceFD keeps a namespace by an open file alone.
+func namespaceFD() error {
+	fds := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		if err := privateNamespace(); err != nil {
+			fds <- err
+			return
+		}
+		fds <- keep("/proc/thread-self/ns/mnt", unix.O_RDONLY)
+		// back to the first namespace, so that no thread is in the new one
+		if err := backHome(); err != nil {
+			fds <- err
+			return
+		}
+		fds <- nil
+	}()
+	if err := <-fds; err != nil {
+		return err
+	}
+	return <-fds
+}
+
+func backHome() error {
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/mnt", unix.Getppid()), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Setns(fd, unix.CLONE_NEWNS)
+}
+
+func detachedTree(args []string) error {
+	_, err := unix.OpenTree(unix.AT_FDCWD, args[0], unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	return err
+}

@@ -1,0 +1,151 @@
+package mounts
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+)
+
+// DevNum is a device number as mountinfo, maps and locks show it. For btrfs it
+// is the anonymous number of the super block, which stat(2) does not return.
+type DevNum struct {
+	Major uint32
+	Minor uint32
+}
+
+// String writes the number as mountinfo does: decimal, "major:minor".
+func (d DevNum) String() string { return fmt.Sprintf("%d:%d", d.Major, d.Minor) }
+
+// MarshalJSON writes the number as the string "major:minor".
+func (d DevNum) MarshalJSON() ([]byte, error) { return json.Marshal(d.String()) }
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (d *DevNum) UnmarshalJSON(b []byte) error {
+	var s string
+	if err := json.Unmarshal(b, &s); err != nil {
+		return fmt.Errorf("reading a device number: %w", err)
+	}
+	n, err := ParseDevNum(s)
+	*d = n
+	return err
+}
+
+// ParseDevNum reads "major:minor" in decimal.
+func ParseDevNum(s string) (DevNum, error) {
+	major, minor, ok := strings.Cut(s, ":")
+	a, errA := strconv.ParseUint(major, 10, 32)
+	b, errB := strconv.ParseUint(minor, 10, 32)
+	if !ok || errA != nil || errB != nil {
+		return DevNum{}, fmt.Errorf("reading the device number %q: want MAJOR:MINOR", s)
+	}
+	return DevNum{uint32(a), uint32(b)}, nil
+}
+
+// Mount is one mount of one namespace, with the fields of mountinfo; see
+// proc_pid_mountinfo(5).
+type Mount struct {
+	ID            int    `json:"id"`                  // as in mountinfo and fdinfo; reused after an unmount
+	Unique        uint64 `json:"unique_id,omitempty"` // never reused; 0 where the kernel does not tell
+	Parent        int    `json:"parent"`
+	Dev           DevNum `json:"device"`
+	Root          string `json:"root"`
+	Point         string `json:"mount_point"`
+	Options       string `json:"options"`          // of this mount
+	Shared        uint64 `json:"shared,omitempty"` // peer group, 0 when private
+	Master        uint64 `json:"master,omitempty"` // peer group that events come from, 0 when none
+	PropagateFrom uint64 `json:"propagate_from,omitempty"`
+	Unbindable    bool   `json:"unbindable,omitempty"`
+	FSType        string `json:"fs_type"`
+	Source        string `json:"source"`
+	SuperOptions  string `json:"super_options"` // of the super block
+}
+
+// Line writes the mount as a line of mountinfo, to serve as evidence.
+func (m Mount) Line() string {
+	return fmt.Sprintf("%d %d %s %s %s %s%s - %s %s %s", m.ID, m.Parent, m.Dev,
+		escape(m.Root), escape(m.Point), m.Options, m.optional(), m.FSType, escape(m.Source), m.SuperOptions)
+}
+
+func (m Mount) optional() string {
+	var s string
+	for _, f := range []struct {
+		tag   string
+		group uint64
+	}{{"shared", m.Shared}, {"master", m.Master}, {"propagate_from", m.PropagateFrom}} {
+		if f.group != 0 {
+			s += fmt.Sprintf(" %s:%d", f.tag, f.group)
+		}
+	}
+	if m.Unbindable {
+		s += " unbindable"
+	}
+	return s
+}
+
+// ReadOnlySuper says whether the super block, not just this mount of it, is
+// read-only.
+func (m Mount) ReadOnlySuper() bool { return hasOption(m.SuperOptions, "ro") }
+
+func hasOption(options, name string) bool {
+	return slices.Contains(strings.Split(options, ","), name)
+}
+
+func escape(s string) string {
+	return strings.NewReplacer(`\`, `\134`, " ", `\040`, "\t", `\011`, "\n", `\012`).Replace(s)
+}
+
+// Parse reads a mountinfo text.
+func Parse(r io.Reader) ([]Mount, error) {
+	infos, err := mountinfo.GetMountsFromReader(r, nil)
+	if err != nil {
+		return nil, fmt.Errorf("reading mountinfo: %w", err)
+	}
+	list := make([]Mount, 0, len(infos))
+	for _, i := range infos {
+		m, err := convert(i)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, m)
+	}
+	return list, nil
+}
+
+func convert(i *mountinfo.Info) (Mount, error) {
+	if i.ID <= 0 || i.Parent < 0 || !fitsUint32(i.Major) || !fitsUint32(i.Minor) {
+		return Mount{}, fmt.Errorf("reading mountinfo: impossible numbers in the line of %q", i.Mountpoint)
+	}
+	m := Mount{
+		ID: i.ID, Parent: i.Parent, Dev: DevNum{uint32(i.Major), uint32(i.Minor)},
+		Root: i.Root, Point: i.Mountpoint, Options: i.Options,
+		FSType: i.FSType, Source: i.Source, SuperOptions: i.VFSOptions,
+	}
+	return m, m.setOptional(i.Optional)
+}
+
+func fitsUint32(n int) bool { return n >= 0 && int64(n) <= 1<<32-1 }
+
+func (m *Mount) setOptional(fields string) error {
+	groups := map[string]*uint64{"shared": &m.Shared, "master": &m.Master, "propagate_from": &m.PropagateFrom}
+	for _, field := range strings.Fields(fields) {
+		tag, value, _ := strings.Cut(field, ":")
+		if tag == "unbindable" {
+			m.Unbindable = true
+		}
+		group, known := groups[tag]
+		if !known {
+			continue // the kernel may add tags; proc_pid_mountinfo(5) says to ignore them
+		}
+		n, err := strconv.ParseUint(value, 10, 64)
+		if err != nil {
+			return fmt.Errorf("reading mountinfo: peer group %q: %w", field, err)
+		}
+		*group = n
+	}
+	return nil
+}

@@ -1,0 +1,79 @@
+package mounts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// addFromProc adds the namespaces that some task is in, reading the mounts of
+// each once. Namespaces that only a file descriptor or a bind mount keeps are
+// not seen this way.
+func (s *Snapshot) addFromProc(ctx context.Context) error {
+	s.Unreadable = append(s.Unreadable,
+		"mount namespaces without a process: this kernel does not enumerate namespaces to us (Linux 6.12 and CAP_SYS_ADMIN needed)")
+	pids, err := os.ReadDir("/proc")
+	if err != nil {
+		return fmt.Errorf("collecting mount namespaces: %w", err)
+	}
+	seen := map[uint64]bool{s.Own().Inode: true}
+	for _, entry := range pids {
+		if _, err := strconv.Atoi(entry.Name()); err != nil {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		s.addTasks(filepath.Join("/proc", entry.Name(), "task"), seen)
+	}
+	return nil
+}
+
+func (s *Snapshot) addTasks(dir string, seen map[uint64]bool) {
+	tasks, err := os.ReadDir(dir)
+	if err != nil {
+		s.cannot(dir, err)
+		return
+	}
+	for _, task := range tasks {
+		s.addTask(filepath.Join(dir, task.Name()), seen)
+	}
+}
+
+func (s *Snapshot) addTask(dir string, seen map[uint64]bool) {
+	var st unix.Stat_t
+	if err := unix.Stat(dir+"/ns/mnt", &st); err != nil {
+		s.cannot(dir+"/ns/mnt", err)
+		return
+	}
+	if seen[st.Ino] {
+		return
+	}
+	f, err := os.Open(dir + "/mountinfo")
+	if err != nil {
+		s.cannot(dir+"/mountinfo", err)
+		return
+	}
+	defer f.Close()
+	list, err := Parse(f)
+	if err != nil {
+		s.cannot(dir+"/mountinfo", err)
+		return
+	}
+	seen[st.Ino] = true
+	s.Namespaces = append(s.Namespaces, Namespace{Inode: st.Ino, Mounts: list})
+}
+
+// cannot records what could not be read; a task that ended is no such thing.
+func (s *Snapshot) cannot(path string, err error) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) {
+		return
+	}
+	s.Unreadable = append(s.Unreadable, fmt.Sprintf("%s: %v", path, err))
+}

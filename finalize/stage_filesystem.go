@@ -1,0 +1,253 @@
+package finalize
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"installer/finalize/holders"
+	"installer/finalize/mounts"
+)
+
+// Requests of linux/fs.h that golang.org/x/sys does not carry; the same on all
+// architectures but mips, powerpc and sparc.
+const (
+	fiFreeze = 0xC0045877
+	fiThaw   = 0xC0045878
+	fiTrim   = 0xC0185879
+)
+
+// PerFilesystem is the evidence of a stage that treats each file system of the
+// tree, in the order of unmounting.
+type PerFilesystem struct {
+	Filesystems []FilesystemResult `json:"filesystems"`
+}
+
+// FilesystemResult is what was done to one file system.
+type FilesystemResult struct {
+	Mountpoint string `json:"mount_point"`
+	FSType     string `json:"fs_type"`
+	Done       string `json:"done"`
+	Bytes      uint64 `json:"bytes,omitempty"` // trimmed
+	Note       bool   `json:"note,omitempty"`  // not done, for a reason that is no error
+}
+
+// Line implements Evidence.
+func (p PerFilesystem) Line() string {
+	var parts []string
+	for _, f := range p.Filesystems {
+		if len(p.Filesystems) == 1 {
+			return f.Done
+		}
+		parts = append(parts, f.Mountpoint+": "+f.Done)
+	}
+	return strings.Join(parts, "; ")
+}
+
+// IsNote says whether something was not done.
+func (p PerFilesystem) IsNote() bool {
+	for _, f := range p.Filesystems {
+		if f.Note {
+			return true
+		}
+	}
+	return false
+}
+
+// filesystems returns one mount for each super block of the tree that is stored
+// on a device. Others (proc, tmpfs, overlay) have nothing to trim or flush, and
+// are not ours to freeze.
+func (r *Release) filesystems() []mounts.Mount {
+	var list []mounts.Mount
+	seen := map[mounts.DevNum]bool{}
+	for _, m := range r.Tree {
+		if holders.Stored(m) && !seen[m.Dev] {
+			seen[m.Dev] = true
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+// each runs step on every file system, with its root directory open.
+func (r *Release) each(step func(m mounts.Mount, dir *os.File) (FilesystemResult, error)) (Evidence, error) {
+	var evidence PerFilesystem
+	for _, m := range r.filesystems() {
+		result, err := withRoot(m, step)
+		if err != nil {
+			return evidence, err
+		}
+		result.Mountpoint, result.FSType = m.Point, m.FSType
+		evidence.Filesystems = append(evidence.Filesystems, result)
+	}
+	return evidence, nil
+}
+
+func withRoot(m mounts.Mount, step func(mounts.Mount, *os.File) (FilesystemResult, error)) (FilesystemResult, error) {
+	dir, err := os.OpenFile(m.Point, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return FilesystemResult{}, fmt.Errorf("opening the root of the file system: %w", err)
+	}
+	defer dir.Close()
+	return step(m, dir)
+}
+
+func ioctl(f *os.File, request, arg uintptr) error {
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), request, arg)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+func unsupported(err error) bool {
+	return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOTTY) || errors.Is(err, unix.ENOSYS)
+}
+
+// trim discards what the file system does not use.
+func trim(_ context.Context, r *Release) (Evidence, error) {
+	return r.each(func(m mounts.Mount, dir *os.File) (FilesystemResult, error) {
+		area := struct{ start, length, minimum uint64 }{length: ^uint64(0)} // struct fstrim_range
+		err := ioctl(dir, fiTrim, uintptr(unsafe.Pointer(&area)))
+		if unsupported(err) {
+			return FilesystemResult{Done: "the device or the file system does not discard", Note: true}, nil
+		}
+		if err != nil {
+			return FilesystemResult{}, fmt.Errorf("discarding the free space of %s (FITRIM): %w", m.Point, err)
+		}
+		return FilesystemResult{Done: fmt.Sprintf("%d bytes trimmed", area.length), Bytes: area.length}, nil
+	})
+}
+
+// remountReadOnly writes everything out, learns of any lost write, and makes the
+// super blocks read-only, which is what empties the log.
+func remountReadOnly(ctx context.Context, r *Release) (Evidence, error) {
+	return r.each(func(m mounts.Mount, dir *os.File) (FilesystemResult, error) {
+		if err := unix.Syncfs(int(dir.Fd())); err != nil {
+			return FilesystemResult{}, fmt.Errorf("writing %s out (syncfs): a write was lost, the device may be failing or full: %w", m.Point, err)
+		}
+		dir.Close() // before a search for holders, which would find it
+		if err := mounts.RemountReadOnly(m); err != nil {
+			return FilesystemResult{}, r.explainBusy(ctx, m, err)
+		}
+		return checkReadOnly(m)
+	})
+}
+
+func checkReadOnly(m mounts.Mount) (FilesystemResult, error) {
+	list, err := mounts.OwnMounts()
+	if err != nil {
+		return FilesystemResult{}, err
+	}
+	now, ok := mounts.Find(list, m.ID)
+	if !ok || !now.ReadOnlySuper() {
+		return FilesystemResult{}, fmt.Errorf("remounting %s read-only: the kernel reported success, but the super block is %q", m.Point, now.SuperOptions)
+	}
+	return FilesystemResult{Done: "written out, read-only (" + now.SuperOptions + ")"}, nil
+}
+
+// explainBusy turns EBUSY into who holds the target.
+func (r *Release) explainBusy(ctx context.Context, m mounts.Mount, err error) error {
+	if !errors.Is(err, unix.EBUSY) {
+		return err
+	}
+	report, scanErr := holders.Scan(ctx, r.held)
+	if scanErr != nil {
+		return errors.Join(err, scanErr)
+	}
+	held := &HeldError{Holders: report.Holders, Err: err, Why: "the kernel refuses"}
+	if frozen, probeErr := isFrozen(m); probeErr != nil {
+		held.Err = errors.Join(err, probeErr)
+	} else if frozen {
+		held.Holders = append(held.Holders, frozenHolder(m))
+	}
+	if len(held.Holders) == 0 {
+		held.Holders = []holders.Holder{kernelHolder(m.Point, report, err.Error())}
+	}
+	return held
+}
+
+func frozenHolder(m mounts.Mount) holders.Holder {
+	return holders.Holder{Class: holders.Frozen, Path: m.Point, Evidence: "FIFREEZE: device or resource busy",
+		Remedy: "thaw it: fsfreeze --unfreeze " + m.Point}
+}
+
+// kernelHolder stands for what no process shows.
+func kernelHolder(path string, searched holders.Report, evidence string) holders.Holder {
+	names := make([]string, len(searched.Searched))
+	for i, c := range searched.Searched {
+		names[i] = string(c)
+	}
+	return holders.Holder{Class: holders.Kernel, Path: path,
+		Evidence: fmt.Sprintf("%s; looked for and not found: %s", evidence, strings.Join(names, ", ")),
+		Remedy:   "nothing in user space was found to hold it: look at dmesg, and reboot before the device is used for something else"}
+}
+
+// freezeLimit bounds how long the file system stays frozen, whatever happens to
+// this program's threads: frozen, every writer hangs beyond the reach of signals.
+const freezeLimit = 10 * time.Second
+
+// freezeThaw freezes and thaws: that fails when someone else's freeze is in
+// force, under which an unmount would leave the super block alive for good.
+func freezeThaw(_ context.Context, r *Release) (Evidence, error) {
+	return r.each(func(m mounts.Mount, dir *os.File) (FilesystemResult, error) {
+		err := freezeOnce(dir)
+		if unsupported(err) {
+			return FilesystemResult{Done: m.FSType + " does not freeze", Note: true}, nil
+		}
+		if errors.Is(err, unix.EBUSY) {
+			return FilesystemResult{}, &HeldError{Holders: []holders.Holder{frozenHolder(m)}, Why: "someone froze it and has not thawed it", Err: err}
+		}
+		if err != nil {
+			return FilesystemResult{}, fmt.Errorf("freezing and thawing %s: %w", m.Point, err)
+		}
+		return FilesystemResult{Done: "frozen and thawed"}, nil
+	})
+}
+
+// freezeOnce freezes and thaws at once, on one thread, so that as little as can
+// be lies between the two: a freeze outlives the process that is killed there.
+func freezeOnce(dir *os.File) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	fd := dir.Fd()
+	var once sync.Once
+	var thawed error
+	thaw := func() {
+		once.Do(func() {
+			if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, fiThaw, 0); errno != 0 {
+				thawed = fmt.Errorf("thawing (try fsfreeze --unfreeze): %w", errno)
+			}
+		})
+	}
+	watchdog := time.AfterFunc(freezeLimit, thaw)
+	defer watchdog.Stop()
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, fiFreeze, 0); errno != 0 {
+		once.Do(func() {}) // there is nothing of ours to thaw
+		return errno
+	}
+	thaw()
+	return thawed
+}
+
+// isFrozen asks by trying; its own freeze is undone at once.
+func isFrozen(m mounts.Mount) (bool, error) {
+	_, err := withRoot(m, func(_ mounts.Mount, dir *os.File) (FilesystemResult, error) {
+		return FilesystemResult{}, freezeOnce(dir)
+	})
+	if errors.Is(err, unix.EBUSY) {
+		return true, nil
+	}
+	if unsupported(err) {
+		return false, nil
+	}
+	return false, err
+}
