@@ -2,6 +2,7 @@ package image
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -313,4 +314,18 @@ func gunzip(b []byte) ([]byte, error) {
 		return nil, err
 	}
 	return io.ReadAll(r)
+}
+
+// writeManyEntries writes a tar of empty files, twenty to a directory.
+func writeManyEntries(t testing.TB, path string, entries int) {
+	f, err := os.Create(path)
+	must(t, err)
+	defer f.Close()
+	b := bufio.NewWriter(f)
+	w := tar.NewWriter(b)
+	for i := range entries {
+		must(t, w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: fmt.Sprintf("usr/share/some/directory-%d/file-name-%d", i/20, i), Mode: 0o644}))
+	}
+	must(t, w.Close())
+	must(t, b.Flush())
 }
