@@ -14,20 +14,10 @@ import (
 func (r *Repo) copyObject(k objectKey, dir int, name string, zeroTime bool) error {
 	return r.readContent(k, func(h FileHeader, size int64, content io.Reader) error {
 		if h.IsSymlink() {
-			return copySymlink(dir, name, &h)
+			return makeSymlink(dir, name, &h)
 		}
 		return r.copyFile(dir, name, &h, int(content.(fdReader)), size, zeroTime)
 	})
-}
-
-func copySymlink(dir int, name string, h *FileHeader) error {
-	if err := unix.Symlinkat(h.Target, dir, name); err != nil {
-		return fmt.Errorf("creating a symbolic link: %w", err)
-	}
-	if err := setLinkMetadata(dir, name, h, true); err != nil {
-		return errors.Join(err, unix.Unlinkat(dir, name, 0))
-	}
-	return nil
 }
 
 func (r *Repo) copyFile(dir int, name string, h *FileHeader, from int, size int64, zeroTime bool) error {
@@ -37,7 +27,7 @@ func (r *Repo) copyFile(dir int, name string, h *FileHeader, from int, size int6
 	}
 	err = copyData(f.fd, from, size)
 	if err == nil {
-		err = setFileMetadata(f.fd, h, true)
+		err = setFileMetadata(f.fd, h)
 	}
 	if err == nil && zeroTime {
 		err = zeroModTime(dir, name)

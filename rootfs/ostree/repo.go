@@ -25,8 +25,6 @@ type Repo struct {
 	// written is not there, and no one else reads it, so that objects can be
 	// made under their final names.
 	fresh bool
-	// owner of files as they are created, which need no chown; only when fresh.
-	uid, gid uint32
 
 	gate     gate
 	dir      handle // ostree/repo
@@ -199,17 +197,8 @@ func (r *Repo) openFolders() error {
 	if r.objects, err = openDirAt(r.ledger, repoPath+"/objects", r.dir.fd, "objects"); err != nil {
 		return err
 	}
-	if r.tmp, err = openDirAt(r.ledger, repoPath+"/tmp", r.dir.fd, "tmp"); err != nil {
-		return err
-	}
-	// A file made beneath objects gets the owner that objects got, also where
-	// the group is inherited from the folder.
-	var st unix.Stat_t
-	if err := unix.Fstat(r.objects.fd, &st); err != nil {
-		return &os.PathError{Op: "stat", Path: r.objects.name, Err: err}
-	}
-	r.uid, r.gid = st.Uid, st.Gid
-	return nil
+	r.tmp, err = openDirAt(r.ledger, repoPath+"/tmp", r.dir.fd, "tmp")
+	return err
 }
 
 // Config returns the configuration the repository was created or opened with.

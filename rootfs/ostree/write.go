@@ -283,15 +283,15 @@ func (r *Repo) publish(tmp string, dir int, final string) error {
 // left.
 func (r *Repo) makeFile(dir int, name string, k objectKey, h *FileHeader, data []byte) error {
 	if h.IsSymlink() {
-		return r.makeSymlink(dir, name, h)
+		return makeSymlink(dir, name, h)
 	}
-	f, err := openAt(r.ledger, k.ledgerName(), dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
+	f, err := openAt(r.ledger, k.ledgerName(), dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, h.Mode&0o777)
 	if err != nil {
 		return err
 	}
 	err = writeAll(f.fd, data)
 	if err == nil {
-		err = r.setMetadata(f.fd, dir, name, h, k.typ)
+		err = setMetadata(f.fd, dir, name, h, k.typ)
 	}
 	if err = errors.Join(err, f.close()); err != nil {
 		return errors.Join(err, unix.Unlinkat(dir, name, 0))
@@ -301,28 +301,31 @@ func (r *Repo) makeFile(dir int, name string, k objectKey, h *FileHeader, data [
 
 // setMetadata finishes the open file of an object. Times of metadata objects
 // stay as they are.
-func (r *Repo) setMetadata(fd, dir int, name string, h *FileHeader, t ObjectType) error {
-	if err := setFileMetadata(fd, h, r.mustChown(h)); err != nil || t != TypeFile {
+func setMetadata(fd, dir int, name string, h *FileHeader, t ObjectType) error {
+	if err := setFileMetadata(fd, h); err != nil || t != TypeFile {
 		return err
 	}
 	return zeroModTime(dir, name)
 }
 
-// mustChown is false when a new object has the right owner from the start.
-func (r *Repo) mustChown(h *FileHeader) bool {
-	return !r.fresh || h.UID != r.uid || h.GID != r.gid
-}
-
 // setFileMetadata sets owner, mode and attributes. The order matters: chown
-// clears set-id bits and capabilities.
-func setFileMetadata(fd int, h *FileHeader, chown bool) error {
+// clears set-id bits and capabilities. What is right from the start is left
+// alone, because looking costs a fraction of a change that must be journaled.
+func setFileMetadata(fd int, h *FileHeader) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return fmt.Errorf("reading a new file's metadata: %w", err)
+	}
+	chown := st.Uid != h.UID || st.Gid != h.GID
 	if chown {
 		if err := unix.Fchown(fd, int(h.UID), int(h.GID)); err != nil {
 			return fmt.Errorf("setting owner %d:%d: %w", h.UID, h.GID, err)
 		}
 	}
-	if err := unix.Fchmod(fd, h.Mode&modePermMask); err != nil {
-		return fmt.Errorf("setting mode %#o: %w", h.Mode, err)
+	if chown || st.Mode != h.Mode {
+		if err := unix.Fchmod(fd, h.Mode&modePermMask); err != nil {
+			return fmt.Errorf("setting mode %#o: %w", h.Mode, err)
+		}
 	}
 	for _, x := range h.Xattrs {
 		if err := unix.Fsetxattr(fd, x.Name, x.Value, 0); err != nil {
@@ -341,19 +344,22 @@ func zeroModTime(dir int, name string) error {
 	return nil
 }
 
-func (r *Repo) makeSymlink(dir int, name string, h *FileHeader) error {
+func makeSymlink(dir int, name string, h *FileHeader) error {
 	if err := unix.Symlinkat(h.Target, dir, name); err != nil {
 		return fmt.Errorf("creating a symbolic link to %.80q: %w", h.Target, err)
 	}
-	err := setLinkMetadata(dir, name, h, r.mustChown(h))
-	if err != nil {
-		err = errors.Join(err, unix.Unlinkat(dir, name, 0))
+	if err := setLinkMetadata(dir, name, h); err != nil {
+		return errors.Join(err, unix.Unlinkat(dir, name, 0))
 	}
-	return err
+	return nil
 }
 
-func setLinkMetadata(dir int, name string, h *FileHeader, chown bool) error {
-	if chown {
+func setLinkMetadata(dir int, name string, h *FileHeader) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return fmt.Errorf("reading a new link's metadata: %w", err)
+	}
+	if st.Uid != h.UID || st.Gid != h.GID {
 		if err := unix.Fchownat(dir, name, int(h.UID), int(h.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return fmt.Errorf("setting a link's owner %d:%d: %w", h.UID, h.GID, err)
 		}
