@@ -108,9 +108,6 @@ func runToDisk(parent context.Context, flags toDiskFlags, device string, stdout,
 	if err := enterWorkplace(); err != nil {
 		return err
 	}
-	if parent == nil {
-		parent = context.Background()
-	}
 	ctx, stop := untilSignal(parent)
 	defer stop()
 	report, err := install.ToDisk(ctx, o, out.event)

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"installer/finalize"
+	"installer/finalize/holders"
+
+	"github.com/spf13/cobra"
+)
+
+func newHoldersCommand(stdout io.Writer) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "holders [flags] PATH|DEVICE",
+		Short: "Say who keeps a mount or a device busy, how, and what to do about it",
+		Long: `holders looks for everything that keeps a mount, or the file systems of a block
+device, alive: in every process, thread and mount namespace, and in the kernel.
+
+Exit status: 0 free, 3 held (also by the kernel alone), 1 not free as far as
+can be told, because something could not be read.`,
+		Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runHolders(cmd.Context(), args[0], asJSON, stdout)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
+	return cmd
+}
+
+func runHolders(ctx context.Context, path string, asJSON bool, stdout io.Writer) error {
+	report, err := holders.Examine(ctx, path)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		encoder := json.NewEncoder(stdout)
+		encoder.SetIndent("", "  ")
+		err = encoder.Encode(report)
+	} else {
+		err = writeHolders(stdout, path, report)
+	}
+	if err != nil {
+		return fmt.Errorf("printing the report: %w", err)
+	}
+	return verdictError(path, report)
+}
+
+// verdictError makes a verdict an exit status.
+func verdictError(path string, r holders.Report) error {
+	switch r.Verdict {
+	case holders.Free:
+		return nil
+	case holders.Unknown:
+		return fmt.Errorf("cannot tell whether %s is free: not everything could be read (run as root, in the host's PID namespace)", path)
+	}
+	return &finalize.HeldError{Stage: "holders", Why: fmt.Sprintf("%s is %s by %d", path, r.Verdict, len(r.Holders))}
+}
+
+// writeHolders prints a table for a person, the remedy below each row.
+func writeHolders(w io.Writer, path string, r holders.Report) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s (%d holders; %d processes and %d mount namespaces were looked at)\n",
+		path, r.Verdict, len(r.Holders), r.Processes, r.Namespaces)
+	if len(r.Holders) > 0 {
+		fmt.Fprintf(&b, "\n%-15s %7s %7s %-16s %s\n", "CLASS", "PID", "TID", "COMMAND", "PATH")
+	}
+	for _, h := range r.Holders {
+		fmt.Fprintf(&b, "%-15s %7s %7s %-16s %s\n", h.Class, number(h.PID), number(h.TID), printable(h.Comm), printable(h.Path))
+		for _, detail := range [][2]string{{"where", h.Namespace}, {"seen in", h.Evidence}, {"to do", h.Remedy}} {
+			if detail[1] != "" {
+				fmt.Fprintf(&b, "    %-8s %s\n", detail[0], printable(detail[1]))
+			}
+		}
+	}
+	for _, what := range r.Unreadable {
+		fmt.Fprintf(&b, "could not look at: %s\n", printable(what))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// number leaves a column empty where no process is concerned.
+func number(n int) string {
+	if n == 0 {
+		return "-"
+	}
+	return fmt.Sprint(n)
+}
+
+// printable quotes what another process chose and a terminal might obey, and
+// leaves out the padding of lines from /proc.
+func printable(s string) string {
+	text := strings.Join(strings.Fields(s), " ")
+	if strings.ContainsFunc(s, func(r rune) bool { return r != '\t' && !unicode.IsPrint(r) }) {
+		text = strconv.Quote(s)
+	}
+	return text
+}

@@ -1,0 +1,92 @@
+package holders
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+// Examine answers for a path what Scan answers for a target, and for a block
+// device also whether its super block lives, or someone else has claimed it,
+// with no holder that can be named.
+func Examine(ctx context.Context, path string) (Report, error) {
+	subject, err := Resolve(ctx, path)
+	if err != nil {
+		return Report{}, err
+	}
+	subject.Target.Probe = subject.Mount
+	report, err := Scan(ctx, subject.Target)
+	if err != nil || subject.Mount != nil {
+		return report, err
+	}
+	report.Searched = append(report.Searched, BlockClaim, Kernel)
+	dead := true
+	for _, b := range subject.Blocks {
+		gone, err := report.addClaim(b)
+		if err != nil {
+			return report, err
+		}
+		dead = dead && gone
+	}
+	report.judge()
+	if dead && len(report.Certain()) == 0 {
+		// The kernel's own answer settles what could not be read of some processes.
+		report.Verdict = Free
+	}
+	return report, nil
+}
+
+// addClaim explains a claim on the device that none of the holders found so far
+// explains. A claim on a partition shows on its disk too, and is told once. gone
+// says that neither a claim nor a super block is there.
+func (r *Report) addClaim(b Block) (gone bool, err error) {
+	signs, err := liveness(b)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		r.Unreadable = append(r.Unreadable, fmt.Sprintf("claim on %s: %v", b.Path, err))
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	gone = !signs.Claimed && !signs.Alive()
+	if gone || len(r.Certain()) > 0 {
+		return gone, nil
+	}
+	h := Holder{Class: BlockClaim, Path: b.Path, Evidence: signs.String(),
+		Remedy: "end what has opened the device exclusively (see lsof on the device, /sys/class/block/*/holders)"}
+	if signs.Alive() {
+		h.Class = Kernel
+		h.Remedy = "the super block lives with no mount and no holder in user space: it may have been unmounted while frozen; " +
+			"mount the device again, thaw it (fsfreeze -u) and unmount it"
+	}
+	r.Holders = append(r.Holders, h)
+	return false, nil
+}
+
+// liveness asks for every kind of file system when it is not known which is on
+// the device: nothing is mounted then that could tell.
+func liveness(b Block) (Liveness, error) {
+	dev, err := os.Open(b.Path)
+	if err != nil {
+		return Liveness{}, fmt.Errorf("reading the device: %w", err)
+	}
+	defer dev.Close()
+	b.Reader = dev
+	if b.FSType != "" {
+		return SuperBlock(b)
+	}
+	var all Liveness
+	for _, kind := range []string{"xfs", "ext4", "btrfs"} {
+		b.FSType = kind
+		signs, err := SuperBlock(b)
+		if err != nil {
+			return all, err
+		}
+		all.Claimed = signs.Claimed
+		all.Entries = append(all.Entries, signs.Entries...)
+		all.Threads = signs.Threads
+	}
+	return all, nil
+}
