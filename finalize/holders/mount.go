@@ -56,12 +56,19 @@ func (s *scan) pathOnTarget(path string) bool {
 	if ok && s.held[m.ID] {
 		return true
 	}
-	for ns, m := range s.snapshot.All {
-		if !ns.Own && s.held[m.ID] && mounts.Inside(name, m.Point) && s.onlyThere(name) {
+	for _, ns := range s.snapshot.Namespaces {
+		if !ns.Own && s.onlyThere(name) && s.pathInNamespace(ns, name) {
 			return true
 		}
 	}
 	return false
+}
+
+// pathInNamespace says whether a path means a file of the target to processes
+// of a namespace.
+func (s *scan) pathInNamespace(ns mounts.Namespace, path string) bool {
+	m, ok := mounts.Covering(ns.Mounts, path)
+	return ok && s.held[m.ID]
 }
 
 // onlyThere says whether a path of another namespace means nothing here: only

@@ -19,22 +19,6 @@ type keeper struct {
 	remedy   string
 }
 
-// namespaceFileMount returns the id of the mount that namespace files are on: the
-// kernel's own, the same for all.
-func namespaceFileMount() (int, error) {
-	f, err := os.Open("/proc/self/ns/mnt")
-	if err != nil {
-		return 0, fmt.Errorf("opening the own mount namespace: %w", err)
-	}
-	defer f.Close()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", f.Fd()))
-	if err != nil {
-		return 0, fmt.Errorf("reading the mount of namespace files: %w", err)
-	}
-	info, err := parseFDInfo(text)
-	return info.mount, err
-}
-
 // namespace notes that a task is in a namespace that holds a mount of the target.
 func (w *walker) namespace(t task) {
 	if len(w.foreign) == 0 {

@@ -87,8 +87,8 @@ func (h Holder) relation() string {
 // Verdict sums a report up.
 type Verdict string
 
-// The verdicts. Unknown means that no holder was found but something that could
-// be one was not readable: that is not the same as free.
+// The verdicts. Unknown means that no holder was found but something could not be
+// read, or is a suspect: that is not the same as free.
 const (
 	Free       Verdict = "free"
 	Held       Verdict = "held"
@@ -124,16 +124,27 @@ const (
 	Unreferenced Answer = "unreferenced"
 )
 
+// Certain returns the holders that are no mere suspects.
+func (r *Report) Certain() []Holder {
+	var list []Holder
+	for _, h := range r.Holders {
+		if !h.Suspect {
+			list = append(list, h)
+		}
+	}
+	return list
+}
+
 func (r *Report) judge() {
 	switch {
-	case len(r.Holders) > 0:
+	case len(r.Certain()) > 0:
 		r.Verdict = Held
 		if slices.ContainsFunc(r.Holders, func(h Holder) bool { return h.Class == Kernel }) {
 			r.Verdict = KernelHeld
 		}
-	case r.Probed == Unreferenced:
+	case r.Probed == Unreferenced && len(r.Holders) == 0:
 		r.Verdict = Free
-	case len(r.Unreadable) > 0:
+	case len(r.Unreadable) > 0 || len(r.Holders) > 0:
 		r.Verdict = Unknown
 	default:
 		r.Verdict = Free

@@ -19,15 +19,22 @@ type probe struct {
 	find    func(context.Context, *scan) error
 }
 
-// probes are all searches, in the order in which they run. The one over the
-// processes comes first: it learns who is in which namespace.
+// probes are all searches, in the order in which they run: sockets with a name on
+// the target are known before the processes are walked, and who is in which
+// namespace after that.
 func probes() []probe {
 	return []probe{
-		{[]Class{FD, Map, Cwd, Root, Exe, DetachedMount}, findInProcesses},
+		{[]Class{UnixSocket}, findBoundSockets},
+		{[]Class{FD, Map, Cwd, Root, Exe, DetachedMount, Fanotify, InFlight, IOUring, FSContext}, findInProcesses},
+		{[]Class{UnixSocket}, findOrphanSockets},
 		{[]Class{MountClass}, findMounts},
 		{[]Class{Namespace}, findNamespaces},
 		{[]Class{Loop}, findLoops},
 		{[]Class{Swap}, findSwaps},
+		{[]Class{Overlay}, findOverlays},
+		{[]Class{FileImage}, findFileImages},
+		{[]Class{Binfmt}, findBinfmt},
+		{[]Class{Uprobe}, findUprobes},
 	}
 }
 
@@ -43,13 +50,16 @@ type scan struct {
 	remote   map[uint64][]string   // mount points of network file systems, by namespace inode
 	family   map[int]bool          // this process and its descendants
 	foreign  map[uint64]bool       // inodes of the other namespaces that hold a mount of the target
-	nsfs     int                   // the id of the kernel's mount of namespace files
+	holding  map[uint64]bool       // inodes of all namespaces that do, the own one included
+	internal internalMounts
+	sockets  map[uint64]boundSocket // sockets with a name on the target, by inode
 
-	mu        sync.Mutex
-	holders   []Holder
-	keepers   map[uint64][]keeper // who keeps a foreign namespace, by inode
-	failures  map[string]*failure
-	processes int
+	mu          sync.Mutex
+	holders     []Holder
+	keepers     map[uint64][]keeper // who keeps a foreign namespace, by inode
+	failures    map[string]*failure
+	seenSockets map[uint64]bool // those of sockets that a process has open
+	processes   int
 }
 
 // Scan looks for whatever keeps the target alive, in every process and every
@@ -66,7 +76,11 @@ func Scan(ctx context.Context, target Target) (Report, error) {
 		if err := p.find(ctx, s); err != nil {
 			return Report{}, err
 		}
-		searched = append(searched, p.classes...)
+		for _, class := range p.classes {
+			if !slices.Contains(searched, class) {
+				searched = append(searched, class)
+			}
+		}
 	}
 	report := s.report(searched)
 	return report, settle(&report)
@@ -80,14 +94,14 @@ func newScan(ctx context.Context, target Target) (*scan, error) {
 	s := &scan{
 		target: target, snapshot: snapshot,
 		own: map[int]bool{}, known: map[int]mounts.DevNum{}, held: map[int]bool{},
-		remote: map[uint64][]string{}, foreign: map[uint64]bool{},
-		keepers: map[uint64][]keeper{}, failures: map[string]*failure{},
+		remote: map[uint64][]string{}, foreign: map[uint64]bool{}, holding: map[uint64]bool{},
+		sockets: map[uint64]boundSocket{}, seenSockets: map[uint64]bool{}, keepers: map[uint64][]keeper{}, failures: map[string]*failure{},
 	}
 	s.index()
 	if s.family, err = family(os.Getpid()); err != nil {
 		return nil, err
 	}
-	if s.nsfs, err = namespaceFileMount(); err != nil {
+	if s.internal, err = findInternalMounts(); err != nil {
 		return nil, err
 	}
 	s.noteLimits()
@@ -107,6 +121,7 @@ func (s *scan) index() {
 		s.known[m.ID] = m.Dev
 		if s.target.onDevice(m.Dev) {
 			s.held[m.ID] = true
+			s.holding[ns.Inode] = true
 			if !ns.Own {
 				s.foreign[ns.Inode] = true
 			}

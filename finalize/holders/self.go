@@ -23,13 +23,18 @@ func ScanSelf(ctx context.Context, target Target) (Report, error) {
 	if err := s.inspect(ctx, members); err != nil {
 		return Report{}, err
 	}
+	s.dropSuspects() // what cannot be attributed is no proof against ourselves
 	for _, ns := range s.snapshot.Namespaces {
 		if s.holdsForeign(ns) {
 			s.add(s.keptByProcesses(ns)...)
 		}
 	}
-	r := s.report([]Class{FD, Map, Cwd, Root, Exe, DetachedMount, Namespace})
+	r := s.report([]Class{FD, Map, Cwd, Root, Exe, DetachedMount, Fanotify, InFlight, IOUring, Namespace})
 	r.Unreadable = s.unreadable() // the namespaces of others are not the question
 	r.judge()
 	return r, nil
+}
+
+func (s *scan) dropSuspects() {
+	s.holders = slices.DeleteFunc(s.holders, func(h Holder) bool { return h.Suspect })
 }

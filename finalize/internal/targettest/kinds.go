@@ -44,6 +44,14 @@ func holderKinds() map[string]func(args []string) error {
 		"thread-ns":     func([]string) error { return onThread(0, privateNamespace) },
 		"ns-fd":         func([]string) error { return namespaceFD() },
 		"detached-tree": detachedTree,
+		"fs-context":    pickContext,
+		"fanotify":      func(a []string) error { return watch(a, true) },
+		"fanotify-read": func(a []string) error { return watch(a, false) },
+		"inotify":       inotify,
+		"socket":        bindSocket,
+		"socket-gone":   bindUnlinked,
+		"in-flight":     sendFile,
+		"ring":          registerFile,
 	}
 }
 

@@ -1,0 +1,38 @@
+package holders
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// fsContext looks at a file without any mark of its kind in fdinfo. An fs context
+// may hold a super block with no mount of it left; of which file system it is,
+// the kernel does not tell, so that it is a suspect at most: when its process is
+// where it could have reached the target.
+func (w *walker) fsContext(t task, fd int) {
+	name := "fd/" + strconv.Itoa(fd)
+	link, err := readLink(t.dir, name)
+	if err != nil {
+		w.note(t, "fd", err)
+		return
+	}
+	if link == "anon_inode:[fscontext]" && w.canReach(t) {
+		w.hit(t, Holder{Class: FSContext, Suspect: true, Path: link,
+			Evidence: fmt.Sprintf("%s/%s -> %s (the kernel does not show of which file system)", t.path, name, link),
+			Remedy:   "close this file descriptor, or end the process, if it was made for the target"})
+	}
+}
+
+// canReach says whether a task is in a namespace with a mount of the target. When
+// there is none any more, it may have been in one.
+func (w *walker) canReach(t task) bool {
+	if len(w.holding) == 0 {
+		return true
+	}
+	link, err := readLink(t.dir, "ns/mnt")
+	if err != nil {
+		return true // it cannot be excluded
+	}
+	inode, _ := namespaceInode(link)
+	return w.holding[inode]
+}

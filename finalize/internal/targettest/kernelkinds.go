@@ -1,0 +1,108 @@
+package targettest
+
+import (
+	"fmt"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// pickContext keeps the super block by an fs context.
+func pickContext(args []string) error {
+	_, err := unix.Fspick(unix.AT_FDCWD, args[0], unix.FSPICK_CLOEXEC)
+	return err
+}
+
+// watch marks the mount at args[0] and, when an event is wanted, opens a file on
+// it so that one is pending.
+func watch(args []string, event bool) error {
+	group, err := unix.FanotifyInit(unix.FAN_CLASS_NOTIF|unix.FAN_CLOEXEC, unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	err = unix.FanotifyMark(group, unix.FAN_MARK_ADD|unix.FAN_MARK_MOUNT, unix.FAN_OPEN, unix.AT_FDCWD, args[0])
+	if err != nil || !event {
+		return err
+	}
+	_, err = os.ReadFile(args[0] + "/file")
+	return err
+}
+
+func inotify(args []string) error {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	_, err = unix.InotifyAddWatch(fd, args[0], unix.IN_OPEN)
+	return err
+}
+
+func bindSocket(args []string) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	// The name is relative, so that it tells nothing about where it is.
+	if err := unix.Chdir(args[0]); err != nil {
+		return err
+	}
+	os.Remove("sock") // an earlier one's
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: "sock"}); err != nil {
+		return err
+	}
+	if err := unix.Chdir("/"); err != nil {
+		return err
+	}
+	return unix.Listen(fd, 1)
+}
+
+func bindUnlinked(args []string) error {
+	if err := bindSocket(args); err != nil {
+		return err
+	}
+	return os.Remove(args[0] + "/sock")
+}
+
+func pair() ([2]int, error) {
+	return unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+}
+
+// sendFile leaves a file of the target under way in a socket, and nowhere else.
+func sendFile(args []string) error {
+	sockets, err := pair()
+	if err != nil {
+		return err
+	}
+	return sendAndClose(sockets[0], args[0])
+}
+
+func sendAndClose(socket int, path string) error {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Sendmsg(socket, []byte("x"), unix.UnixRights(fd), nil, 0)
+}
+
+// registerFile registers a file in an io_uring and closes it; see
+// io_uring_setup(2) and io_uring_register(2).
+func registerFile(args []string) error {
+	const registerFiles = 2
+	var params [120]byte // struct io_uring_params
+	ring, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(&params)), 0)
+	if errno != 0 {
+		return fmt.Errorf("io_uring_setup: %w", errno)
+	}
+	fd, err := unix.Open(args[0], unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	files := [1]int32{int32(fd)}
+	_, _, errno = unix.Syscall6(unix.SYS_IO_URING_REGISTER, ring, registerFiles, uintptr(unsafe.Pointer(&files)), 1, 0, 0)
+	if errno != 0 {
+		return fmt.Errorf("io_uring_register: %w", errno)
+	}
+	return unix.Close(fd)
+}
