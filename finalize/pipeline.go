@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"installer/finalize/holders"
@@ -30,7 +31,10 @@ type Release struct {
 // A target that something holds gives a *HeldError, anything else that went
 // wrong a *StageError.
 func (p *Pipeline) Run(ctx context.Context, t Target, observer func(StageResult)) (*Report, error) {
-	report := &Report{Version: reportVersion, Mountpoint: t.Mountpoint, Device: t.Device.Path}
+	report := &Report{Version: reportVersion, Mountpoint: t.Mountpoint}
+	for _, d := range t.Devices {
+		report.Devices = append(report.Devices, d.Path)
+	}
 	release, err := begin(t)
 	for _, stage := range p.Stages {
 		result := StageResult{Name: stage.Name, Status: NotRun}
@@ -53,9 +57,6 @@ func begin(t Target) (*Release, error) {
 	if err != nil {
 		return fail(err)
 	}
-	if root.FSType != t.Device.FSType {
-		return fail(fmt.Errorf("%s is mounted as %s, but said to be %s", t.Mountpoint, root.FSType, t.Device.FSType))
-	}
 	list, err := mounts.OwnMounts()
 	if err != nil {
 		return fail(err)
@@ -64,13 +65,37 @@ func begin(t Target) (*Release, error) {
 	if r.Tree, err = mounts.LeafFirst(list, root.ID); err != nil {
 		return fail(err)
 	}
+	if err := r.matchDevices(); err != nil {
+		return fail(err)
+	}
 	return r, r.describe()
+}
+
+// matchDevices makes sure that every file system of the tree that is stored on a
+// device has that device in the target: what is not there could not be proved.
+func (r *Release) matchDevices() error {
+	for _, m := range r.filesystems() {
+		number, err := holders.BlockNumber(m)
+		if err != nil {
+			return err
+		}
+		at := slices.IndexFunc(r.Target.Devices, func(d Device) bool { return d.number() == *number })
+		if at < 0 {
+			return fmt.Errorf("the %s on %s is on device %s, which is not among those of the target", m.FSType, m.Point, number)
+		}
+		if d := r.Target.Devices[at]; d.FSType != m.FSType {
+			return fmt.Errorf("%s is mounted as %s, but %s is said to be %s", m.Point, m.FSType, d.Path, d.FSType)
+		}
+	}
+	return nil
 }
 
 // describe works out what refers to the target.
 func (r *Release) describe() error {
 	r.held = holders.MountTarget(r.Tree...)
-	r.held.Blocks = append(r.held.Blocks, r.Target.Device.number())
+	for _, d := range r.Target.Devices {
+		r.held.Blocks = append(r.held.Blocks, d.number())
+	}
 	for _, m := range r.filesystems() {
 		if err := r.held.AddStatDevice(m.Point); err != nil {
 			return &StageError{"finding the target", err}

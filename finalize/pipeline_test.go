@@ -17,7 +17,7 @@ import (
 func targetOf(x *targettest.Target) Target {
 	return Target{
 		Mountpoint: x.Dir, Ledger: NewLedger(), Detach: []Detacher{x},
-		Device: Device{Path: x.Loop, Major: x.Number.Major, Minor: x.Number.Minor, FSType: x.FSType, File: x.File},
+		Devices: []Device{{Path: x.Loop, Major: x.Number.Major, Minor: x.Number.Minor, FSType: x.FSType, File: x.File}},
 	}
 }
 

@@ -45,7 +45,7 @@ type StageResult struct {
 type Report struct {
 	Version    int           `json:"version"`
 	Mountpoint string        `json:"mount_point"`
-	Device     string        `json:"device,omitempty"`
+	Devices    []string      `json:"devices,omitempty"`
 	Released   bool          `json:"released"` // every stage was run, and every proof holds
 	Stages     []StageResult `json:"stages"`
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -43,41 +42,53 @@ func unmount(ctx context.Context, r *Release) (Evidence, error) {
 
 // Dead is the evidence of prove-released.
 type Dead struct {
-	Device     string           `json:"device"`
-	Namespaces int              `json:"namespaces"` // how many mount namespaces have no mount of it
-	Signs      holders.Liveness `json:"signs_of_life"`
-	Search     *holders.Report  `json:"search,omitempty"`
+	Namespaces int             `json:"namespaces"` // how many mount namespaces have no mount of any device
+	Devices    []DeadDevice    `json:"devices"`
+	Search     *holders.Report `json:"search,omitempty"`
+}
+
+// DeadDevice is what shows that a device's super block is gone.
+type DeadDevice struct {
+	Path  string           `json:"path"`
+	Signs holders.Liveness `json:"signs_of_life"`
 }
 
 // Line implements Evidence.
 func (d Dead) Line() string {
-	return fmt.Sprintf("no mount of it in %d mount namespaces; %s", d.Namespaces, d.Signs)
+	line := fmt.Sprintf("no mount in %d mount namespaces", d.Namespaces)
+	for _, device := range d.Devices {
+		line += fmt.Sprintf("; %s: %s", device.Path, device.Signs)
+	}
+	return line
 }
 
-// proveReleased proves that the super block is dead.
+// proveReleased proves that the super block on each device is dead.
 func proveReleased(ctx context.Context, r *Release) (Evidence, error) {
-	signs, err := holders.SuperBlock(r.Target.Device.block())
-	if err != nil {
-		return nil, err
-	}
-	dead := Dead{Device: r.Target.Device.Path, Signs: signs}
+	var dead Dead
 	snapshot, err := mounts.List(ctx)
 	if err != nil {
 		return dead, err
 	}
 	dead.Namespaces = len(snapshot.Namespaces)
-	if !signs.Claimed && !signs.Alive() && !r.stillMounted(snapshot) {
-		return dead, nil
+	for _, d := range r.Target.Devices {
+		signs, err := holders.SuperBlock(d.block())
+		if err != nil {
+			return dead, err
+		}
+		dead.Devices = append(dead.Devices, DeadDevice{d.Path, signs})
+		if signs.Claimed || signs.Alive() || stillMounted(snapshot, d) {
+			return r.explainAlive(ctx, dead, d, signs)
+		}
 	}
-	return r.explainAlive(ctx, dead)
+	return dead, nil
 }
 
 // stillMounted looks for the device. The number of an unmounted btrfs may already
 // be another file system's, so it says nothing; that the device opens
 // exclusively says it all.
-func (r *Release) stillMounted(snapshot *mounts.Snapshot) bool {
+func stillMounted(snapshot *mounts.Snapshot, d Device) bool {
 	for _, m := range snapshot.All {
-		if m.Dev == r.Target.Device.number() {
+		if m.Dev == d.number() {
 			return true
 		}
 	}
@@ -86,7 +97,7 @@ func (r *Release) stillMounted(snapshot *mounts.Snapshot) bool {
 
 // explainAlive names who keeps the super block. Every mount of the device is a
 // holder now.
-func (r *Release) explainAlive(ctx context.Context, dead Dead) (Evidence, error) {
+func (r *Release) explainAlive(ctx context.Context, dead Dead, d Device, signs holders.Liveness) (Evidence, error) {
 	target := r.held
 	target.Mounts = nil
 	report, err := holders.Scan(ctx, target)
@@ -94,40 +105,57 @@ func (r *Release) explainAlive(ctx context.Context, dead Dead) (Evidence, error)
 		return dead, err
 	}
 	dead.Search = &report
-	held := &HeldError{Holders: report.Holders, Why: "it is unmounted here, but not released: " + dead.Signs.String()}
+	held := &HeldError{Holders: report.Holders, Why: d.Path + " is unmounted here, but not released: " + signs.String()}
 	if len(held.Holders) == 0 {
-		held.Holders = []holders.Holder{r.unexplained(report, dead.Signs)}
+		held.Holders = []holders.Holder{unexplained(d, report, signs)}
 	}
 	return dead, held
 }
 
 // unexplained tells another's claim on the device from a super block that the
 // kernel keeps.
-func (r *Release) unexplained(report holders.Report, signs holders.Liveness) holders.Holder {
+func unexplained(d Device, report holders.Report, signs holders.Liveness) holders.Holder {
 	if signs.Alive() {
-		return kernelHolder(r.Target.Device.Path, report, signs.String())
+		return kernelHolder(d.Path, report, signs.String())
 	}
-	return holders.Holder{Class: holders.BlockClaim, Path: r.Target.Device.Path, Evidence: signs.String(),
-		Remedy: "end what has opened the device exclusively (see lsof on the device, /sys/class/block/*/holders)"}
+	return holders.ClaimHolder(d.Path, signs)
 }
 
 // Clean is the evidence of prove-clean.
 type Clean struct {
+	Devices []CleanDevice `json:"devices"`
+}
+
+// CleanDevice is what shows that the next mount of a device replays nothing.
+type CleanDevice struct {
+	Path   string `json:"path"`
 	FSType string `json:"fs_type"`
 	Log    string `json:"log"`
 }
 
 // Line implements Evidence.
-func (c Clean) Line() string { return c.Log }
-
-// proveClean reads the super block from the device, past what is cached of it.
-func proveClean(_ context.Context, r *Release) (Evidence, error) {
-	d := r.Target.Device
-	if err := ioctl(d.File, unix.BLKFLSBUF, 0); err != nil && !unsupported(err) {
-		return nil, fmt.Errorf("dropping what is cached of %s (BLKFLSBUF): %w", d.Path, err)
+func (c Clean) Line() string {
+	lines := make([]string, len(c.Devices))
+	for i, d := range c.Devices {
+		lines[i] = d.Path + ": " + d.Log
 	}
-	log, err := CheckClean(d.FSType, d.File)
-	return Clean{d.FSType, log}, err
+	return strings.Join(lines, "; ")
+}
+
+// proveClean reads the super blocks from the devices, past what is cached of them.
+func proveClean(_ context.Context, r *Release) (Evidence, error) {
+	var clean Clean
+	for _, d := range r.Target.Devices {
+		if err := ioctl(d.File, unix.BLKFLSBUF, 0); err != nil && !unsupported(err) {
+			return clean, fmt.Errorf("dropping what is cached of %s (BLKFLSBUF): %w", d.Path, err)
+		}
+		log, err := CheckClean(d.FSType, d.File)
+		if err != nil {
+			return clean, fmt.Errorf("checking %s: %w", d.Path, err)
+		}
+		clean.Devices = append(clean.Devices, CleanDevice{d.Path, d.FSType, log})
+	}
+	return clean, nil
 }
 
 // Detached is the evidence of detach.
@@ -147,8 +175,10 @@ func (d Detached) Line() string {
 // after another that fails.
 func detach(_ context.Context, r *Release) (Evidence, error) {
 	var evidence Detached
-	if err := flush(r.Target.Device.File); err != nil {
-		return evidence, err
+	for _, d := range r.Target.Devices {
+		if err := d.File.Sync(); err != nil {
+			return evidence, fmt.Errorf("flushing %s: %w", d.Path, err)
+		}
 	}
 	var failures []error
 	for _, d := range r.Target.Detach {
@@ -159,11 +189,4 @@ func detach(_ context.Context, r *Release) (Evidence, error) {
 		evidence.Names = append(evidence.Names, d.Name())
 	}
 	return evidence, errors.Join(failures...)
-}
-
-func flush(f *os.File) error {
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("flushing the device: %w", err)
-	}
-	return nil
 }

@@ -21,7 +21,7 @@ type Detacher interface {
 	Detach() error
 }
 
-// Device is the block device that carries the target's root file system.
+// Device is a block device that carries a file system of the target.
 type Device struct {
 	Path   string // a node that can be opened exclusively
 	Major  uint32 // of the block device, also for btrfs
@@ -45,7 +45,9 @@ type Target struct {
 	Handles []Handle
 	// Ledger must be empty when the handles are closed; nil when there is none.
 	Ledger *Ledger
-	Device Device
+	// Devices carry the file systems of the tree: one for each that is stored on a
+	// device. A release that has one too few refuses to begin.
+	Devices []Device
 	// Detach is given back last, in this order.
 	Detach []Detacher
 }

@@ -23,10 +23,10 @@ func (r *run) finalize(ctx context.Context) error {
 		Mountpoint: r.target.paths.root(),
 		Handles:    r.releaseOrder(),
 		Ledger:     r.ledger,
-		Device: finalize.Device{
+		Devices: []finalize.Device{{
 			Path: dev.Path(), Major: major, Minor: minor,
 			FSType: string(r.opts.Filesystem), File: dev.File(),
-		},
+		}},
 		Detach: []finalize.Detacher{dev},
 	}
 	r.passOn()

@@ -33,6 +33,15 @@ func enterWorkplace() error {
 	if err != nil {
 		return err
 	}
+	if err := setEnvironment(env); err != nil {
+		return err
+	}
+	debug.SetMemoryLimit(memoryLimit)
+	return confine.Adopt()
+}
+
+// setEnvironment replaces the environment.
+func setEnvironment(env []string) error {
 	os.Clearenv()
 	for _, variable := range env {
 		name, value, _ := strings.Cut(variable, "=")
@@ -40,8 +49,7 @@ func enterWorkplace() error {
 			return fmt.Errorf("restoring the environment variable %q: %w", name, err)
 		}
 	}
-	debug.SetMemoryLimit(memoryLimit)
-	return confine.Adopt()
+	return nil
 }
 
 // untilSignal returns a context that ends when the process is told to stop.

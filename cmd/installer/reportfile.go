@@ -5,15 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-
-	"installer/install"
 )
 
 // reportFile is where --report wants the report; an empty path is nowhere.
 type reportFile struct{ path string }
 
 // write puts the report in place as a whole: beside it first, then renamed.
-func (f *reportFile) write(r *install.Report) error {
+func (f *reportFile) write(r any) error {
 	if f.path == "" {
 		return nil
 	}

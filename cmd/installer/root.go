@@ -34,6 +34,7 @@ func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(newToDiskCommand(stdout, stderr))
+	root.AddCommand(newFinalizeCommand(stdout))
 	root.AddCommand(newHoldersCommand(stdout))
 	return root
 }

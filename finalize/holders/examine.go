@@ -54,8 +54,7 @@ func (r *Report) addClaim(b Block) (gone bool, err error) {
 	if gone || len(r.Certain()) > 0 {
 		return gone, nil
 	}
-	h := Holder{Class: BlockClaim, Path: b.Path, Evidence: signs.String(),
-		Remedy: "end what has opened the device exclusively (see lsof on the device, /sys/class/block/*/holders)"}
+	h := ClaimHolder(b.Path, signs)
 	if signs.Alive() {
 		h.Class = Kernel
 		h.Remedy = "the super block lives with no mount and no holder in user space: it may have been unmounted while frozen; " +
@@ -63,6 +62,13 @@ func (r *Report) addClaim(b Block) (gone bool, err error) {
 	}
 	r.Holders = append(r.Holders, h)
 	return false, nil
+}
+
+// ClaimHolder stands for someone else's exclusive claim on a device whose super
+// block does not live.
+func ClaimHolder(path string, signs Liveness) Holder {
+	return Holder{Class: BlockClaim, Path: path, Evidence: signs.String(),
+		Remedy: "end what has opened the device exclusively (see lsof on the device, /sys/class/block/*/holders)"}
 }
 
 // liveness asks for every kind of file system when it is not known which is on

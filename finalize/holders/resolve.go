@@ -52,7 +52,7 @@ func resolveMount(path string, snapshot *mounts.Snapshot) (Subject, error) {
 	if err := s.Target.AddStatDevice(m.Point); err != nil {
 		return Subject{}, err
 	}
-	number, err := blockNumber(m)
+	number, err := BlockNumber(m)
 	if err != nil || number == nil {
 		return s, err
 	}
@@ -61,8 +61,9 @@ func resolveMount(path string, snapshot *mounts.Snapshot) (Subject, error) {
 	return s, nil
 }
 
-// blockNumber returns the device that a mount's file system is stored on, nil if none.
-func blockNumber(m mounts.Mount) (*mounts.DevNum, error) {
+// BlockNumber returns the device that a mount's file system is stored on, nil if
+// none. mountinfo does not tell that of a btrfs: its source does.
+func BlockNumber(m mounts.Mount) (*mounts.DevNum, error) {
 	if m.Dev.Major != 0 {
 		return &m.Dev, nil
 	}
@@ -92,7 +93,7 @@ func resolveDevice(snapshot *mounts.Snapshot, disk mounts.DevNum) (Subject, erro
 		s.Target.addBlock(n)
 		s.Target.Devices = append(s.Target.Devices, n)
 		for _, m := range snapshot.All {
-			number, err := blockNumber(m)
+			number, err := BlockNumber(m)
 			if err != nil || number == nil || *number != n {
 				continue // a btrfs whose device has no node here is not on this device's node either
 			}

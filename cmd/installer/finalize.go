@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"installer/finalize"
+	"installer/finalize/mounts"
+	"installer/install"
+
+	"github.com/spf13/cobra"
+)
+
+// finalizeFlags are the flags of finalize as given.
+type finalizeFlags struct {
+	keepMounted bool
+	namespace   string
+	report      string
+	json        bool
+	quiet       bool
+}
+
+func newFinalizeCommand(stdout io.Writer) *cobra.Command {
+	var flags finalizeFlags
+	cmd := &cobra.Command{
+		Use:   "finalize [flags] ROOT",
+		Short: "Release a mounted tree: prove that nothing holds it, unmount it, prove that it is gone",
+		Long: `finalize releases the tree that is mounted on ROOT, with all that is mounted below
+it: it writes everything out, makes the file systems read-only, proves that
+nothing holds them, unmounts each once, never lazily, and proves that the kernel
+let go. What holds the target is named, and never killed; the tree stays mounted then.`,
+		Example: `  installer finalize /mnt
+  installer finalize --mount-namespace 4711 /sysroot`,
+		Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runFinalize(cmd.Context(), flags, args[0], stdout)
+		},
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.BoolVar(&flags.keepMounted, "keep-mounted", false, "stop before the unmount, with the file systems read-only and nobody holding them")
+	f.StringVar(&flags.namespace, "mount-namespace", "", "work in this mount namespace: a process id, or the path of a namespace file")
+	f.StringVar(&flags.report, "report", "", "write the evidence of every stage to this file, as JSON")
+	f.BoolVar(&flags.json, "json", false, "print each stage as one JSON object on a line")
+	f.BoolVarP(&flags.quiet, "quiet", "q", false, "show errors only")
+	return cmd
+}
+
+func runFinalize(parent context.Context, flags finalizeFlags, root string, stdout io.Writer) error {
+	if os.Geteuid() != 0 {
+		return errors.New("not root: unmounting needs root; use sudo")
+	}
+	if err := enterNamespace(flags.namespace); err != nil {
+		return err
+	}
+	root, err := filepath.Abs(root)
+	if err == nil {
+		root, err = filepath.EvalSymlinks(root)
+	}
+	if err != nil {
+		return fmt.Errorf("finding the target: %w", err)
+	}
+	// The working directory may lie on the target.
+	if err := os.Chdir("/"); err != nil {
+		return fmt.Errorf("leaving the working directory: %w", err)
+	}
+	ctx, stop := untilSignal(parent)
+	defer stop()
+	return release(ctx, flags, root, stdout)
+}
+
+func release(ctx context.Context, flags finalizeFlags, root string, stdout io.Writer) (err error) {
+	target, closeAll, err := finalize.Discover(root)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeAll()) }()
+	stages := finalize.DiskStages()
+	if flags.keepMounted {
+		stages = finalize.MountedStages()
+	}
+	pipeline := finalize.Pipeline{Stages: stages}
+	report, err := pipeline.Run(ctx, target, stageLines(flags, stdout))
+	file := reportFile{path: flags.report}
+	return errors.Join(err, file.write(report))
+}
+
+// stageLines prints each stage as it ends.
+func stageLines(flags finalizeFlags, stdout io.Writer) func(finalize.StageResult) {
+	encoder := json.NewEncoder(stdout)
+	return func(s finalize.StageResult) {
+		switch {
+		case flags.quiet:
+		case flags.json:
+			// As for any progress: a reader that went away does not stop the release.
+			_ = encoder.Encode(install.Event{Time: s.Start, Kind: install.EventStage, Stage: &s})
+		default:
+			fmt.Fprintf(stdout, "%-18s %-6s %s\n", s.Name, s.Status, printable(s.Summary))
+		}
+	}
+}
+
+// enterNamespace moves the process, as a whole, into the mount namespace of a
+// process or of a file; it executes the program anew there.
+func enterNamespace(name string) error {
+	if name == "" {
+		return nil
+	}
+	path := name
+	if pid, err := strconv.Atoi(name); err == nil {
+		path = fmt.Sprintf("/proc/%d/ns/mnt", pid)
+	}
+	env, err := mounts.EnterNamespace(namespaceMarker, path, os.Args, os.Environ())
+	if err != nil {
+		return err
+	}
+	return setEnvironment(env)
+}
