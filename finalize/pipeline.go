@@ -22,6 +22,8 @@ type Release struct {
 	Root   mounts.Mount   // the target's mount
 	Tree   []mounts.Mount // it and all that stands on it, leaf first
 	held   holders.Target
+
+	changed []mounts.Mount // made read-only by us, as they were before
 }
 
 // Run releases the target. After a stage that fails none is run, and the report
@@ -45,6 +47,9 @@ func (p *Pipeline) Run(ctx context.Context, t Target, observer func(StageResult)
 			}
 		}
 		report.Stages = append(report.Stages, result)
+	}
+	if err != nil && release != nil {
+		err = errors.Join(err, release.restore())
 	}
 	report.Released = err == nil && len(p.Stages) == len(DiskStages())
 	return report, err

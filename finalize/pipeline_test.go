@@ -74,6 +74,10 @@ func wantHeld(t *testing.T, x *targettest.Target, target Target, stage string, c
 	if failed := statuses(report, Failed); len(failed) != 1 || failed[0] != stage || held.Stage != stage {
 		t.Errorf("failed in %v (%s), want %s", failed, held.Stage, stage)
 	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(x.Dir, &st); err != nil || st.Flags&unix.ST_RDONLY != 0 {
+		t.Errorf("the target was not left writable: %v, flags %#x", err, st.Flags)
+	}
 	if !slices.Contains(statuses(report, NotRun), "unmount") || !x.IsMounted() || report.Released {
 		t.Errorf("it was unmounted: %+v", report)
 	}

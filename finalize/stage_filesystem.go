@@ -138,8 +138,23 @@ func remountReadOnly(ctx context.Context, r *Release) (Evidence, error) {
 		if err := mounts.RemountReadOnly(m); err != nil {
 			return FilesystemResult{}, r.explainBusy(ctx, m, err)
 		}
+		if !m.ReadOnlySuper() {
+			r.changed = append(r.changed, m)
+		}
 		return checkReadOnly(m)
 	})
+}
+
+// restore makes writable again what remountReadOnly changed: a target that is
+// refused is left as it was.
+func (r *Release) restore() error {
+	var errs []error
+	for _, m := range r.changed {
+		if err := mounts.RemountReadWrite(m); err != nil {
+			errs = append(errs, fmt.Errorf("making %s writable again: %w", m.Point, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func checkReadOnly(m mounts.Mount) (FilesystemResult, error) {

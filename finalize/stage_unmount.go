@@ -31,6 +31,7 @@ func (u Unmounted) Line() string {
 // not go.
 func unmount(ctx context.Context, r *Release) (Evidence, error) {
 	var done Unmounted
+	r.changed = nil // what is unmounted in part is better left read-only
 	for _, m := range r.Tree {
 		if err := mounts.Unmount(m); err != nil {
 			return done, r.explainBusy(ctx, m, err)

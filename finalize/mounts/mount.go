@@ -113,13 +113,19 @@ func SetPropagation(path string, flags uintptr) error {
 // RemountReadOnly makes the super block of m read-only, not only the mount, and
 // keeps the flags of the mount. The kernel writes out what is dirty. EBUSY means
 // that a file is open for writing, or deleted and still open.
-func RemountReadOnly(m Mount) error {
+func RemountReadOnly(m Mount) error { return remount(m, unix.MS_RDONLY) }
+
+// RemountReadWrite takes RemountReadOnly back: super block and mount are writable
+// afterwards.
+func RemountReadWrite(m Mount) error { return remount(m, 0) }
+
+func remount(m Mount, change uintptr) error {
 	parent, err := OpenPoint(m)
 	if err != nil {
 		return err
 	}
 	defer parent.Close()
-	flags := unix.MS_REMOUNT | unix.MS_RDONLY | keptFlags(m.Options)
+	flags := unix.MS_REMOUNT | change | keptFlags(m.Options)
 	if err := unix.Mount("", parent.path(), "", flags, ""); err != nil {
 		return &Error{Op: "mount", Source: m.Source, Target: m.Point, Flags: FlagNames(flags), Err: err}
 	}
