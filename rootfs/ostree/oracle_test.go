@@ -18,6 +18,7 @@ func ostreeCommit(t testing.TB, dir string, extra ...string) (string, string) {
 	t.Helper()
 	repo := t.TempDir() + "/repo"
 	run(t, "ostree", "--repo="+repo, "init", "--mode=bare")
+	run(t, "ostree", "--repo="+repo, "config", "set", "core.fsync", "false")
 	return repo, ostreeCommitTo(t, repo, dir, extra...)
 }
 
