@@ -231,7 +231,7 @@ func bootBIOS(t *testing.T, disk string) string {
 	if err := vm.Start(); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.AfterFunc(60*time.Second, func() { _ = vm.Process.Kill() })
+	deadline := time.AfterFunc(3*time.Minute, func() { _ = vm.Process.Kill() })
 	defer deadline.Stop()
 	_ = vm.Wait() // the way out of the virtual machine gives an odd status by design
 	return console.String()
