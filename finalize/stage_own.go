@@ -68,15 +68,19 @@ type Search struct {
 
 // Line implements Evidence.
 func (s Search) Line() string {
-	line := fmt.Sprintf("%d holders in %d processes and %d mount namespaces", len(s.Holders), s.Processes, s.Namespaces)
+	certain := len(s.Certain())
+	line := fmt.Sprintf("%d holders in %d processes and %d mount namespaces", certain, s.Processes, s.Namespaces)
+	if suspects := len(s.Holders) - certain; suspects > 0 {
+		line += fmt.Sprintf("; %d suspects", suspects)
+	}
 	if len(s.Unreadable) > 0 {
 		line += "; could not look at: " + strings.Join(s.Unreadable, "; ")
 	}
 	return line
 }
 
-// IsNote says that the search could not see everything: the proof of the release
-// is then the super block's alone.
+// IsNote says that the search could not see everything, or what some things are
+// of: the proof of the release is then the super block's alone.
 func (s Search) IsNote() bool { return s.Verdict == holders.Unknown }
 
 // proveSelfFree looks at this process and what it started.
@@ -101,7 +105,7 @@ func proveNoHolders(ctx context.Context, r *Release) (Evidence, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(report.Holders) > 0 {
+	if len(report.Certain()) > 0 { // a mere suspect does not stop the release: the super block decides
 		return Search{report}, &HeldError{Holders: report.Holders, Why: "nothing was unmounted"}
 	}
 	return Search{report}, nil

@@ -68,13 +68,13 @@ type Helper struct {
 }
 
 // Hold starts a helper of some kind and returns once it holds the target. args
-// are the kind's, see holderKinds.
+// are the kind's, see holderKinds. Should the test die, the end of the helper's
+// standard input ends it.
 func Hold(t testing.TB, kind string, args ...string) *Helper {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe", args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if strings.HasPrefix(kind, "clone-") {
-		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
+		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	}
 	return start(t, cmd, kind)
 }
@@ -90,7 +90,6 @@ func HoldByExe(t testing.TB, path string) *Helper {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(path)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return start(t, cmd, "nothing")
 }
 

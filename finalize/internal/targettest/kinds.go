@@ -37,10 +37,17 @@ func holderKinds() map[string]func(args []string) error {
 		"thread-fd": func(a []string) error {
 			return onThread(unix.CLONE_FILES, func() error { return keep(a[0], unix.O_RDONLY) })
 		},
-		"zombie-fd":     func(a []string) error { return zombieLeader(func() error { return keep(a[0], unix.O_RDONLY) }) },
-		"zombie-map":    func(a []string) error { return zombieLeader(func() error { return mapFile(a[0]) }) },
-		"zombie-cwd":    func(a []string) error { return zombieLeader(func() error { return unix.Chdir(a[0]) }) },
-		"clone-ns":      func([]string) error { return nil }, // the start has made the namespace
+		"zombie-fd":  func(a []string) error { return zombieLeader(func() error { return keep(a[0], unix.O_RDONLY) }) },
+		"zombie-map": func(a []string) error { return zombieLeader(func() error { return mapFile(a[0]) }) },
+		"zombie-cwd": func(a []string) error { return zombieLeader(func() error { return unix.Chdir(a[0]) }) },
+		"clone-ns":   func([]string) error { return nil }, // the start has made the namespace
+		"ns-kept":    func([]string) error { return onThread(unix.CLONE_NEWNS, func() error { return nil }) },
+		"ns-slave": func([]string) error {
+			return onThread(unix.CLONE_NEWNS, func() error { return propagate(unix.MS_SLAVE) })
+		},
+		"ns-private": func([]string) error {
+			return onThread(unix.CLONE_NEWNS, func() error { return propagate(unix.MS_PRIVATE) })
+		},
 		"thread-ns":     func([]string) error { return onThread(0, privateNamespace) },
 		"ns-fd":         func([]string) error { return namespaceFD() },
 		"detached-tree": detachedTree,
@@ -115,8 +122,10 @@ func privateNamespace() error {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return err
 	}
-	return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	return propagate(unix.MS_PRIVATE)
 }
+
+func propagate(how uintptr) error { return unix.Mount("", "/", "", unix.MS_REC|how, "") }
 
 // zombieLeader runs f, and ends the first thread alone. TestMain runs on it, as
 // Main's callers lock it in an init function.
