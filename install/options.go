@@ -59,5 +59,8 @@ func (o Options) Validate() error {
 			return err
 		}
 	}
+	if o.Bootloader == bootloader.GRUB {
+		return bootloader.CheckArguments(o.Kargs)
+	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 
 	"installer/disk"
 	"installer/finalize"
+	"installer/rootfs/bootloader"
 	"installer/rootfs/deploy"
 	"installer/rootfs/image"
 )
@@ -32,11 +33,12 @@ func exitStatus(err error) int {
 		return exitDone
 	case is[*usageError](err), is[*image.UnknownTransportError](err):
 		return exitUsage
-	case is[*finalize.HeldError](err):
+	case is[*finalize.HeldError](err), is[*disk.StillAttachedError](err):
 		return exitHeld
 	case is[*disk.InUseError](err), is[*disk.NotEmptyError](err), is[*disk.RefusedError](err), is[*disk.TooSmallError](err):
 		return exitRefused
-	case is[*image.SourceError](err), errors.Is(err, deploy.ErrNoKernel):
+	case is[*image.SourceError](err), errors.Is(err, deploy.ErrNoKernel),
+		is[*deploy.TreeError](err), is[*deploy.ComposefsError](err), is[*bootloader.MissingError](err):
 		return exitSource
 	}
 	return exitFailed
