@@ -4,24 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 
 	ociarchive "go.podman.io/image/v5/oci/archive"
 	ocilayout "go.podman.io/image/v5/oci/layout"
 	"go.podman.io/image/v5/signature"
 	"go.podman.io/image/v5/types"
+	"go.podman.io/storage/pkg/configfile"
 )
 
 // checkPolicy evaluates the signature policy for an image. Without a policy
 // file there is nothing to hold the image against: it passes, unless a
 // signature is demanded.
 func checkPolicy(ctx context.Context, img types.UnparsedImage, o OpenOptions) error {
-	policy, err := signature.DefaultPolicy(systemContext(o))
-	if errors.Is(err, fs.ErrNotExist) && !o.EnforceSigPolicy && o.PolicyPath == "" {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("reading the signature policy: %w", err)
+	policy, err := loadPolicy(systemContext(o), o.EnforceSigPolicy)
+	if policy == nil || err != nil {
+		return err
 	}
 	pc, err := signature.NewPolicyContext(policy)
 	if err != nil {
@@ -37,6 +34,19 @@ func checkPolicy(ctx context.Context, img types.UnparsedImage, o OpenOptions) er
 		return fmt.Errorf("refused by the signature policy (containers-policy.json): %w", err)
 	}
 	return nil
+}
+
+// loadPolicy reads the policy file. It is nil if there is none where one may
+// be missing; a file that was asked for must be there.
+func loadPolicy(sys *types.SystemContext, enforce bool) (*signature.Policy, error) {
+	policy, err := signature.DefaultPolicy(sys)
+	if errors.Is(err, configfile.ErrConfigFileNotFound) && !enforce {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the signature policy (containers-policy.json): %w", err)
+	}
+	return policy, nil
 }
 
 // layoutImage shows a manifest of a layout to the policy.

@@ -50,6 +50,9 @@ func TestEveryTransportGivesTheSameTree(t *testing.T) {
 			o.TempDir = t.TempDir()
 			img, err := Open(t.Context(), ref, o)
 			must(t, err)
+			must(t, img.Close())
+			img, err = Open(t.Context(), ref, o) // closing must leave the source usable
+			must(t, err)
 			tree, err := img.Import(t.Context(), &memorySink{}, ImportOptions{})
 			must(t, errors.Join(err, img.Close()))
 			sameLines(t, c.ref, describe(tree.Root), describe(want.Root))
@@ -183,6 +186,16 @@ func TestPolicyIsHonoured(t *testing.T) {
 				t.Errorf("%s, %s: %v", r, what, err)
 			}
 		}
+	}
+	t.Setenv("HOME", t.TempDir())
+	t.Setenv("XDG_CONFIG_HOME", "")
+	nowhere := systemContext(OpenOptions{})
+	nowhere.RootForImplicitAbsolutePaths = t.TempDir()
+	if policy, err := loadPolicy(nowhere, false); policy != nil || err != nil {
+		t.Errorf("a host without a policy file: %v, %v", policy, err)
+	}
+	if _, err := loadPolicy(nowhere, true); err == nil {
+		t.Error("a host without a policy file passed as one that enforces it")
 	}
 	if _, err := Open(t.Context(), Ref{TransportRootfs, "/usr"}, enforce); !errors.As(err, new(*SourceError)) {
 		t.Errorf("a directory passed as signed: %v", err)
