@@ -90,6 +90,25 @@ func TestConsoleFindsProblems(t *testing.T) {
 	}
 }
 
+// What each file system's driver logs of a clean mount is no problem.
+func TestCleanMounts(t *testing.T) {
+	const xfs = "SELFTEST kernel|[ 8.0] XFS (vda3): Ending clean mount\r\r\nSELFTEST kernel= 0 1"
+	for name, report := range map[string]string{
+		"ext4": "SELFTEST kernel|[ 36.3] EXT4-fs (vda3): mounted filesystem with ordered data mode. Quota mode: none.\r\n" +
+			"SELFTEST kernel= 0 1",
+		"btrfs": "SELFTEST kernel|[ 21.8] raid6: using avx2x2 recovery algorithm\r\n" +
+			"SELFTEST kernel|[ 24.4] BTRFS info (device vda3): using free space tree\r\nSELFTEST kernel= 0 2",
+	} {
+		e, err := readConsole(strings.Replace(goodReport, xfs, report, 1), 1<<20).evidence()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if bad := e.Problems(); len(bad) > 0 || e.Kernel[0] == "[ 8.0] XFS (vda3): Ending clean mount" {
+			t.Errorf("%s: problems %q in %q", name, bad, e.Kernel)
+		}
+	}
+}
+
 func TestConsoleFatal(t *testing.T) {
 	for _, line := range []string{
 		"[   1.0] Kernel panic - not syncing: VFS: Unable to mount root fs\r\n",

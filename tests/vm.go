@@ -34,7 +34,7 @@ type BootOptions struct {
 	Format   string        // "raw" or "qcow2"; "" is raw
 	Firmware Firmware      // "" is UEFI
 	Writable bool          // the boot may change Disk; otherwise it writes to an overlay that is thrown away
-	Timeout  time.Duration // for the whole boot; 0 is 10 minutes
+	Timeout  time.Duration // for the whole boot; 0 is 15 minutes
 	// Slack multiplies the deadline of every phase; 0 is 1.
 	Slack float64
 	// Accel is QEMU's accelerator; "" is "tcg,thread=multi". KVM is never chosen by itself: there are
@@ -62,13 +62,14 @@ func (e *BootError) Unwrap() error { return e.Err }
 // errNoProgress is the cause when a phase outlived its deadline.
 var errNoProgress = errors.New("deadline passed")
 
-// deadlines bound each phase under software emulation on two busy cores; alone, a boot takes a minute.
+// deadlines bound each phase under software emulation on two busy cores; alone, a boot takes a minute
+// in all, half of it the report.
 var deadlines = [...]time.Duration{
-	PhaseFirmware: 60 * time.Second,
-	PhaseKernel:   60 * time.Second,
+	PhaseFirmware: 90 * time.Second,
+	PhaseKernel:   90 * time.Second,
 	PhaseInit:     120 * time.Second,
 	PhaseTarget:   180 * time.Second,
-	PhaseReport:   240 * time.Second,
+	PhaseReport:   400 * time.Second,
 	PhaseOff:      90 * time.Second,
 }
 
@@ -110,7 +111,7 @@ func (o BootOptions) withDefaults() BootOptions {
 	set((*string)(&o.Firmware), string(UEFI))
 	set(&o.Accel, "tcg,thread=multi")
 	if o.Timeout == 0 {
-		o.Timeout = 10 * time.Minute
+		o.Timeout = 15 * time.Minute
 	}
 	if o.Slack == 0 {
 		o.Slack = 1

@@ -20,7 +20,7 @@ func main() {
 	flag.StringVar((*string)(&o.Firmware), "firmware", "uefi", "uefi or bios")
 	flag.StringVar(&o.Accel, "accel", "", "QEMU's accelerator; software emulation when empty")
 	flag.BoolVar(&o.Writable, "writable", false, "let the boot change the disk")
-	flag.DurationVar(&o.Timeout, "timeout", 10*time.Minute, "limit for the whole boot")
+	flag.DurationVar(&o.Timeout, "timeout", 15*time.Minute, "limit for the whole boot")
 	flag.StringVar(&o.Console, "console", "", "file that gets the serial console")
 	flag.Parse()
 	if flag.NArg() != 1 {
