@@ -18,10 +18,11 @@ type Pipeline struct {
 
 // Release is a target on its way through the stages.
 type Release struct {
-	Target Target
-	Root   mounts.Mount   // the target's mount
-	Tree   []mounts.Mount // it and all that stands on it, leaf first
-	held   holders.Target
+	Target  Target
+	Root    mounts.Mount   // the target's mount
+	Tree    []mounts.Mount // it and all that stands on it, leaf first
+	held    holders.Target
+	reached []mounts.Mount // in other namespaces, which go with the tree
 
 	changed []mounts.Mount // made read-only by us, as they were before
 }
@@ -37,7 +38,7 @@ func (p *Pipeline) Run(ctx context.Context, t Target, observer func(StageResult)
 	for _, d := range t.Devices {
 		report.Devices = append(report.Devices, d.Path)
 	}
-	release, err := begin(t)
+	release, err := begin(ctx, t)
 	for _, stage := range p.Stages {
 		result := StageResult{Name: stage.Name, Status: NotRun}
 		if err == nil {
@@ -56,7 +57,7 @@ func (p *Pipeline) Run(ctx context.Context, t Target, observer func(StageResult)
 }
 
 // begin finds the target's mount before anything is changed.
-func begin(t Target) (*Release, error) {
+func begin(ctx context.Context, t Target) (*Release, error) {
 	fail := func(err error) (*Release, error) { return nil, &StageError{"finding the target", err} }
 	root, err := mounts.At(t.Mountpoint)
 	if err != nil {
@@ -73,7 +74,7 @@ func begin(t Target) (*Release, error) {
 	if err := r.matchDevices(); err != nil {
 		return fail(err)
 	}
-	return r, r.describe()
+	return r, r.describe(ctx)
 }
 
 // matchDevices makes sure that every file system of the tree that is stored on a
@@ -96,7 +97,7 @@ func (r *Release) matchDevices() error {
 }
 
 // describe works out what refers to the target.
-func (r *Release) describe() error {
+func (r *Release) describe(ctx context.Context) error {
 	r.held = holders.MountTarget(r.Tree...)
 	for _, d := range r.Target.Devices {
 		r.held.Blocks = append(r.held.Blocks, d.number())
@@ -105,6 +106,9 @@ func (r *Release) describe() error {
 		if err := r.held.AddStatDevice(m.Point); err != nil {
 			return &StageError{"finding the target", err}
 		}
+	}
+	if err := r.lookElsewhere(ctx); err != nil {
+		return &StageError{"finding the target", err}
 	}
 	return nil
 }

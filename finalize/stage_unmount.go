@@ -16,6 +16,11 @@ import (
 // one umount2 that it took.
 type Unmounted struct {
 	Mounts []mounts.Mount `json:"mounts"`
+	// Reached are the mounts in other namespaces that went along by propagation;
+	// prove-released sees that they did.
+	Reached []mounts.Mount `json:"reached,omitempty"`
+	// Elsewhere is what was unmounted in other namespaces.
+	Elsewhere []Elsewhere `json:"elsewhere,omitempty"`
 }
 
 // Line implements Evidence.
@@ -24,7 +29,14 @@ func (u Unmounted) Line() string {
 	for i, m := range u.Mounts {
 		points[i] = m.Point
 	}
-	return "unmounted once each: " + strings.Join(points, ", ")
+	line := "unmounted once each: " + strings.Join(points, ", ")
+	if len(u.Reached) > 0 {
+		line += fmt.Sprintf("; %d mounts in other namespaces went along", len(u.Reached))
+	}
+	for _, e := range u.Elsewhere {
+		line += fmt.Sprintf("; %d mounts in %s", len(e.Mounts), e.Namespace)
+	}
+	return line
 }
 
 // unmount takes the tree down leaf first, and stops at the first mount that will
@@ -38,7 +50,13 @@ func unmount(ctx context.Context, r *Release) (Evidence, error) {
 		}
 		done.Mounts = append(done.Mounts, m)
 	}
-	return done, nil
+	done.Reached = r.reached
+	if !r.Target.AllNamespaces {
+		return done, nil
+	}
+	var err error
+	done.Elsewhere, err = r.unmountElsewhere(ctx)
+	return done, err
 }
 
 // Dead is the evidence of prove-released.

@@ -50,4 +50,8 @@ type Target struct {
 	Devices []Device
 	// Detach is given back last, in this order.
 	Detach []Detacher
+	// AllNamespaces says that the devices are to be unmounted also in the mount
+	// namespaces that the unmount does not reach by propagation. Without it, mounts
+	// there are holders.
+	AllNamespaces bool
 }

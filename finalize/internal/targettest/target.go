@@ -36,8 +36,13 @@ func Filesystems() []string { return []string{"xfs", "ext4", "btrfs"} }
 // taken down; a target that is still held then fails the test.
 func New(t testing.TB, fsType string) *Target {
 	t.Helper()
-	base := t.TempDir()
-	target := &Target{t: t, FSType: fsType, Image: filepath.Join(base, "image"), Dir: filepath.Join(base, "mnt")}
+	return NewAt(t, fsType, filepath.Join(t.TempDir(), "mnt"))
+}
+
+// NewAt is New with a mount point.
+func NewAt(t testing.TB, fsType, dir string) *Target {
+	t.Helper()
+	target := &Target{t: t, FSType: fsType, Image: filepath.Join(t.TempDir(), "image"), Dir: dir}
 	MakeImage(t, fsType, target.Image)
 	target.attach()
 	target.Mount()
