@@ -20,7 +20,7 @@ const namespaceMarker = "INSTALLER_MOUNT_NAMESPACE"
 
 // memoryLimit is when the garbage collector begins to work harder, in bytes.
 // Peak memory is promised to stay below 256 MiB.
-const memoryLimit = 160 << 20
+const memoryLimit = 215 << 20
 
 // enterWorkplace makes the process fit to install: root, in a mount namespace
 // of its own, the reaper of its orphaned descendants. It may execute the
