@@ -64,6 +64,7 @@ func explainOpen(ctx context.Context, r *Release, evidence Dropped, failures []e
 // Search is the evidence of a stage that looked for holders.
 type Search struct {
 	holders.Report
+	Grace *Grace `json:"grace,omitempty"` // when it was waited for the kernel
 }
 
 // Line implements Evidence.
@@ -73,6 +74,9 @@ func (s Search) Line() string {
 	if suspects := len(s.Holders) - certain; suspects > 0 {
 		line += fmt.Sprintf("; %d suspects", suspects)
 	}
+	if s.Grace != nil {
+		line += fmt.Sprintf("; waited %.2f s for the kernel to let go (%s)", s.Grace.Seconds, strings.Join(s.Grace.Why, ", "))
+	}
 	if len(s.Unreadable) > 0 {
 		line += "; could not look at: " + strings.Join(s.Unreadable, "; ")
 	}
@@ -81,7 +85,7 @@ func (s Search) Line() string {
 
 // IsNote says that the search could not see everything, or what some things are
 // of: the proof of the release is then the super block's alone.
-func (s Search) IsNote() bool { return s.Verdict == holders.Unknown }
+func (s Search) IsNote() bool { return s.Verdict == holders.Unknown || s.Grace != nil }
 
 // proveSelfFree looks at this process and what it started.
 func proveSelfFree(ctx context.Context, r *Release) (Evidence, error) {
@@ -90,13 +94,13 @@ func proveSelfFree(ctx context.Context, r *Release) (Evidence, error) {
 		return nil, err
 	}
 	if len(report.Holders) > 0 {
-		return Search{report}, &HeldError{Holders: report.Holders, Why: "by this program itself or by what it started"}
+		return Search{Report: report}, &HeldError{Holders: report.Holders, Why: "by this program itself or by what it started"}
 	}
 	if len(report.Unreadable) > 0 {
-		return Search{report}, fmt.Errorf("cannot tell whether this program itself holds the target: %s",
+		return Search{Report: report}, fmt.Errorf("cannot tell whether this program itself holds the target: %s",
 			strings.Join(report.Unreadable, "; "))
 	}
-	return Search{report}, nil
+	return Search{Report: report}, nil
 }
 
 // proveNoHolders looks at every process and namespace.
@@ -106,7 +110,8 @@ func proveNoHolders(ctx context.Context, r *Release) (Evidence, error) {
 		return nil, err
 	}
 	if len(report.Certain()) > 0 { // a mere suspect does not stop the release: the super block decides
-		return Search{report}, &HeldError{Holders: report.Holders, Why: "nothing was unmounted"}
+		return Search{Report: report}, &HeldError{Holders: report.Holders, Why: "nothing was unmounted"}
 	}
-	return Search{report}, nil
+	grace, err := r.grace(ctx)
+	return Search{Report: report, Grace: grace}, err
 }

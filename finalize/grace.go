@@ -1,0 +1,59 @@
+package finalize
+
+import (
+	"context"
+	"time"
+
+	"installer/finalize/holders"
+	"installer/finalize/mounts"
+)
+
+// graceTime is how long a release waits, once and before the one umount2, for
+// what the kernel itself gives back late. io_uring takes 18 to 55 ms from the end
+// of its process on Linux 6.18.
+const graceTime = 250 * time.Millisecond
+
+// Grace says that a release waited, and why.
+type Grace struct {
+	Why     []string `json:"why"` // the kernel workers that were seen
+	Seconds float64  `json:"seconds"`
+}
+
+// grace waits once if a mount of the tree is referred to, no holder was found, and
+// the kernel is seen to be letting go of files by itself. In any other case it
+// does nothing: a holder that shows itself is a finding.
+func (r *Release) grace(ctx context.Context) (*Grace, error) {
+	why, err := holders.Asynchronous()
+	if err != nil || len(why) == 0 {
+		return nil, err
+	}
+	referenced, err := r.leafReferenced()
+	if err != nil || !referenced {
+		return nil, err
+	}
+	start := time.Now()
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(graceTime):
+	}
+	return &Grace{Why: why, Seconds: time.Since(start).Seconds()}, nil
+}
+
+// leafReferenced asks about the mounts that no other stands on: those that carry
+// one are referred to by it.
+func (r *Release) leafReferenced() (bool, error) {
+	carries := map[int]bool{}
+	for _, m := range r.Tree {
+		carries[m.Parent] = true
+	}
+	for _, m := range r.Tree {
+		if carries[m.ID] {
+			continue
+		}
+		if referenced, err := mounts.Referenced(m); referenced || err != nil {
+			return referenced, err
+		}
+	}
+	return false, nil
+}
