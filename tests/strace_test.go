@@ -32,11 +32,12 @@ type Unmount struct {
 // what sleeps. The ? lets strace run where the architecture lacks a call.
 const tracedCalls = "?umount,umount2,mount,?move_mount,?open_tree,?fsmount,?mount_setattr,nanosleep,clock_nanosleep,pivot_root,setns,unshare"
 
-// Strace runs a program and everything it starts under strace.
+// Strace runs a program and everything it starts under strace. Descriptors are shown with what they
+// are of, as 3</path>.
 func Strace(t testing.TB, bin string, args ...string) (Result, []Syscall) {
 	t.Helper()
 	log := filepath.Join(t.TempDir(), "strace")
-	r := RunBinary(t, "strace", append([]string{"-f", "-qq", "-s", "4096", "-e", "trace=" + tracedCalls, "-e", "signal=none", "-o", log, bin}, args...)...)
+	r := RunBinary(t, "strace", append([]string{"-f", "-y", "-qq", "-s", "4096", "-e", "trace=" + tracedCalls, "-e", "signal=none", "-o", log, bin}, args...)...)
 	f, err := os.Open(log)
 	if err != nil {
 		t.Fatal(err)

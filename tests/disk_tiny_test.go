@@ -1,0 +1,80 @@
+package tests
+
+import (
+	"archive/tar"
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"installer/tests/layout"
+)
+
+// tinySize is the size of the raw disk files that the small image goes on, in bytes: xfs wants 300 MiB
+// for the root.
+const tinySize = 1 << 30
+
+var tiny struct {
+	sync.Mutex
+	ref string
+}
+
+// TinyImage is an image of a few files that is shaped like a system, made once a run: what cannot boot
+// may be installed with --bootloader none. One directory is large enough for its object to be mapped.
+func TinyImage(t testing.TB) string {
+	t.Helper()
+	tiny.Lock()
+	defer tiny.Unlock()
+	if tiny.ref != "" {
+		return tiny.ref
+	}
+	dir := filepath.Join(runDir, "tiny")
+	tarFile := dir + ".tar"
+	b, err := tinyTar()
+	if err == nil {
+		err = os.WriteFile(tarFile, b, 0o600)
+	}
+	if err == nil {
+		err = layout.Write(dir, []string{tarFile}, layout.Options{Tag: "latest", Labels: map[string]string{"containers.bootc": "1"}})
+	}
+	if err != nil {
+		t.Fatalf("making a small image: %v", err)
+	}
+	tiny.ref = "oci:" + dir + ":latest"
+	return tiny.ref
+}
+
+func tinyTar() ([]byte, error) {
+	files := map[string]string{
+		"usr/lib/os-release":                    "ID=tiny\nPRETTY_NAME=Tiny\n",
+		"usr/lib/modules/6.1.0/vmlinuz":         "kernel",
+		"usr/lib/modules/6.1.0/initramfs.img":   "initramfs",
+		"usr/lib/modules/6.1.0/modules.builtin": "",
+		"etc/tiny.conf":                         "tiny\n",
+	}
+	for i := range 600 {
+		files[fmt.Sprintf("usr/share/many/a-file-with-a-rather-long-name-%03d", i)] = "content"
+	}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, dir := range []string{"boot", "dev", "etc", "proc", "run", "sys", "sysroot", "tmp", "usr", "usr/lib",
+		"usr/lib/modules", "usr/lib/modules/6.1.0", "usr/share", "usr/share/many", "var"} {
+		if err := w.WriteHeader(&tar.Header{Name: dir + "/", Typeflag: tar.TypeDir, Mode: 0o755}); err != nil {
+			return nil, err
+		}
+	}
+	for name, content := range files {
+		if err := w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(content))}); err != nil {
+			return nil, err
+		}
+		if _, err := w.Write([]byte(content)); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.WriteHeader(&tar.Header{Name: "ostree", Typeflag: tar.TypeSymlink, Linkname: "sysroot/ostree"}); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), w.Close()
+}
