@@ -1,0 +1,6 @@
+// Package kmod finds the kernel modules that a guest needs among those of an
+// image, in the order in which they must be loaded, by the indexes that depmod
+// leaves beside them (modules.dep(5), modules.builtin, depmod.d(5) "softdep").
+//
+// What does not belong here: which modules are needed, and loading them.
+package kmod
