@@ -2,6 +2,7 @@ package finalize
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"installer/finalize/holders"
@@ -19,12 +20,23 @@ type Grace struct {
 	Seconds float64  `json:"seconds"`
 }
 
+// watchAsync remembers the kernel workers that let go of files by themselves at
+// this moment: they show their names only while they are at it.
+func (r *Release) watchAsync() error {
+	seen, err := holders.Asynchronous()
+	for _, s := range seen {
+		if !slices.Contains(r.async, s) {
+			r.async = append(r.async, s)
+		}
+	}
+	return err
+}
+
 // grace waits once if a mount of the tree is referred to, no holder was found, and
 // the kernel is seen to be letting go of files by itself. In any other case it
 // does nothing: a holder that shows itself is a finding.
 func (r *Release) grace(ctx context.Context) (*Grace, error) {
-	why, err := holders.Asynchronous()
-	if err != nil || len(why) == 0 {
+	if err := r.watchAsync(); err != nil || len(r.async) == 0 {
 		return nil, err
 	}
 	referenced, err := r.leafReferenced()
@@ -37,7 +49,7 @@ func (r *Release) grace(ctx context.Context) (*Grace, error) {
 		return nil, ctx.Err()
 	case <-time.After(graceTime):
 	}
-	return &Grace{Why: why, Seconds: time.Since(start).Seconds()}, nil
+	return &Grace{Why: r.async, Seconds: time.Since(start).Seconds()}, nil
 }
 
 // leafReferenced asks about the mounts that no other stands on: those that carry

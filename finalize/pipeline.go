@@ -23,6 +23,7 @@ type Release struct {
 	Tree    []mounts.Mount // it and all that stands on it, leaf first
 	held    holders.Target
 	reached []mounts.Mount // in other namespaces, which go with the tree
+	async   []string       // kernel workers that were seen letting go of files
 
 	changed []mounts.Mount // made read-only by us, as they were before
 }
@@ -107,7 +108,7 @@ func (r *Release) describe(ctx context.Context) error {
 			return &StageError{"finding the target", err}
 		}
 	}
-	if err := r.lookElsewhere(ctx); err != nil {
+	if err := errors.Join(r.lookElsewhere(ctx), r.watchAsync()); err != nil {
 		return &StageError{"finding the target", err}
 	}
 	return nil

@@ -203,7 +203,8 @@ func kernelHolder(path string, searched holders.Report, evidence string) holders
 	}
 	return holders.Holder{Class: holders.Kernel, Path: path,
 		Evidence: fmt.Sprintf("%s; looked for and not found: %s", evidence, strings.Join(names, ", ")),
-		Remedy:   "nothing in user space was found to hold it: look at dmesg, and reboot before the device is used for something else"}
+		Remedy: "nothing in user space was found to hold it; what the kernel gives back late (an io_uring or sockets of a process " +
+			"that has just ended) may be gone soon: run this again. If it stays, look at dmesg, and reboot before the device is used for something else"}
 }
 
 // freezeLimit bounds how long the file system stays frozen, whatever happens to

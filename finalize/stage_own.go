@@ -105,6 +105,9 @@ func proveSelfFree(ctx context.Context, r *Release) (Evidence, error) {
 
 // proveNoHolders looks at every process and namespace.
 func proveNoHolders(ctx context.Context, r *Release) (Evidence, error) {
+	if err := r.watchAsync(); err != nil {
+		return nil, err
+	}
 	report, err := holders.Scan(ctx, r.held)
 	if err != nil {
 		return nil, err

@@ -13,7 +13,10 @@ import (
 )
 
 // procFile is a reader of small files of /proc that reuses one buffer.
-type procFile struct{ buf []byte }
+type procFile struct {
+	buf, name []byte
+	stat      unix.Statx_t
+}
 
 // read returns the whole text of a file; the slice is valid until the next read.
 func (p *procFile) read(dir int, name string) ([]byte, error) {
@@ -22,10 +25,18 @@ func (p *procFile) read(dir int, name string) ([]byte, error) {
 		return nil, err
 	}
 	defer unix.Close(fd)
+	p.grow()
+	return p.rest(fd, 0)
+}
+
+func (p *procFile) grow() {
 	if p.buf == nil {
-		p.buf = make([]byte, 16<<10)
+		p.buf = make([]byte, 64<<10)
 	}
-	length := 0
+}
+
+// rest reads to the end of a file, after the length that was read already.
+func (p *procFile) rest(fd, length int) ([]byte, error) {
 	for {
 		if length == len(p.buf) {
 			p.buf = append(p.buf, make([]byte, len(p.buf))...)
@@ -140,6 +151,64 @@ func parseStat(text []byte) (status, error) {
 
 // family returns pid and all its descendants.
 func family(pid int) (map[int]bool, error) {
+	members := map[int]bool{}
+	var file procFile
+	for todo := []int{pid}; len(todo) > 0; {
+		p := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if members[p] {
+			continue
+		}
+		members[p] = true
+		children, err := childrenOf(&file, p)
+		if errors.Is(err, errNoChildren) {
+			return familyByParents(pid)
+		}
+		if err != nil {
+			return nil, err
+		}
+		todo = append(todo, children...)
+	}
+	return members, nil
+}
+
+var errNoChildren = errors.New("the kernel does not list children (CONFIG_PROC_CHILDREN)")
+
+// childrenOf reads the children that each thread of a process has started.
+func childrenOf(file *procFile, pid int) ([]int, error) {
+	dir, err := unix.Open(fmt.Sprintf("/proc/%d/task", pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if gone(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listing the threads of process %d: %w", pid, err)
+	}
+	defer unix.Close(dir)
+	var children []int
+	missing := false
+	err = eachNumber(dir, ".", make([]byte, 4<<10), func(tid int) {
+		text, err := file.read(dir, strconv.Itoa(tid)+"/children")
+		if err != nil {
+			missing = missing || unix.Faccessat(dir, strconv.Itoa(tid)+"/stat", unix.F_OK, 0) == nil
+			return
+		}
+		for field := range bytes.FieldsSeq(text) {
+			if child, ok := decimal(field); ok {
+				children = append(children, child)
+			}
+		}
+	})
+	if missing {
+		return nil, errNoChildren
+	}
+	if err != nil && !gone(err) {
+		return nil, fmt.Errorf("listing the threads of process %d: %w", pid, err)
+	}
+	return children, nil
+}
+
+// familyByParents asks every process for its parent.
+func familyByParents(pid int) (map[int]bool, error) {
 	proc, err := unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("opening /proc (is it mounted?): %w", &os.PathError{Op: "open", Path: "/proc", Err: err})
