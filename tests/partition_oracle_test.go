@@ -192,13 +192,13 @@ func TestLoopsBelow(t *testing.T) {
 	}
 	defer dev.Close() // harmless after the close below
 	dir := filepath.Dir(disk)
-	if found, err := loopsBelow(dir); err != nil || len(found) != 1 || found[filepath.Base(dev.Name())] != disk {
+	if found, err := loopsLeft(dir, nil); err != nil || len(found) != 1 || found[filepath.Base(dev.Name())] != disk {
 		t.Errorf("while attached: %v (%v)", found, err)
 	}
 	if err := dev.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if found, err := loopsBelow(dir); err != nil || len(found) != 0 {
+	if found, err := loopsLeft(dir, nil); err != nil || len(found) != 0 {
 		t.Errorf("after the close: %v (%v)", found, err)
 	}
 }
