@@ -100,7 +100,12 @@ func packageOf(function string) string {
 	return function
 }
 
-// String tells a person what is open, and where it was opened.
+// String tells a person what is open, where it was opened, and for whom: of a package
+// that opens things for others the first says little, of any other the second.
 func (e Entry) String() string {
-	return fmt.Sprintf("%s %s, opened at %s", e.Kind, e.Name, e.OpenedAt)
+	text := fmt.Sprintf("%s %s, opened at %s", e.Kind, e.Name, e.Stack[0])
+	if e.OpenedAt != e.Stack[0] {
+		text += ", called from " + e.OpenedAt
+	}
+	return text
 }

@@ -19,6 +19,9 @@ func TestLedgerNamesTheCaller(t *testing.T) {
 	if !strings.Contains(open[0].OpenedAt, "ledger_test.go:") || !strings.Contains(open[0].Stack[0], "helper.go:") {
 		t.Errorf("opened at %q, stack %q", open[0].OpenedAt, open[0].Stack)
 	}
+	if text := open[0].String(); !strings.Contains(text, "map one, opened at "+open[0].Stack[0]+", called from "+open[0].OpenedAt) {
+		t.Errorf("told as %q", text)
+	}
 	first()
 	first() // a second time is nothing
 	if open := l.Open(); len(open) != 1 || open[0].Name != "two" {

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"installer/finalize"
+	"installer/finalize/mounts"
 )
 
 // finalize hands every handle on the target to the pipeline that gives the
@@ -34,7 +35,22 @@ func (r *run) finalize(ctx context.Context) error {
 		r.emit(Event{Kind: EventStage, Stage: &s})
 	})
 	r.report.Finalize = report
+	if err != nil {
+		r.leaveMounted()
+	}
 	return err
+}
+
+// leaveMounted keeps the undo from a target that the pipeline left mounted: what
+// is held cannot be unmounted, and what carries it neither. It all lies in the
+// private mount namespace and goes with the process.
+func (r *run) leaveMounted() {
+	if _, err := mounts.At(r.target.paths.root()); err != nil {
+		return // it is unmounted: the rest can be given back
+	}
+	r.journal.drop(r.target.claim)
+	r.journal.drop(r.target.workspace)
+	r.note("left mounted in this process's own namespace: the mount and the loop device go when the process ends and nobody holds them")
 }
 
 // releaseOrder lists the handles for the pipeline, the last opened first: the

@@ -27,7 +27,8 @@ func toDiskSteps() []step {
 // ToDisk installs an image on a whole disk. It expects to run as root in a
 // mount namespace of its own, and as the reaper of its orphaned descendants.
 // The report is complete as far as the run came, also with an error; nothing
-// stays acquired in either case. Errors to look for with errors.As:
+// stays acquired in either case, but for a target that is held: it stays mounted
+// in the process's namespace, and goes with that. Errors to look for with errors.As:
 // [*finalize.HeldError], the refusals of package disk, [*image.SourceError].
 func ToDisk(ctx context.Context, o Options, observe Observer) (*Report, error) {
 	r := &run{opts: o, ledger: finalize.NewLedger(), observer: observe}

@@ -36,6 +36,10 @@ func enterWorkplace() error {
 	if err := setEnvironment(env); err != nil {
 		return err
 	}
+	// The name that ps and other installers show; executed through a descriptor, it is that one's number.
+	if err := os.WriteFile("/proc/self/comm", []byte("installer"), 0); err != nil {
+		return fmt.Errorf("naming the process: %w", err)
+	}
 	debug.SetMemoryLimit(memoryLimit)
 	return confine.Adopt()
 }
