@@ -53,6 +53,9 @@ func checkStages(t *testing.T, r runReport) {
 		if s.Status != "ok" && s.Status != "note" || s.Error != "" || s.Summary == "" || len(s.Evidence) < 3 {
 			t.Errorf("stage %+v", s)
 		}
+		if strings.Contains(s.Summary, "waited") {
+			t.Errorf("stage %s waited: %s", s.Name, s.Summary)
+		}
 	}
 	if !slices.Equal(names, stageNames) {
 		t.Errorf("stages %q, want %q", names, stageNames)
