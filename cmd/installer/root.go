@@ -36,6 +36,7 @@ func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
 	root.AddCommand(newToDiskCommand(stdout, stderr))
 	root.AddCommand(newFinalizeCommand(stdout))
 	root.AddCommand(newHoldersCommand(stdout))
+	root.AddCommand(newVerifyCommand(stdout))
 	return root
 }
 

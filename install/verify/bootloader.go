@@ -1,0 +1,226 @@
+package verify
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"installer/rootfs/bootloader"
+	"installer/rootfs/deploy"
+)
+
+// checkBootLoader makes the boot loader once more, from the deployment that it was made from and by that one's own
+// programs, and compares every byte with what is on the disk. Equal input gives equal bytes.
+func (i *inspection) checkBootLoader(ctx context.Context) error {
+	kind := i.bootLoaderKind()
+	if kind == bootloader.None {
+		i.notApplicable("none that an installation makes")
+		return nil
+	}
+	d, err := i.firstDeployment()
+	if err != nil {
+		return err
+	}
+	if d == nil {
+		i.notApplicable("the deployment that it was made from is not on the disk any more")
+		return nil
+	}
+	made := &remade{files: map[string]remadeFile{}}
+	if err := i.remake(ctx, kind, d, made); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		i.fault("/"+d.path, "the boot loader cannot be made once more to be compared: %v", err)
+		return nil
+	}
+	i.compareESP(made)
+	if err := i.compareDisk(made); err != nil {
+		return err
+	}
+	i.say("%s: %d files and %d ranges of the disk are what the image's own programs make", kind, len(made.files), len(made.ranges))
+	return nil
+}
+
+// bootLoaderKind tells what is on the EFI system partition. A distribution's own GRUB, which comes with other programs
+// in its directory, was not made by an installation.
+func (i *inspection) bootLoaderKind() bootloader.Kind {
+	kind := bootloader.None
+	for _, name := range i.fat.names {
+		lower := strings.ToLower(name)
+		switch dir, base := path.Split(lower); {
+		case !strings.HasPrefix(lower, "efi/"):
+		case base == "grub.cfg":
+			kind = bootloader.GRUB
+		case strings.HasPrefix(base, "systemd-boot") && strings.HasSuffix(base, ".efi"):
+			return bootloader.SystemdBoot
+		case dir != "efi/boot/" && (strings.HasPrefix(base, "shim") || strings.HasPrefix(base, "grub")) && strings.HasSuffix(base, ".efi"):
+			return bootloader.None
+		}
+	}
+	return kind
+}
+
+// firstDeployment finds the deployment that the disk was installed with: the one of the image that the record of the
+// installation names. It is nil when that one is gone.
+func (i *inspection) firstDeployment() (*deployment, error) {
+	aleph, exists, err := i.readAleph()
+	if err != nil || !exists {
+		return nil, err
+	}
+	for _, d := range i.deployments {
+		if i.repo == nil || d.entry == nil {
+			continue
+		}
+		c, err := i.repo.LoadCommit(d.commit)
+		if err == nil && metadata(c, keyManifestDigest) == aleph.Digest {
+			return d, nil
+		}
+	}
+	return nil, nil
+}
+
+// remake installs the boot loader into memory.
+func (i *inspection) remake(ctx context.Context, kind bootloader.Kind, d *deployment, made *remade) error {
+	release, err := i.osRelease(d)
+	if err != nil {
+		return err
+	}
+	treeFS, err := deploy.OpenFS(i.root.Dir, d.path, i.ledger)
+	if err != nil {
+		return err
+	}
+	defer treeFS.Close()
+	bootFS, err := deploy.OpenFS(i.root.Dir, "boot", i.ledger)
+	if err != nil {
+		return err
+	}
+	defer bootFS.Close()
+	loader, _ := efiLoader(i.arch)
+	_, uefi := i.fat.find(loader)
+	t := bootloader.Target{
+		Arch:     i.arch,
+		Firmware: bootloader.Firmware{UEFI: uefi, BIOS: i.bootCode && i.bios != nil},
+		Vendor:   release["ID"],
+		Tree:     treeFS,
+		Run: func(ctx context.Context, argv []string, files map[string][]byte) ([]byte, error) {
+			return i.opts.RunInTree(ctx, path.Join(i.root.Path, d.path), argv, files)
+		},
+		Boot:     bootFS,
+		Entry:    bootloader.Entry{Name: d.entry.name, Text: d.entry.text},
+		RootUUID: i.super.UUID, RootPartition: i.rootfs.Number,
+		ESP: made, ESPPartition: i.esp.Number,
+		Disk: made, SectorSize: i.source.sector,
+	}
+	if i.bios != nil {
+		t.BIOSBoot = &bootloader.Range{Start: i.bios.Start, Size: i.bios.Size}
+	}
+	_, err = bootloader.Install(ctx, kind, t)
+	return err
+}
+
+// compareESP compares the files of the EFI system partition with those made once more.
+func (i *inspection) compareESP(made *remade) {
+	for _, name := range slices.Sorted(maps.Keys(made.files)) {
+		want := made.files[name]
+		f, ok := i.fat.find(name)
+		if !ok {
+			i.fault(espPath(name), "it is missing")
+			continue
+		}
+		sum := sha256.New()
+		if _, err := io.Copy(sum, i.fat.reader(f)); err != nil {
+			i.fault(espPath(name), "it cannot be read: %v", err)
+			continue
+		}
+		if f.size != want.size || !bytes.Equal(sum.Sum(nil), want.sum[:]) {
+			i.faultWith("if another version of the installer made this disk, its boot loader may differ and be well",
+				espPath(name), "it is not what the image's own programs make: %d bytes instead of %d, or other ones", f.size, want.size)
+		}
+	}
+}
+
+// compareDisk compares the boot code outside of file systems.
+func (i *inspection) compareDisk(made *remade) error {
+	for _, r := range made.ranges {
+		where := "boot sector"
+		if i.bios != nil && r.at >= i.bios.Start {
+			where = i.bios.String()
+		}
+		got := make([]byte, len(r.data))
+		if _, err := i.disk.ReadAt(got, r.at); err != nil {
+			return fmt.Errorf("reading the boot code: %w", err)
+		}
+		if at := firstDifference(got, r.data); at >= 0 {
+			i.faultWith("if another version of the installer made this disk, its boot loader may differ and be well", where,
+				"GRUB's code is not what the image's own programs make: first at byte %d of %d", at, len(r.data))
+		}
+	}
+	return nil
+}
+
+// remade is an EFI system partition and a disk in memory, for a boot loader to be installed to. Of files it keeps the
+// checksum alone: a kernel may be among them.
+type remade struct {
+	files  map[string]remadeFile
+	ranges []remadeRange
+}
+
+type remadeFile struct {
+	size int64
+	sum  [sha256.Size]byte
+}
+
+type remadeRange struct {
+	at   int64
+	data []byte
+}
+
+// MkdirAll implements bootloader.ESP: directories are where files are.
+func (r *remade) MkdirAll(string) error { return nil }
+
+// WriteFile implements bootloader.ESP.
+func (r *remade) WriteFile(name string, size int64, content io.Reader) error {
+	sum := sha256.New()
+	n, err := io.Copy(sum, content)
+	if err != nil {
+		return err
+	}
+	if n != size {
+		return fmt.Errorf("%d bytes of content, %d were announced", n, size)
+	}
+	f := remadeFile{size: size}
+	copy(f.sum[:], sum.Sum(nil))
+	r.files[path.Clean(name)] = f
+	return nil
+}
+
+// WriteAt implements bootloader.Disk.
+func (r *remade) WriteAt(p []byte, at int64) (int, error) {
+	r.ranges = append(r.ranges, remadeRange{at, bytes.Clone(p)})
+	return len(p), nil
+}
+
+// ReadAt implements bootloader.Disk: a disk of zeros with a signed boot sector, and what was written to it.
+func (r *remade) ReadAt(p []byte, at int64) (int, error) {
+	if at < 0 {
+		return 0, errors.New("reading before the start of the disk")
+	}
+	clear(p)
+	for _, written := range append([]remadeRange{{510, []byte{0x55, 0xaa}}}, r.ranges...) {
+		from, to := max(at, written.at), min(at+int64(len(p)), written.at+int64(len(written.data)))
+		if from < to {
+			copy(p[from-at:to-at], written.data[from-written.at:])
+		}
+	}
+	return len(p), nil
+}
+
+var _ bootloader.ESP = (*remade)(nil)
+var _ bootloader.Disk = (*remade)(nil)

@@ -1,0 +1,228 @@
+package verify
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+
+	"golang.org/x/sys/unix"
+
+	"installer/rootfs/ostree"
+)
+
+// maxTreeFaults bounds how many differences of one deployment are listed.
+const maxTreeFaults = 100
+
+// treeCheck compares one deployment with its commit.
+type treeCheck struct {
+	*inspection
+	ctx    context.Context
+	faults int
+	linked int // files that are their objects
+	copied int // files that are equal to their objects
+	metas  map[ostree.Checksum]ostree.DirMeta
+}
+
+// checkDeployments compares each deployment's tree with its commit: names, owners, modes, attributes and content.
+func (i *inspection) checkDeployments(ctx context.Context) error {
+	linked, copied := 0, 0
+	for _, d := range i.deployments {
+		t := &treeCheck{inspection: i, ctx: ctx, metas: map[ostree.Checksum]ostree.DirMeta{}}
+		c, err := i.repo.LoadCommit(d.commit)
+		if err != nil {
+			i.fault("/"+d.path, "its commit cannot be read: %v", err)
+			continue
+		}
+		t.dir(d.path, c.Tree, c.Meta, true)
+		if t.faults > maxTreeFaults {
+			i.fault("/"+d.path, "there are %d more differences", t.faults-maxTreeFaults)
+		}
+		linked, copied = linked+t.linked, copied+t.copied
+		i.checkImmutable(d)
+	}
+	i.say("%d files are hard links to their objects, %d are copies of them", linked, copied)
+	return ctx.Err()
+}
+
+func (t *treeCheck) differs(where, format string, args ...any) {
+	if t.faults++; t.faults <= maxTreeFaults {
+		t.fault("/"+where, format, args...)
+	}
+}
+
+// dir compares a directory and all below it.
+func (t *treeCheck) dir(at string, sum, meta ostree.Checksum, top bool) {
+	if t.ctx.Err() != nil {
+		return
+	}
+	err := t.tree.with(at, unix.O_DIRECTORY, func(f *os.File) error {
+		t.dirMeta(at, f, meta)
+		tree, err := t.repo.LoadDirTree(sum)
+		if err != nil {
+			t.differs(at, "its list in the commit cannot be read: %v", err)
+			return nil
+		}
+		names, err := f.Readdirnames(-1)
+		if err != nil {
+			return err
+		}
+		extra := make(map[string]bool, len(names))
+		for _, name := range names {
+			extra[name] = true
+		}
+		for _, entry := range tree.Files {
+			delete(extra, entry.Name)
+			t.file(int(f.Fd()), path.Join(at, entry.Name), entry)
+		}
+		for _, entry := range tree.Dirs {
+			delete(extra, entry.Name)
+			t.dir(path.Join(at, entry.Name), entry.Tree, entry.Meta, false)
+		}
+		for name := range extra {
+			if !(top && ownName(name)) {
+				t.differs(path.Join(at, name), "it is not in the commit")
+			}
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		t.differs(at, "this directory of the commit is missing")
+	case err != nil:
+		t.differs(at, "this directory cannot be read: %v", err)
+	}
+}
+
+// ownName tells what a deployment has in its root that its commit has not: its configuration, and the image by which
+// a boot with composefs mounts it.
+func ownName(name string) bool { return name == "etc" || name == ".ostree.cfs" }
+
+func (t *treeCheck) dirMeta(at string, f *os.File, sum ostree.Checksum) {
+	want, known := t.metas[sum]
+	if !known {
+		var err error
+		if want, err = t.repo.LoadDirMeta(sum); err != nil {
+			t.differs(at, "its metadata in the commit cannot be read: %v", err)
+			return
+		}
+		t.metas[sum] = want
+	}
+	got, err := fileAt(int(f.Fd()), ".")
+	if err != nil {
+		t.differs(at, "%v", err)
+		return
+	}
+	if what := metaDifference(got, want.UID, want.GID, want.Mode, want.Xattrs); what != "" {
+		t.differs(at, "%s", what)
+	}
+}
+
+// metaDifference tells how owner, mode or attributes differ from what the commit has, or "".
+func metaDifference(got file, uid, gid, mode uint32, xattrs []ostree.Xattr) string {
+	st := got.stat
+	switch name := xattrDifference(got.xattrs, xattrs); {
+	case st.Mode != mode:
+		return fmt.Sprintf("its mode is %#o, and in the commit %#o", st.Mode, mode)
+	case st.Uid != uid || st.Gid != gid:
+		return fmt.Sprintf("its owner is %d:%d, and in the commit %d:%d", st.Uid, st.Gid, uid, gid)
+	case name != "":
+		return fmt.Sprintf("its extended attribute %s differs from the commit's", name)
+	}
+	return ""
+}
+
+// file compares a file or link. One that shares its object's inode needs no more: the repository's check has read it.
+func (t *treeCheck) file(parent int, at string, entry ostree.FileEntry) {
+	var st unix.Stat_t
+	if err := unix.Fstatat(parent, entry.Name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		what := fmt.Sprintf("it cannot be looked at: %v", err)
+		if errors.Is(err, unix.ENOENT) {
+			what = "this file of the commit is missing"
+		}
+		t.differs(at, "%s", what)
+		return
+	}
+	object, err := t.tree.stat(objectKey{ostree.TypeFile, entry.Checksum}.path())
+	if err == nil && object.Dev == st.Dev && object.Ino == st.Ino {
+		t.linked++
+		if t.broken[at] {
+			t.differs(at, "its object %s is damaged", entry.Checksum)
+		}
+		return
+	}
+	t.copied++
+	if err := t.compare(parent, entry); err != nil {
+		t.differs(at, "%v", err)
+	}
+}
+
+// compare compares a file that is a copy with its object.
+func (t *treeCheck) compare(parent int, entry ostree.FileEntry) error {
+	got, err := fileAt(parent, entry.Name)
+	if err != nil {
+		return err
+	}
+	return t.repo.ReadContent(entry.Checksum, func(h ostree.FileHeader, size int64, content io.Reader) error {
+		if what := metaDifference(got, h.UID, h.GID, h.Mode, h.Xattrs); what != "" {
+			return errors.New(what)
+		}
+		switch {
+		case h.IsSymlink() && got.target != h.Target:
+			return fmt.Errorf("it is a link to %q, and in the commit to %q", got.target, h.Target)
+		case h.IsSymlink():
+			return nil
+		case got.stat.Size != size:
+			return fmt.Errorf("it has %d bytes, and in the commit %d", got.stat.Size, size)
+		}
+		return sameContent(t.ctx, parent, entry.Name, content)
+	})
+}
+
+// sameContent compares a file with a stream of the same length.
+func sameContent(ctx context.Context, parent int, name string, content io.Reader) error {
+	fd, err := unix.Openat(parent, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return fmt.Errorf("opening it: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	a, b := make([]byte, 128<<10), make([]byte, 128<<10)
+	for {
+		n, errA := io.ReadFull(contextReader{ctx, f}, a)
+		m, errB := io.ReadFull(content, b)
+		if n != m || !bytes.Equal(a[:n], b[:m]) {
+			return errors.New("its content differs from the commit's")
+		}
+		for _, err := range []error{errA, errB} {
+			if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+				return fmt.Errorf("reading it: %w", err)
+			}
+		}
+		if errA != nil {
+			return nil
+		}
+	}
+}
+
+// immutableFlag is FS_IMMUTABLE_FL of <linux/fs.h>.
+const immutableFlag = 0x10
+
+// checkImmutable looks at the flag that keeps a deployment's root from being changed by accident. File systems may
+// lack it, and installations may lack the capability to set it.
+func (i *inspection) checkImmutable(d *deployment) {
+	err := i.tree.with(d.path, unix.O_DIRECTORY, func(f *os.File) error {
+		flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+		if err == nil && flags&immutableFlag == 0 {
+			i.note("/"+d.path, "it is not marked as immutable")
+		}
+		return nil
+	})
+	if err != nil {
+		i.fault("/"+d.path, "%v", err)
+	}
+}

@@ -1,0 +1,196 @@
+package verify
+
+import (
+	"bytes"
+	"context"
+	"debug/pe"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"regexp"
+	"strings"
+
+	"installer/finalize"
+)
+
+// espLimit is the largest boot loader or configuration that is read, in bytes.
+const espLimit = 64 << 20
+
+// efiApplication is the subsystem of an image that firmware may start (Microsoft PE format).
+const efiApplication = 10
+
+// efiLoader is the program that firmware starts from a disk of which it knows nothing, by architecture as Go names it
+// (UEFI 2.10 section 3.5.1.1), with its machine type.
+func efiLoader(arch string) (name string, machine uint16) {
+	if arch == "arm64" {
+		return "EFI/BOOT/BOOTAA64.EFI", pe.IMAGE_FILE_MACHINE_ARM64
+	}
+	return "EFI/BOOT/BOOTX64.EFI", pe.IMAGE_FILE_MACHINE_AMD64
+}
+
+func espPath(name string) string { return "ESP:" + path.Join("/", name) }
+
+// checkESP checks the FAT file system as a structure.
+func (i *inspection) checkESP(context.Context) error {
+	r := io.NewSectionReader(i.disk, i.esp.Start, i.esp.Size)
+	v, err := openFAT(r, i.esp.Size)
+	if err != nil {
+		i.fault(i.esp.String(), "%v", err)
+		return nil
+	}
+	i.fat = v
+	if _, err := finalize.CheckClean("vfat", r); err != nil {
+		i.fault(i.esp.String(), "%v", err)
+	}
+	for _, problem := range v.structure() {
+		i.fault(i.esp.String(), "%s", problem)
+	}
+	v.walk(func(where, what string) {
+		if where == "" {
+			i.fault(i.esp.String(), "%s", what)
+			return
+		}
+		i.fault(espPath(where), "%s", what)
+	})
+	i.say("FAT32 with %d files, not in use", len(v.files))
+	return nil
+}
+
+// checkBootFiles checks the form of what the firmware and the boot loaders read from the partition.
+func (i *inspection) checkBootFiles(context.Context) error {
+	loader, machine := efiLoader(i.arch)
+	_, uefi := i.fat.find(loader)
+	if !uefi && !i.bootCode {
+		i.fault(espPath(loader), "it is missing, and the boot sector has no code: nothing starts this disk")
+	}
+	programs, configs, entries := 0, 0, 0
+	for _, name := range i.fat.names {
+		f, ok := i.fat.find(name)
+		if !ok {
+			continue
+		}
+		switch lower := strings.ToLower(name); {
+		case strings.HasPrefix(lower, "efi/") && strings.HasSuffix(lower, ".efi"):
+			programs++
+			i.checkProgram(f, machine)
+		case strings.HasPrefix(lower, "efi/") && path.Base(lower) == "grub.cfg":
+			configs++
+			i.checkGRUBConfig(f)
+		case strings.HasPrefix(lower, "loader/entries/") && strings.HasSuffix(lower, ".conf"):
+			entries++
+			i.checkESPEntry(f)
+		}
+	}
+	if configs == 0 && entries == 0 {
+		i.fault(i.esp.String(), "it has neither a configuration of GRUB nor boot entries: no boot loader finds the system")
+	}
+	i.say("%d EFI programs, %d configurations of GRUB, %d boot entries", programs, configs, entries)
+	return nil
+}
+
+// checkProgram checks that firmware of the disk's architecture would start a program.
+func (i *inspection) checkProgram(f *fatFile, machine uint16) {
+	data, err := i.fat.readFile(f, espLimit)
+	if err == nil {
+		err = checkEFIProgram(data, machine)
+	}
+	if err != nil {
+		i.fault(espPath(f.path), "%v", err)
+	}
+}
+
+func checkEFIProgram(data []byte, machine uint16) error {
+	file, err := pe.NewFile(bytes.NewReader(data))
+	if err != nil {
+		return fmt.Errorf("it is no EFI program: %w", err)
+	}
+	defer file.Close()
+	if len(data) < 2 || string(data[:2]) != "MZ" {
+		return errors.New("it is no EFI program: it does not begin with MZ")
+	}
+	header, ok := file.OptionalHeader.(*pe.OptionalHeader64)
+	switch {
+	case !ok || header.Subsystem != efiApplication:
+		return errors.New("it is a program, but no 64-bit EFI application")
+	case file.Machine != machine:
+		return fmt.Errorf("it is for machine type %#x, and the system for %#x", file.Machine, machine)
+	}
+	for _, s := range file.Sections {
+		if int64(s.Offset)+int64(s.Size) > int64(len(data)) {
+			return fmt.Errorf("its section %s ends at %d, and the file at %d", s.Name, int64(s.Offset)+int64(s.Size), len(data))
+		}
+	}
+	return nil
+}
+
+// uuidPattern is how a file system is named in the configuration of a boot loader.
+var uuidPattern = regexp.MustCompile(`\b[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\b`)
+
+// checkGRUBConfig checks that GRUB looks for the root that is on this disk.
+func (i *inspection) checkGRUBConfig(f *fatFile) {
+	text, err := i.fat.readFile(f, espLimit)
+	if err != nil {
+		i.fault(espPath(f.path), "%v", err)
+		return
+	}
+	root, ok := i.rootUUID()
+	if !ok {
+		return
+	}
+	found := false
+	for _, id := range uuidPattern.FindAllString(string(text), -1) {
+		if strings.EqualFold(id, root) {
+			found = true
+			continue
+		}
+		i.fault(espPath(f.path), "it names the file system %s, and the root is %s", id, root)
+	}
+	if !found {
+		i.fault(espPath(f.path), "it does not look for the root file system %s", root)
+	}
+}
+
+// checkESPEntry checks a boot entry that a loader reads from this partition: its files are here, too.
+func (i *inspection) checkESPEntry(f *fatFile) {
+	text, err := i.fat.readFile(f, espLimit)
+	if err != nil {
+		i.fault(espPath(f.path), "%v", err)
+		return
+	}
+	entry, problems := parseEntry(path.Base(f.path), string(text))
+	for _, problem := range problems {
+		i.fault(espPath(f.path), "%s", problem)
+	}
+	for _, name := range entry.files() {
+		if _, ok := i.fat.find(name); !ok {
+			i.fault(espPath(f.path), "it names %s, which is not on the EFI system partition", name)
+		}
+	}
+	i.checkRootArgument(espPath(f.path), entry)
+}
+
+// checkRootArgument checks that the kernel is told of the root that is on this disk.
+func (i *inspection) checkRootArgument(where string, e *bootEntry) {
+	id, ok := i.rootUUID()
+	if !ok {
+		return
+	}
+	for _, arg := range e.options {
+		if value, isRoot := strings.CutPrefix(arg, "root="); isRoot {
+			if !strings.EqualFold(value, "UUID="+id) {
+				i.fault(where, "its kernel argument is root=%s, and the root file system has UUID %s", value, id)
+			}
+			return
+		}
+	}
+	i.fault(where, "it has no kernel argument root=")
+}
+
+// rootUUID is read from the super block as soon as someone asks: the boot files come before it in the order of checks.
+func (i *inspection) rootUUID() (string, bool) {
+	if i.super.UUID == "" && i.rootfs != nil {
+		i.readSuperblock()
+	}
+	return i.super.UUID, i.super.UUID != ""
+}

@@ -1,0 +1,145 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"installer/disk"
+	"installer/finalize/mounts"
+)
+
+// Volume is the root file system's place on the disk.
+type Volume struct {
+	Disk       *os.File // open for reading
+	Start      int64    // bytes from the start of the disk
+	Size       int64    // bytes
+	SectorSize int      // bytes
+	Filesystem disk.Filesystem
+}
+
+// Root is a root file system that can be looked at.
+type Root struct {
+	Dir   *os.File     // its root directory
+	Path  string       // where programs of this machine find it; "" where they cannot
+	Close func() error // gives everything back; Dir is closed by it
+}
+
+// RootOpener shows a root file system without changing a bit of it, its log included. It is the seam between what can
+// be checked anywhere and what needs a kernel that mounts the file system.
+type RootOpener interface {
+	OpenRoot(ctx context.Context, v Volume) (*Root, error)
+}
+
+// Mounter is a [RootOpener] that mounts, in a mount namespace of this process's own, which it expects: when the process
+// dies, the kernel takes everything down. It needs root.
+type Mounter struct {
+	WorkDir string // directory for the mount point and device nodes, created if need be
+}
+
+// acquired is what was taken, to be given back in the opposite order.
+type acquired []func() error
+
+func (a *acquired) add(undo func() error) { *a = append(*a, undo) }
+
+func (a *acquired) release() error {
+	var errs []error
+	for n := len(*a) - 1; n >= 0; n-- {
+		errs = append(errs, (*a)[n]())
+	}
+	*a = nil
+	return errors.Join(errs...)
+}
+
+// OpenRoot lays a read-only loop device over the volume and mounts it read-only.
+func (m Mounter) OpenRoot(_ context.Context, v Volume) (root *Root, err error) {
+	var held acquired
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, held.release())
+		}
+	}()
+	if err := m.openWorkDir(&held); err != nil {
+		return nil, err
+	}
+	point := filepath.Join(m.WorkDir, "root")
+	device, err := attachReadOnly(v, filepath.Join(m.WorkDir, "dev"))
+	if err != nil {
+		return nil, err
+	}
+	held.add(device.detach)
+	options, err := noReplay(v.Filesystem)
+	if err != nil {
+		return nil, err
+	}
+	mount := mounts.Options{Source: device.path, FSType: string(v.Filesystem), Target: point, ReadOnly: true, Data: options}
+	if err := mounts.Make(mount); err != nil {
+		return nil, fmt.Errorf("mounting the root read-only: %w", err)
+	}
+	held.add(func() error { return unmount(point) })
+	dir, err := os.Open(point)
+	if err != nil {
+		return nil, fmt.Errorf("opening the root: %w", err)
+	}
+	held.add(dir.Close)
+	return &Root{Dir: dir, Path: point, Close: held.release}, nil
+}
+
+// openWorkDir mounts a tmpfs for the mount point, on a directory that is left behind: another installer may use it.
+func (m Mounter) openWorkDir(held *acquired) error {
+	if err := os.MkdirAll(m.WorkDir, 0o700); err != nil {
+		return fmt.Errorf("making a place to mount the root: %w", err)
+	}
+	tmpfs := mounts.Options{Source: "installer", FSType: "tmpfs", Target: m.WorkDir, Data: []string{"mode=0700", "size=1m"}}
+	if err := mounts.Make(tmpfs); err != nil {
+		return fmt.Errorf("making a place to mount the root: %w", err)
+	}
+	held.add(func() error { return unmount(m.WorkDir) })
+	for _, name := range []string{"root", "dev"} {
+		if err := os.Mkdir(filepath.Join(m.WorkDir, name), 0o700); err != nil {
+			return fmt.Errorf("making a place to mount the root: %w", err)
+		}
+	}
+	return nil
+}
+
+// noReplay returns the options with which a file system leaves its log alone, also where the kernel has another copy
+// of it mounted.
+func noReplay(fs disk.Filesystem) ([]string, error) {
+	switch fs {
+	case disk.XFS:
+		return []string{"norecovery", "nouuid"}, nil
+	case disk.Ext4:
+		return []string{"noload"}, nil
+	case disk.Btrfs:
+		return []string{"rescue=nologreplay"}, nil
+	}
+	return nil, fmt.Errorf("mounting %q read-only: it is not known how to leave its log alone", fs)
+}
+
+// unmount unmounts what stands on path, by one call.
+func unmount(path string) error {
+	m, err := mounts.At(path)
+	if err != nil {
+		return err
+	}
+	return mounts.Unmount(m)
+}
+
+// openRoot mounts the root for the checks that follow.
+func (i *inspection) openRoot(ctx context.Context) error {
+	v := Volume{
+		Disk: i.source.file, Start: i.rootfs.Start, Size: i.rootfs.Size,
+		SectorSize: i.source.sector, Filesystem: i.super.Filesystem,
+	}
+	root, err := i.opts.Root.OpenRoot(ctx, v)
+	if err != nil {
+		i.faultWith("the kernel's log says more: dmesg", i.rootfs.String(), "it cannot be mounted: %v", err)
+		return nil
+	}
+	i.root, i.tree = root, tree{root: root.Dir, ledger: i.ledger}
+	i.say("%s, without replaying its log", i.super.Filesystem)
+	return nil
+}

@@ -1,0 +1,147 @@
+package verify
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"installer/rootfs/deploy"
+	"installer/rootfs/ostree"
+)
+
+// Metadata keys of a commit that was made of a container image, as its updater reads them back.
+const (
+	keyManifest       = "ostree.manifest"
+	keyManifestDigest = "ostree.manifest-digest"
+)
+
+// checkOrigins checks that each deployment says where updates come from, and that its updater would believe it.
+func (i *inspection) checkOrigins(context.Context) error {
+	var origins []string
+	for _, d := range i.deployments {
+		where := "/" + d.path + ".origin"
+		data, err := i.tree.read(d.path + ".origin")
+		if err != nil {
+			i.fault(where, "%v", err)
+			continue
+		}
+		keys, err := parseKeyFile(string(data))
+		if err != nil {
+			i.fault(where, "%v", err)
+			continue
+		}
+		image, refspec := keys["origin.container-image-reference"], keys["origin.refspec"]
+		switch {
+		case image != "":
+			origins = append(origins, image)
+			i.checkImageOrigin(where, d, image)
+		case refspec != "":
+			origins = append(origins, refspec)
+			i.checkRefspec(where, refspec)
+		default:
+			i.fault(where, "it has neither container-image-reference nor refspec in the group origin")
+		}
+	}
+	i.say("%s", strings.Join(origins, ", "))
+	return nil
+}
+
+// parseKeyFile reads groups, keys and comments of a key file, strictly, as "group.key".
+func parseKeyFile(text string) (map[string]string, error) {
+	keys, group := map[string]string{}, ""
+	number := 0
+	for line := range strings.Lines(text) {
+		number++
+		line = strings.TrimSpace(line)
+		key, value, isPair := strings.Cut(line, "=")
+		switch {
+		case line == "" || line[0] == '#':
+		case line[0] == '[' && line[len(line)-1] == ']':
+			group = line[1 : len(line)-1]
+		case !isPair || group == "" || key == "":
+			return nil, fmt.Errorf("line %d is no group, key or comment: %.80q", number, line)
+		default:
+			keys[group+"."+strings.TrimSpace(key)] = strings.ReplaceAll(strings.TrimSpace(value), `\\`, `\`)
+		}
+	}
+	return keys, nil
+}
+
+// checkRefspec checks the origin of a system that no container image updates.
+func (i *inspection) checkRefspec(where, refspec string) {
+	if _, err := i.repo.ResolveRef(refspec); err != nil && !strings.Contains(refspec, ":") {
+		i.fault(where, "its refspec %s names no commit: %v", refspec, err)
+	}
+}
+
+// imageReference turns the origin's spelling, which says how signatures are checked, into that of refs: an image
+// reference with its transport. ok is false for a spelling that updaters do not know.
+func imageReference(origin string) (reference string, ok bool) {
+	scheme, rest, _ := strings.Cut(origin, ":")
+	switch scheme {
+	case "ostree-unverified-registry":
+		return "docker://" + rest, rest != ""
+	case "ostree-unverified-image", "ostree-image-signed":
+		return rest, strings.Contains(rest, ":")
+	case "ostree-remote-registry":
+		_, name, found := strings.Cut(rest, ":")
+		return "docker://" + name, found && name != ""
+	case "ostree-remote-image":
+		_, name, found := strings.Cut(rest, ":")
+		return name, found && strings.Contains(name, ":")
+	}
+	return "", false
+}
+
+// checkImageOrigin checks what the updater of a container image reads back: the image's ref, the manifest in the
+// commit, and the ref of the first layer.
+func (i *inspection) checkImageOrigin(where string, d *deployment, origin string) {
+	reference, ok := imageReference(origin)
+	if !ok {
+		i.fault(where, "its image reference %q has no form that updaters know", origin)
+		return
+	}
+	name, err := deploy.ImageRef(reference)
+	if err == nil {
+		_, err = i.repo.ResolveRef(name)
+	}
+	if err != nil {
+		i.fault(where, "the repository has no ref for the image %s: %v", reference, err)
+	}
+	c, err := i.repo.LoadCommit(d.commit)
+	if err != nil {
+		i.fault("/"+d.path, "its commit cannot be read: %v", err)
+		return
+	}
+	if err := i.checkManifest(c); err != nil {
+		i.fault("/"+objectKey{ostree.TypeCommit, d.commit}.path(), "%v", err)
+	}
+}
+
+// checkManifest checks the image manifest that a commit carries.
+func (i *inspection) checkManifest(c ostree.Commit) error {
+	if metadata(c, keyManifestDigest) == "" {
+		return errors.New("the commit does not say of which image manifest it was made (" + keyManifestDigest + ")")
+	}
+	var manifest struct {
+		Layers []struct {
+			Digest string `json:"digest"`
+		} `json:"layers"`
+	}
+	if err := json.Unmarshal([]byte(metadata(c, keyManifest)), &manifest); err != nil {
+		return fmt.Errorf("the commit's image manifest cannot be read: %w", err)
+	}
+	if len(manifest.Layers) == 0 {
+		return errors.New("the commit's image manifest has no layers")
+	}
+	ref, err := deploy.BlobRef(manifest.Layers[0].Digest)
+	if err == nil {
+		_, err = i.repo.ResolveRef(ref)
+	}
+	if err != nil {
+		return fmt.Errorf("the repository has no ref for the image's first layer, without which no update works: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,77 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// qemuImg is the program that knows qcow2.
+const qemuImg = "qemu-img"
+
+// largestQcow2 is the largest virtual disk that is unpacked, in bytes: a damaged header must not ask for more than a
+// file system has.
+const largestQcow2 = 1 << 44
+
+// unpack writes what a machine would see on a qcow2 to a sparse file that has no name: it is gone with its last
+// descriptor, however this process ends.
+func (s *source) unpack(ctx context.Context, size int64, tempDir string) error {
+	if size <= 0 || size > largestQcow2 {
+		return fmt.Errorf("unpacking %s: its header claims a disk of %d bytes", s.image, size)
+	}
+	raw, err := os.CreateTemp(tempDir, ".installer-verify-")
+	if err != nil {
+		return fmt.Errorf("making a file to unpack %s to: %w", s.image, err)
+	}
+	if err := os.Remove(raw.Name()); err != nil {
+		return errors.Join(fmt.Errorf("unpacking %s: %w", s.image, err), raw.Close())
+	}
+	s.file = raw
+	if err := raw.Truncate(size); err != nil {
+		return fmt.Errorf("making room to unpack %s in %s: %w", s.image, tempDir, err)
+	}
+	source, err := filepath.Abs(s.image)
+	if err != nil {
+		return fmt.Errorf("unpacking %s: %w", s.image, err)
+	}
+	// -n with an existing target: it has no name that qemu-img could create. Descriptor 3 is the first extra file.
+	err = runQemuImg(ctx, raw, "convert", "-n", "--target-is-zero", "-f", "qcow2", "-O", "raw", source, "/proc/self/fd/3")
+	if err != nil {
+		return fmt.Errorf("unpacking %s to %s: %w", s.image, tempDir, err)
+	}
+	return nil
+}
+
+// checkQcow2 has the image's own structure checked.
+func checkQcow2(ctx context.Context, path string) error {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	return runQemuImg(ctx, nil, "check", "-q", "-f", "qcow2", path)
+}
+
+func runQemuImg(ctx context.Context, target *os.File, args ...string) error {
+	cmd := exec.CommandContext(ctx, qemuImg, args...)
+	if target != nil {
+		cmd.ExtraFiles = []*os.File{target}
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C reaches it through ctx
+	var output strings.Builder
+	cmd.Stdout, cmd.Stderr = &output, &output
+	err := cmd.Run()
+	switch {
+	case errors.Is(err, exec.ErrNotFound):
+		return fmt.Errorf("%s was not found; install the package qemu-utils (Debian) or qemu-img (Fedora): %w", qemuImg, err)
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		return fmt.Errorf("%s %s: %w: %s", qemuImg, args[0], err, strings.TrimSpace(output.String()))
+	}
+	return nil
+}

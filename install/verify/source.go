@@ -1,0 +1,188 @@
+package verify
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"installer/disk"
+)
+
+// qcow2Magic begins a qcow2 image (QEMU, docs/interop/qcow2.txt).
+const qcow2Magic = "QFI\xfb"
+
+// source is the disk, open for reading. While it is, installers and udev are kept away by a shared lock.
+type source struct {
+	file   *os.File // the disk as a machine sees it
+	size   int64    // bytes
+	sector int      // bytes
+	format string
+	image  string // the qcow2 that file was made from, or ""
+	lock   *os.File
+}
+
+// openSource opens what path names: a block device, a qcow2, or a raw file.
+func openSource(ctx context.Context, path, tempDir string) (*source, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening the disk: %w", err)
+	}
+	flags := os.O_RDONLY
+	switch {
+	case info.Mode()&os.ModeDevice != 0 && info.Mode()&os.ModeCharDevice == 0:
+		flags |= unix.O_EXCL // fails while a file system on it is mounted
+	case !info.Mode().IsRegular():
+		return nil, &disk.RefusedError{Path: path, Reason: "it is neither a block device nor a regular file"}
+	}
+	file, err := os.OpenFile(path, flags, 0)
+	if errors.Is(err, unix.EBUSY) {
+		return nil, inUse(path, "mounted, or claimed by another program or device", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening the disk: %w", err)
+	}
+	s := &source{file: file, lock: file}
+	if err := s.prepare(ctx, path, tempDir); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func inUse(path, why string, cause error) error {
+	return &disk.InUseError{Path: path, Err: cause, Uses: []disk.Use{{What: path, Why: why,
+		Remedy: "what changes while it is read cannot be judged; end that use first"}}}
+}
+
+func (s *source) prepare(ctx context.Context, path, tempDir string) error {
+	if err := s.claim(path); err != nil {
+		return err
+	}
+	head := make([]byte, 32)
+	if n, err := s.file.ReadAt(head, 0); err != nil && !(errors.Is(err, io.EOF) && n >= 0) {
+		return fmt.Errorf("reading %s: %w", path, err)
+	}
+	s.format = "raw"
+	if isBlock(s.file) {
+		s.format = "block device"
+	} else if string(head[:4]) == qcow2Magic {
+		s.format, s.image = "qcow2", path
+		if err := s.unpack(ctx, int64(binary.BigEndian.Uint64(head[24:])), tempDir); err != nil {
+			return err
+		}
+	}
+	return s.measure()
+}
+
+// claim refuses a disk that another program is writing to.
+func (s *source) claim(path string) error {
+	err := unix.Flock(int(s.file.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return inUse(path, "locked by another program, such as an installer", err)
+	}
+	if err != nil {
+		return fmt.Errorf("locking %s: %w", path, err)
+	}
+	if isBlock(s.file) {
+		return nil
+	}
+	// QEMU holds byte 101 of an image that it may write to (QEMU, block/file-posix.c).
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: 101, Len: 1}
+	err = unix.FcntlFlock(s.file.Fd(), unix.F_OFD_GETLK, &lock)
+	if err == nil && lock.Type != unix.F_UNLCK {
+		return inUse(path, "open for writing in a virtual machine", nil)
+	}
+	if err != nil {
+		return fmt.Errorf("asking for locks on %s: %w", path, err)
+	}
+	return s.checkLoops(path)
+}
+
+// checkLoops refuses a file that a writable loop device lies over.
+func (s *source) checkLoops(path string) error {
+	mine, err := s.file.Stat()
+	if err != nil {
+		return fmt.Errorf("looking at %s: %w", path, err)
+	}
+	backings, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	if err != nil {
+		return err
+	}
+	for _, name := range backings {
+		backing, err := os.ReadFile(name)
+		if err != nil {
+			continue // detached since the listing
+		}
+		info, err := os.Stat(strings.TrimSuffix(string(backing), "\n"))
+		if err != nil || !os.SameFile(info, mine) {
+			continue // another namespace's path, or another file
+		}
+		device := filepath.Dir(filepath.Dir(name))
+		if ro, err := os.ReadFile(filepath.Join(device, "ro")); err == nil && strings.TrimSpace(string(ro)) == "0" {
+			return inUse(path, "a loop device lies over it for writing: /dev/"+filepath.Base(device), nil)
+		}
+	}
+	return nil
+}
+
+// measure learns size and sector size. A file does not tell the latter: its partition table does, by where it stands.
+func (s *source) measure() (err error) {
+	if s.size, err = s.file.Seek(0, io.SeekEnd); err != nil {
+		return fmt.Errorf("measuring %s: %w", s.file.Name(), err)
+	}
+	if isBlock(s.file) {
+		if s.sector, err = unix.IoctlGetInt(int(s.file.Fd()), unix.BLKSSZGET); err != nil {
+			return fmt.Errorf("asking %s for its sector size: %w", s.file.Name(), err)
+		}
+		return nil
+	}
+	s.sector = 512
+	for _, sector := range []int64{512, 4096} {
+		for _, at := range []int64{sector, s.size - sector} {
+			mark := make([]byte, len(gptSignature))
+			if _, err := s.file.ReadAt(mark, max(at, 0)); err == nil && string(mark) == gptSignature {
+				s.sector = int(sector)
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// Close gives the disk back.
+func (s *source) Close() error {
+	err := s.file.Close()
+	if s.lock != s.file {
+		err = errors.Join(err, s.lock.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("closing the disk: %w", err)
+	}
+	return nil
+}
+
+func isBlock(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeDevice != 0 && info.Mode()&os.ModeCharDevice == 0
+}
+
+// checkImage checks the container of a disk that is not raw.
+func (i *inspection) checkImage(ctx context.Context) error {
+	d := &i.report.Disk
+	d.Format, d.Size, d.SectorSize = i.source.format, i.source.size, i.source.sector
+	if i.source.image == "" {
+		i.notApplicable("%s, %d bytes", d.Format, d.Size)
+		return nil
+	}
+	if err := checkQcow2(ctx, i.source.image); err != nil {
+		i.faultWith("qemu-img check -r may repair it", i.opts.Disk, "%v", err)
+	}
+	i.say("qcow2, %d bytes", d.Size)
+	return nil
+}

@@ -1,0 +1,253 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"installer/disk"
+	"installer/finalize"
+	"installer/rootfs/ostree"
+)
+
+// RunInTree runs a program of a deployment, confined, with the directory tree as its root, and returns what it wrote
+// to its standard output; files are readable for it in /tmp.
+type RunInTree func(ctx context.Context, tree string, argv []string, files map[string][]byte) ([]byte, error)
+
+// Options say what to verify, and what there is to do it with.
+type Options struct {
+	Disk    string // raw file, block device or qcow2
+	TempDir string // where a qcow2 is unpacked, sparse, to a file without a name
+	// Root shows the root file system. Without it NoRoot says why, and what stands on the root is not checked.
+	Root   RootOpener
+	NoRoot string
+	// RunInTree makes the boot loader once more. Without it what is on the boot partitions is only checked for its form.
+	RunInTree RunInTree
+	// Observe, which may be nil, is told of each check as it ends, with its findings.
+	Observe func(Check, []Finding)
+}
+
+// check is one check: missing tells why it cannot be made, or "".
+type check struct {
+	name, title string
+	missing     func(*inspection) string
+	run         func(*inspection, context.Context) error
+}
+
+// checks are all checks in the order in which they are made: each may use what those before it have read.
+func checks() []check {
+	return []check{
+		{"image-file", "Disk image", nil, (*inspection).checkImage},
+		{"partition-table", "Partition table", nil, (*inspection).checkTable},
+		{"bios-boot", "BIOS boot code", (*inspection).noTable, (*inspection).checkBIOS},
+		{"esp-file-system", "EFI system partition", (*inspection).noESP, (*inspection).checkESP},
+		{"esp-boot-files", "Boot files", (*inspection).noFAT, (*inspection).checkBootFiles},
+		{"root-super-block", "Root file system", (*inspection).noRootPartition, (*inspection).checkSuperblock},
+		{"root-mount", "Mounting read-only", (*inspection).noMount, (*inspection).openRoot},
+		{"sysroot", "System root", (*inspection).noRoot, (*inspection).checkSysroot},
+		{"boot-entries", "Boot entries", (*inspection).noRoot, (*inspection).checkEntries},
+		{"boot-links", "Boot links", (*inspection).noRoot, (*inspection).checkLinks},
+		{"repository", "Repository", (*inspection).noRoot, (*inspection).checkRepository},
+		{"deployment", "Deployments", (*inspection).noRepository, (*inspection).checkDeployments},
+		{"kernel", "Kernels", (*inspection).noRoot, (*inspection).checkKernels},
+		{"origin", "Origins", (*inspection).noRepository, (*inspection).checkOrigins},
+		{"etc", "Configuration", (*inspection).noRoot, (*inspection).checkEtc},
+		{"boot-loader", "Boot loader", (*inspection).noRebuild, (*inspection).checkBootLoader},
+	}
+}
+
+// inspection is a verification under way: what its checks hand on to each other.
+type inspection struct {
+	opts   Options
+	report *Report
+	ledger *finalize.Ledger
+	now    *Check // the check being made
+
+	source *source
+	disk   io.ReaderAt
+	parts  []Partition
+	bios   *Partition
+	esp    *Partition
+	rootfs *Partition
+	arch   string // of the root partition's type, as Go names it
+
+	bootCode bool // the boot sector holds a program
+	fat      *fatVolume
+	super    disk.Superblock
+
+	root        *Root
+	tree        tree
+	entries     []*bootEntry
+	deployments []*deployment
+	repo        *ostree.Repo
+	broken      map[string]bool // damaged file objects, by their path
+}
+
+// Run verifies a disk. The report is complete as far as the verification came; it is nil only when the disk could not
+// be opened at all. The error is not about the disk's state, which the report has: it says that the verification
+// could not be carried out, or not be ended cleanly. A disk that something uses is an [*disk.InUseError].
+func Run(ctx context.Context, o Options) (report *Report, err error) {
+	i := &inspection{opts: o, ledger: finalize.NewLedger(), broken: map[string]bool{}}
+	i.report = &Report{Version: ReportVersion, Started: time.Now(), Findings: []Finding{}}
+	i.report.Disk.Path = o.Disk
+	if i.source, err = openSource(ctx, o.Disk, o.TempDir); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, i.source.Close()) }()
+	i.disk = i.source.file
+	err = i.checkAll(ctx)
+	err = errors.Join(err, i.release())
+	i.report.conclude()
+	return i.report, err
+}
+
+func (i *inspection) checkAll(ctx context.Context) error {
+	for _, c := range checks() {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("verifying %s: interrupted: %w", i.opts.Disk, context.Cause(ctx))
+		}
+		i.perform(ctx, c)
+	}
+	return nil
+}
+
+// perform makes one check. A check that fails to read what it looks at has found something, too.
+func (i *inspection) perform(ctx context.Context, c check) {
+	begin, before := time.Now(), len(i.report.Findings)
+	result := Check{Name: c.name, Title: c.title, Status: Passed}
+	i.now = &result
+	if c.missing != nil {
+		if result.Detail = c.missing(i); result.Detail != "" {
+			result.Status = NotChecked
+		}
+	}
+	if result.Status == Passed {
+		if err := c.run(i, ctx); err != nil && ctx.Err() == nil {
+			i.fault(i.opts.Disk, "the check could not be completed: %v", err)
+		}
+	}
+	if result.Status == Failed {
+		result.Detail = "" // it says what is well
+	}
+	result.Seconds = time.Since(begin).Seconds()
+	i.report.Checks = append(i.report.Checks, result)
+	if i.opts.Observe != nil {
+		i.opts.Observe(result, i.report.Findings[before:])
+	}
+}
+
+// fault records something that is not as it should be.
+func (i *inspection) fault(where, format string, args ...any) {
+	i.faultWith("", where, format, args...)
+}
+
+// faultWith is fault with advice.
+func (i *inspection) faultWith(remedy, where, format string, args ...any) {
+	i.now.Status = Failed
+	i.report.Findings = append(i.report.Findings, Finding{i.now.Name, Error, where, fmt.Sprintf(format, args...), remedy})
+}
+
+// note records something worth knowing.
+func (i *inspection) note(where, format string, args ...any) {
+	i.report.Findings = append(i.report.Findings, Finding{i.now.Name, Note, where, fmt.Sprintf(format, args...), ""})
+}
+
+// say sets what the check tells when it is well.
+func (i *inspection) say(format string, args ...any) { i.now.Detail = fmt.Sprintf(format, args...) }
+
+// notApplicable ends a check for which the disk has nothing.
+func (i *inspection) notApplicable(format string, args ...any) {
+	i.now.Status = NotApplicable
+	i.say(format, args...)
+}
+
+// release gives the repository and the root back, after making sure that nothing of ours is open on it.
+func (i *inspection) release() error {
+	var errs []error
+	if i.repo != nil {
+		errs = append(errs, i.repo.Close())
+	}
+	if i.root == nil {
+		return errors.Join(errs...)
+	}
+	for _, open := range i.ledger.Open() {
+		errs = append(errs, fmt.Errorf("verify still has open: %s", open))
+	}
+	errs = append(errs, i.root.Close())
+	return errors.Join(errs...)
+}
+
+// What keeps a check from being made.
+
+func (i *inspection) noTable() string {
+	if len(i.parts) == 0 {
+		return "no partition table could be read"
+	}
+	return ""
+}
+
+func (i *inspection) noESP() string {
+	if i.esp == nil {
+		return "there is no EFI system partition to look at"
+	}
+	return ""
+}
+
+func (i *inspection) noFAT() string {
+	if i.fat == nil {
+		return "the EFI system partition cannot be read"
+	}
+	return ""
+}
+
+func (i *inspection) noRootPartition() string {
+	if i.rootfs == nil {
+		return "there is no root partition to look at"
+	}
+	return ""
+}
+
+func (i *inspection) noMount() string {
+	switch {
+	case i.super.Filesystem == "":
+		return "there is no root file system to mount"
+	case i.opts.Root == nil:
+		return i.opts.NoRoot
+	}
+	return ""
+}
+
+func (i *inspection) noRoot() string {
+	switch {
+	case i.root != nil:
+		return ""
+	case i.opts.Root == nil:
+		return i.opts.NoRoot
+	}
+	return "the root file system is not mounted"
+}
+
+func (i *inspection) noRepository() string {
+	if reason := i.noRoot(); reason != "" {
+		return reason
+	}
+	if i.repo == nil {
+		return "the repository cannot be read"
+	}
+	return ""
+}
+
+func (i *inspection) noRebuild() string {
+	if reason := i.noRoot(); reason != "" {
+		return reason
+	}
+	switch {
+	case i.opts.RunInTree == nil || i.root.Path == "":
+		return "there is no way to run the image's own boot loader programs here"
+	case i.fat == nil:
+		return "the EFI system partition cannot be read"
+	}
+	return ""
+}
