@@ -1,0 +1,220 @@
+package guest
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"installer/install/vm/internal/wire"
+
+	"golang.org/x/sys/unix"
+)
+
+// container is the installer in a root made of the image.
+type container struct {
+	Tree      uint64   `json:"tree"` // device number of the disk with the tree
+	Argv      []string `json:"argv"` // the installer's, its own name included
+	SourceDir bool     `json:"source_dir"`
+}
+
+// prepare waits for the disks and puts their names into the command line.
+func prepare(todo *wire.Instructions, events *uevents) (*container, error) {
+	c := &container{SourceDir: todo.SourceDir}
+	tree, err := events.disk(wire.TreeDisk)
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(tree, &st); err != nil {
+		return nil, fmt.Errorf("looking at the disk of the image's tree %s: %w", tree, err)
+	}
+	c.Tree = st.Rdev
+	for _, arg := range todo.Argv {
+		for _, serial := range []string{wire.TargetDisk, wire.SourceDisk} {
+			before, ok := strings.CutSuffix(arg, "@"+serial)
+			if !ok {
+				continue
+			}
+			node, err := events.disk(serial)
+			if err != nil {
+				return nil, err
+			}
+			arg = before + node
+		}
+		c.Argv = append(c.Argv, arg)
+	}
+	return c, nil
+}
+
+// exeFD is where the container's process finds the installer's program:
+// os/exec numbers the first extra file so.
+const exeFD = 3
+
+// errorLimit is how much of the end of the installer's error output is told, in bytes.
+const errorLimit = 8 << 10
+
+// run starts the container and passes on what the installer in it says.
+func (c *container) run(out *channel) (*wire.Exit, error) {
+	spec, err := json.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("describing the container: %w", err)
+	}
+	exe, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return nil, fmt.Errorf("opening the installer's program: %w", err)
+	}
+	defer exe.Close()
+	var errText bytes.Buffer
+	cmd := exec.Command("/proc/self/exe", wire.GuestCommand, wire.GuestContainer, string(spec))
+	cmd.ExtraFiles = []*os.File{exe}
+	cmd.Stderr = io.MultiWriter(os.Stderr, &errText)
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("making a pipe for the container: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting the container: %w", err)
+	}
+	passErr := pass(stdout, out)
+	err = cmd.Wait()
+	if ended := (*exec.ExitError)(nil); err != nil && !errors.As(err, &ended) {
+		return nil, fmt.Errorf("waiting for the container: %w", err)
+	}
+	text := errText.Bytes()
+	exit := &wire.Exit{Status: cmd.ProcessState.ExitCode(), Error: string(text[max(0, len(text)-errorLimit):])}
+	if exit.Status < 0 {
+		exit.Error = strings.TrimSpace(fmt.Sprintf("the installer ended by %v\n%s", cmd.ProcessState, exit.Error))
+	}
+	return exit, passErr
+}
+
+// pass sends every line on until the installer's end. What is no JSON is for the console.
+func pass(from io.Reader, out *channel) error {
+	lines := bufio.NewReader(from)
+	for {
+		line, err := lines.ReadBytes('\n')
+		line = bytes.TrimSpace(line)
+		switch {
+		case len(line) > 0 && json.Valid(line):
+			if err := out.send(wire.Message{Line: line}); err != nil {
+				return err
+			}
+		case len(line) > 0:
+			fmt.Fprintf(os.Stderr, "%s\n", line)
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("reading the installer's events: %w", err)
+		}
+	}
+}
+
+// Container is the life of the process that run starts, first of its
+// namespaces: it makes the image's tree its root and becomes the installer. It
+// returns only when that failed.
+func Container(spec string) error {
+	var c container
+	if err := json.Unmarshal([]byte(spec), &c); err != nil {
+		return fmt.Errorf("reading what to run in the container: %w", err)
+	}
+	if err := c.enter(); err != nil {
+		return err
+	}
+	unix.CloseOnExec(exeFD)
+	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8", "TMPDIR=/run"}
+	err := unix.Exec(fmt.Sprintf("/proc/self/fd/%d", exeFD), c.Argv, env)
+	return fmt.Errorf("executing the installer in the container: %w", err)
+}
+
+// enter makes the tree the root of this mount namespace and leaves the
+// initramfs behind, unmounted. The initramfs is the one mount that pivot_root(2)
+// cannot replace, so a bind mount of it is what is replaced.
+func (c *container) enter() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("cutting the container's mounts off: %w", err)
+	}
+	base := "/" + wire.BaseDir
+	if err := mountAll([]mount{{"/", base, "", unix.MS_BIND, ""}}); err != nil {
+		return err
+	}
+	if err := errors.Join(unix.Chroot(base), unix.Chdir("/")); err != nil {
+		return fmt.Errorf("entering %s: %w", base, err)
+	}
+	root := "/" + wire.NewRootDir
+	if err := c.furnish(root); err != nil {
+		return err
+	}
+	const old = "/run/initramfs"
+	if err := os.Mkdir(root+old, 0o700); err != nil {
+		return fmt.Errorf("making a place for the old root: %w", err)
+	}
+	if err := unix.PivotRoot(root, root+old); err != nil {
+		return fmt.Errorf("making the image's tree the root: %w", err)
+	}
+	if err := unix.Chdir("/"); err != nil {
+		return fmt.Errorf("entering the image's tree: %w", err)
+	}
+	if err := unix.Unmount(old, 0); err != nil {
+		return fmt.Errorf("unmounting the old root: %w", err)
+	}
+	return os.Remove(old)
+}
+
+// furnish mounts the tree, and in it what every container has.
+func (c *container) furnish(root string) error {
+	const own = unix.MS_NOSUID | unix.MS_NODEV
+	// The node is made here: /dev was left behind with the initramfs.
+	const node = "/tree-device"
+	if err := unix.Mknod(node, unix.S_IFBLK|0o600, int(c.Tree)); err != nil {
+		return fmt.Errorf("making a node for the disk of the image's tree: %w", err)
+	}
+	tree := mount{node, root, "erofs", unix.MS_RDONLY, ""}
+	if err := mountAll([]mount{tree}); err != nil {
+		return err
+	}
+	if err := requireDirs(root, "proc", "sys", "dev", "run"); err != nil {
+		return err
+	}
+	list := []mount{
+		{"proc", root + "/proc", "proc", own | unix.MS_NOEXEC, ""},
+		{"sysfs", root + "/sys", "sysfs", own | unix.MS_NOEXEC, ""},
+		{"devtmpfs", root + "/dev", "devtmpfs", unix.MS_NOSUID | unix.MS_NOEXEC, ""},
+		{"tmpfs", root + "/run", "tmpfs", own, "mode=0755"},
+	}
+	if requireDirs(root, "tmp") == nil { // in some images it is a link to a place of the host's
+		list = append(list, mount{"tmpfs", root + "/tmp", "tmpfs", own, "mode=1777"})
+	}
+	if c.SourceDir {
+		tree.target = root + wire.SourceDir
+		list = append(list, tree)
+	}
+	return mountAll(list)
+}
+
+// requireDirs demands plain directories: the tree is not the root yet, so that
+// a link in it would be followed to elsewhere.
+func requireDirs(root string, names ...string) error {
+	for _, name := range names {
+		info, err := os.Lstat(filepath.Join(root, name))
+		if err == nil && !info.IsDir() {
+			err = errors.New("it is no directory")
+		}
+		if err != nil {
+			return fmt.Errorf("the image cannot be a container's root: /%s: %w", name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,73 @@
+package guest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// uevents are the kernel's announcements of devices (NETLINK_KOBJECT_UEVENT,
+// group 1). Listening begins before the modules are loaded, so that none is missed.
+type uevents struct{ fd int }
+
+func listen() (*uevents, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_KOBJECT_UEVENT)
+	if err != nil {
+		return nil, fmt.Errorf("listening to the kernel's announcements of devices: %w", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1}); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("listening to the kernel's announcements of devices: %w", err)
+	}
+	return &uevents{fd: fd}, nil
+}
+
+func (u *uevents) close() { unix.Close(u.fd) }
+
+// await looks again after each announcement until look finds what it wants. It
+// has no end of its own: the host watches the time.
+func (u *uevents) await(look func() (string, error)) (string, error) {
+	buf := make([]byte, 16<<10)
+	for {
+		found, err := look()
+		if err != nil || found != "" {
+			return found, err
+		}
+		_, _, err = unix.Recvfrom(u.fd, buf, 0)
+		// ENOBUFS: some were lost, which is as good a reason to look again.
+		if err != nil && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ENOBUFS) {
+			return "", fmt.Errorf("waiting for a device: %w", err)
+		}
+	}
+}
+
+// byAttribute finds a device of a class whose attribute has a value, and
+// returns its node; "" if there is none yet.
+func byAttribute(class, attribute, value string) func() (string, error) {
+	return func() (string, error) {
+		files, err := filepath.Glob(filepath.Join(class, "*", attribute))
+		if err != nil {
+			return "", err
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil || strings.TrimSpace(string(text)) != value {
+				continue // not every device of a class can say
+			}
+			node := filepath.Join("/dev", filepath.Base(filepath.Dir(file)))
+			if _, err := os.Stat(node); err == nil {
+				return node, nil
+			}
+		}
+		return "", nil
+	}
+}
+
+// disk finds a disk by its serial number.
+func (u *uevents) disk(serial string) (string, error) {
+	return u.await(byAttribute("/sys/block", "serial", serial))
+}

@@ -1,0 +1,64 @@
+// Package wire is what the guest of a build and its host say to each other: the
+// instructions that lie in the guest's initramfs, and the messages that come
+// out of it, one JSON object on a line.
+package wire
+
+import "encoding/json"
+
+// Names by which the guest finds its devices: serial numbers of disks, and the
+// name of the channel's port.
+const (
+	TargetDisk = "target"
+	TreeDisk   = "tree"
+	SourceDisk = "source"
+	Port       = "installer"
+)
+
+// Places in the guest's initramfs.
+const (
+	InstructionsPath = "instructions.json"
+	ModulesDir       = "modules"
+	BaseDir          = "base"    // where the initramfs is bound, so that it can be left
+	NewRootDir       = "newroot" // where the image's tree is mounted
+)
+
+// SourceDir is where the image's tree is mounted a second time for a source
+// that is a directory, as the installer sees it.
+const SourceDir = "/run/source"
+
+// GuestCommand is the hidden command of the installer that runs in the guest;
+// its one argument is GuestInit, or GuestContainer with a second argument.
+const (
+	GuestCommand   = "build-guest"
+	GuestInit      = "init"
+	GuestContainer = "container"
+)
+
+// Instructions are what the guest is to do.
+type Instructions struct {
+	Modules []string `json:"modules"` // files in ModulesDir, in the order to load them
+	// Argv is the installer's command line. "@NAME" stands for the device node of
+	// the disk with that serial number, at the end of an argument.
+	Argv      []string `json:"argv"`
+	SourceDir bool     `json:"source_dir"` // mount the tree on SourceDir too
+}
+
+// Phases that the guest tells of.
+const (
+	PhaseDevices   = "devices"
+	PhaseInstaller = "installer"
+)
+
+// Message is one thing the guest tells. One field is set.
+type Message struct {
+	Beat  bool            `json:"beat,omitempty"`
+	Phase string          `json:"phase,omitempty"` // it begins
+	Line  json.RawMessage `json:"line,omitempty"`  // one line of the installer's --progress=json
+	Exit  *Exit           `json:"exit,omitempty"`  // the last message
+}
+
+// Exit is how the guest's work ended.
+type Exit struct {
+	Status int    `json:"status"` // exit status of the installer; -1 if it did not come to run or was killed
+	Error  string `json:"error,omitempty"`
+}
