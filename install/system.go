@@ -76,7 +76,7 @@ func (r *run) importImage(ctx context.Context) error {
 	if err := deploy.InitSysroot(r.system.root); err != nil {
 		return err
 	}
-	repo, err := ostree.Create(r.system.root, ostree.Config{Bootloader: "none", ReadOnly: true}, r.ledger)
+	repo, err := ostree.Create(r.system.root, r.repoConfig(), r.ledger)
 	if err != nil {
 		return err
 	}
@@ -108,6 +108,12 @@ func (r *run) importImage(ctx context.Context) error {
 	r.report.Deployment.Files, r.report.Deployment.Bytes = files, bytes
 	r.say("%d files, %d links, %d directories, %s", files, links, dirs, FormatBytes(bytes))
 	return nil
+}
+
+// repoConfig is what bootc sets. systemd-boot reads the EFI system partition
+// alone, where the paths of a boot entry have no /boot before them.
+func (r *run) repoConfig() ostree.Config {
+	return ostree.Config{Bootloader: "none", BootPrefix: r.opts.Bootloader != bootloader.SystemdBoot, ReadOnly: true}
 }
 
 // rootKargs are the kernel arguments that every installation needs. The GPT
