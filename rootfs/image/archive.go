@@ -16,7 +16,8 @@ import (
 // maxArchiveFiles bounds the index of an archive: blobs of very many images.
 const maxArchiveFiles = 100_000
 
-// layoutArchive is a layout in an uncompressed tar file, read in place.
+// layoutArchive is a layout in an uncompressed tar, in a file or on a block
+// device, read in place.
 type layoutArchive struct {
 	file  *os.File
 	index map[string]extent
@@ -111,8 +112,14 @@ func (a *layoutArchive) check() (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if !st.Mode().IsRegular() {
-		return 0, fmt.Errorf("%s is not a regular file", a.file.Name())
+	size := st.Size()
+	switch mode := st.Mode(); {
+	case mode&os.ModeDevice != 0 && mode&os.ModeCharDevice == 0:
+		if size, err = a.deviceSize(); err != nil {
+			return 0, err
+		}
+	case !mode.IsRegular():
+		return 0, fmt.Errorf("%s is neither a regular file nor a block device", a.file.Name())
 	}
 	head := make([]byte, len(zstdMagic))
 	if _, err := a.file.ReadAt(head, 0); err != nil {
@@ -121,5 +128,14 @@ func (a *layoutArchive) check() (int64, error) {
 	if bytes.HasPrefix(head, gzipMagic) || bytes.HasPrefix(head, zstdMagic) {
 		return 0, fmt.Errorf("the archive is compressed as a whole: unpack it with gunzip or unzstd first (its layers may stay compressed)")
 	}
-	return st.Size(), nil
+	return size, nil
+}
+
+// deviceSize is the size of a block device, which stat(2) does not tell.
+func (a *layoutArchive) deviceSize() (int64, error) {
+	size, err := a.file.Seek(0, io.SeekEnd)
+	if err == nil {
+		_, err = a.file.Seek(0, io.SeekStart)
+	}
+	return size, err
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -189,27 +190,35 @@ func openLayout(ctx context.Context, ref Ref, name layoutName, files layoutFiles
 func (l *layout) attach(img *Image) error {
 	src := &layeredSource{blobs: l}
 	for i := range img.Layers {
-		info := &img.Layers[i]
-		size, err := l.probe(info)
+		served, err := l.probe(&img.Layers[i])
 		if err != nil {
-			return &SourceError{Ref: img.Ref.String(), Layer: info.Digest, Err: err}
+			return &SourceError{Ref: img.Ref.String(), Layer: img.Layers[i].Digest, Err: err}
 		}
-		info.Uncompressed = size
-		src.served = append(src.served, servedBlob{digest: info.Digest, size: info.Size, mediaType: info.MediaType})
+		src.served = append(src.served, served)
 	}
 	img.src = src
 	return nil
 }
 
-// probe checks that a layer's blob is there and whole, and estimates its content.
-func (l *layout) probe(info *LayerInfo) (int64, error) {
+// probe checks that a layer's blob is there and whole, and estimates its
+// content. A layout that was filled from a store of unpacked layers may have
+// the layer's tar instead, under its own digest.
+func (l *layout) probe(info *LayerInfo) (servedBlob, error) {
 	f, err := l.files.open(blobPath(info.Digest))
+	if errors.Is(err, fs.ErrNotExist) {
+		if plain, plainErr := l.files.open(blobPath(info.DiffID)); plainErr == nil {
+			defer plain.Close()
+			info.Uncompressed = plain.Size()
+			return servedBlob{digest: info.DiffID, size: plain.Size(), mediaType: v1.MediaTypeImageLayer}, nil
+		}
+	}
 	if err != nil {
-		return 0, err
+		return servedBlob{}, err
 	}
 	defer f.Close()
 	if f.Size() != info.Size {
-		return 0, fmt.Errorf("the blob has %d bytes, its manifest says %d: the source is damaged or truncated", f.Size(), info.Size)
+		return servedBlob{}, fmt.Errorf("the blob has %d bytes, its manifest says %d: the source is damaged or truncated", f.Size(), info.Size)
 	}
-	return estimateSize(f, f.Size(), info.MediaType)
+	info.Uncompressed, err = estimateSize(f, f.Size(), info.MediaType)
+	return servedBlob{digest: info.Digest, size: info.Size, mediaType: info.MediaType}, err
 }

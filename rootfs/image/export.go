@@ -1,0 +1,44 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// ServedLayer is a layer's blob as its source serves it: some sources keep
+// layers uncompressed, whatever the manifest says. The caller closes it.
+type ServedLayer struct {
+	io.ReadCloser
+	Digest string // of the bytes served: the manifest's, or the layer's diff-id
+	Size   int64  // bytes; -1 if the source does not say
+}
+
+// OpenLayer opens the blob of a layer by its index in Layers. What is read is
+// not verified. Faults of the source are a [*SourceError].
+func (img *Image) OpenLayer(ctx context.Context, index int) (*ServedLayer, error) {
+	src, ok := img.src.(*layeredSource)
+	if !ok {
+		return nil, &SourceError{Ref: img.Ref.String(), Err: errors.New("it has no layers")}
+	}
+	served := src.served[index]
+	blob, err := src.blobs.open(ctx, served)
+	if err != nil {
+		return nil, &SourceError{Ref: img.Ref.String(), Layer: img.Layers[index].Digest, Err: fmt.Errorf("opening the blob: %w", err)}
+	}
+	return &ServedLayer{ReadCloser: blob, Digest: served.digest, Size: served.size}, nil
+}
+
+// File tells where the blob lies in a file of this machine, if it does. The
+// file is open as long as the layer is.
+func (l *ServedLayer) File() (file *os.File, offset int64, ok bool) {
+	f, ok := l.ReadCloser.(*layoutFile)
+	if !ok {
+		return nil, 0, false
+	}
+	r, offset, _ := f.Outer()
+	file, ok = r.(*os.File)
+	return file, offset, ok
+}
