@@ -41,8 +41,8 @@ type output struct {
 	report  *reportFile
 }
 
-// open chooses the printer. The report's file is made at once: a path that
-// cannot be written is better known before the disk is.
+// open chooses the printer, and tries the report's place: one that cannot be
+// written is better known before the disk is.
 func (f *outputFlags) open(stdout, stderr io.Writer) (*output, error) {
 	if f.quiet && f.verbose {
 		return nil, fmt.Errorf("--quiet and --verbose exclude each other")
@@ -62,7 +62,8 @@ func (f *outputFlags) open(stdout, stderr io.Writer) (*output, error) {
 	default:
 		p = &plainPrinter{out: stdout, log: log}
 	}
-	return &output{printer: p, report: &reportFile{path: f.report}}, nil
+	report := &reportFile{path: f.report}
+	return &output{printer: p, report: report}, report.check()
 }
 
 // event tells the printer.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,18 @@ import (
 
 // reportFile is where --report wants the report; an empty path is nowhere.
 type reportFile struct{ path string }
+
+// check tells early whether a report can be put there.
+func (f *reportFile) check() error {
+	if f.path == "" {
+		return nil
+	}
+	temp, err := os.CreateTemp(filepath.Dir(f.path), ".installer-report-")
+	if err != nil {
+		return fmt.Errorf("--report: %w", err)
+	}
+	return errors.Join(temp.Close(), os.Remove(temp.Name()))
+}
 
 // write puts the report in place as a whole: beside it first, then renamed.
 func (f *reportFile) write(r any) error {
