@@ -53,7 +53,8 @@ type layerImport struct {
 	opts    ImportOptions
 	chunks  *sync.Pool
 	entries atomic.Int64
-	pool    *storePool
+	out     storer
+	scan    *scanner      // of a scan, which reads layers for what entries say; else nil
 	results []layerResult // one for each layer
 }
 
@@ -66,9 +67,10 @@ func (s *layeredSource) importTree(ctx context.Context, img *Image, sink Sink, o
 	li := &layerImport{img: img, src: s, opts: o, chunks: newChunkPool(), results: make([]layerResult, len(img.Layers))}
 	li.entries.Store(o.MaxEntries)
 	g, gctx := errgroup.WithContext(ctx)
-	li.pool = newStorePool(gctx, g, sink, o.Parallel)
+	pool := newStorePool(gctx, g, sink, o.Parallel)
+	li.out = pool
 	g.Go(func() error {
-		defer close(li.pool.jobs)
+		defer close(pool.jobs)
 		return li.readAll(gctx)
 	})
 	if err := g.Wait(); err != nil {
@@ -126,7 +128,11 @@ func (li *layerImport) distinct() (first, order []int) {
 
 // readLayer reads one layer. What is the source's fault becomes a SourceError.
 func (li *layerImport) readLayer(ctx context.Context, i int) error {
-	err := li.readBlob(ctx, i)
+	read := li.readBlob
+	if li.scan != nil {
+		read = li.scanBlob
+	}
+	err := read(ctx, i)
 	if err == nil {
 		return nil
 	}
@@ -194,7 +200,7 @@ func (li *layerImport) readStream(ctx context.Context, i int, raw *pump) (_ *Nod
 		if li.src.served[i].size > li.opts.MaxLayerSize {
 			return nil, nil, li.tooLarge()
 		}
-		return li.parse(plain)
+		return li.parseTo(li.out, plain)
 	}
 	out := startPump(ctx, plain, li.chunks, li.plainBounds(), func(int64) {})
 	defer func() {
@@ -204,7 +210,7 @@ func (li *layerImport) readStream(ctx context.Context, i int, raw *pump) (_ *Nod
 		}
 		out.wait()
 	}()
-	root, dropped, err := li.parse(out)
+	root, dropped, err := li.parseTo(li.out, out)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -218,8 +224,8 @@ func (li *layerImport) readStream(ctx context.Context, i int, raw *pump) (_ *Nod
 	return root, dropped, nil
 }
 
-func (li *layerImport) parse(plain io.Reader) (*Node, map[string]int, error) {
-	r := tarReader{tree: newBuilder(), out: li.pool, entries: &li.entries, bytes: li.opts.MaxLayerSize}
+func (li *layerImport) parseTo(out storer, plain io.Reader) (*Node, map[string]int, error) {
+	r := tarReader{tree: newBuilder(), out: out, entries: &li.entries, bytes: li.opts.MaxLayerSize}
 	root, err := r.read(plain)
 	return root, r.tree.dropped, err
 }

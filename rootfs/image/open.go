@@ -10,6 +10,8 @@ import (
 // source is what an opened image reads from.
 type source interface {
 	importTree(ctx context.Context, img *Image, sink Sink, o ImportOptions) (*Tree, error)
+	// scanTree is importTree with contents going to out alone, most of them unread.
+	scanTree(ctx context.Context, img *Image, out *scanner, o ImportOptions) (*Tree, error)
 	// size is the bytes that importTree reads, -1 if unknown.
 	size() int64
 	close() error

@@ -150,19 +150,23 @@ func (s *sizer) other(_ *os.File, _, _ string, st *unix.Stat_t) error {
 // importTree walks the directory again and stores its contents.
 func (s *rootfsSource) importTree(ctx context.Context, img *Image, sink Sink, o ImportOptions) (*Tree, error) {
 	g, gctx := errgroup.WithContext(ctx)
-	w := &treeWalk{
-		ctx: gctx, opts: o, entries: o.MaxEntries, bytes: o.MaxLayerSize,
-		tree: newBuilder(), links: map[fileID]*Node{},
-		pool: newStorePool(gctx, g, sink, o.Parallel),
-	}
+	pool := newStorePool(gctx, g, sink, o.Parallel)
+	w := newTreeWalk(gctx, pool, o)
 	g.Go(func() error {
-		defer close(w.pool.jobs)
+		defer close(pool.jobs)
 		return walkDir(s.root, "", w)
 	})
 	if err := g.Wait(); err != nil {
 		return nil, s.fault(ctx, img, err)
 	}
 	return assemble(img.Ref, []*Node{w.tree.root}, w.tree.dropped)
+}
+
+func newTreeWalk(ctx context.Context, out storer, o ImportOptions) *treeWalk {
+	return &treeWalk{
+		ctx: ctx, opts: o, entries: o.MaxEntries, bytes: o.MaxLayerSize,
+		tree: newBuilder(), links: map[fileID]*Node{}, out: out,
+	}
 }
 
 // fault sorts the errors of an import as the layers' are.
@@ -186,7 +190,7 @@ type treeWalk struct {
 	opts    ImportOptions
 	tree    *builder
 	links   map[fileID]*Node // files with several names
-	pool    *storePool
+	out     storer
 	entries int64
 	bytes   int64
 }
@@ -297,7 +301,7 @@ func (w *treeWalk) symlink(dir *os.File, name, at string, st *unix.Stat_t) (*Nod
 	if err != nil {
 		return nil, err
 	}
-	return node, w.pool.store(node, at, nil)
+	return node, w.out.store(node, at, nil)
 }
 
 // regular opens a file without following a link that took its place, and
@@ -328,7 +332,7 @@ func (w *treeWalk) regular(dir *os.File, name, at string) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return node, w.pool.store(node, at, &meteredReader{src: f, seen: w.opts.Progress})
+	return node, w.out.store(node, at, &meteredReader{src: f, seen: w.opts.Progress})
 }
 
 // meteredReader tells how much was read.

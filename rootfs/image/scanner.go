@@ -1,0 +1,141 @@
+package image
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"io"
+	"sync"
+)
+
+// scanner takes contents as a scan meets them: it counts them and keeps the
+// wanted ones. Layers use it concurrently.
+type scanner struct {
+	wanted  wantedFiles
+	sizes   map[int64]bool // of files that are kept whatever their name
+	seed    maphash.Seed
+	buffers sync.Pool
+
+	mu        sync.Mutex
+	seen      map[contentKey]struct{}
+	stored    int64
+	objects   int64
+	kept      map[*Node][]byte
+	keptBytes int64
+}
+
+// contentKey stands for a file with its metadata, as an object's name does. It
+// serves an estimate: nothing is ever dropped because two keys are equal.
+type contentKey struct {
+	size int64
+	hash uint64
+}
+
+func newScanner(files []string, sizes map[int64]bool) *scanner {
+	s := &scanner{
+		wanted: wantedFiles{}, sizes: sizes, seed: maphash.MakeSeed(),
+		seen: map[contentKey]struct{}{}, kept: map[*Node][]byte{},
+	}
+	s.buffers.New = func() any { b := make([]byte, 64<<10); return &b }
+	for _, name := range files {
+		s.wanted[name] = true
+	}
+	return s
+}
+
+// keeps tells whether a file's content is to be kept.
+func (s *scanner) keeps(node *Node, name string) bool {
+	return node.IsRegular() && node.Size <= maxKeptFile && (s.sizes[node.Size] || s.wanted.has(name))
+}
+
+// store implements storer for contents that stream by.
+func (s *scanner) store(node *Node, name string, content io.Reader) error {
+	var h maphash.Hash
+	h.SetSeed(s.seed)
+	hashMeta(&h, node)
+	if s.keeps(node, name) {
+		if err := s.keep(node, name, io.TeeReader(content, &h)); err != nil {
+			return err
+		}
+	} else if node.IsRegular() {
+		buffer := s.buffers.Get().(*[]byte)
+		n, err := io.CopyBuffer(onlyWriter{&h}, onlyReader{content}, *buffer)
+		s.buffers.Put(buffer)
+		if err == nil && n != node.Size {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return &streamError{path: name, err: err}
+		}
+	}
+	s.count(node, contentKey{node.Size, h.Sum64()})
+	return nil
+}
+
+// onlyReader and onlyWriter hide what would make io.CopyBuffer not use the buffer.
+type (
+	onlyReader struct{ io.Reader }
+	onlyWriter struct{ io.Writer }
+)
+
+// hashMeta adds what, beside its content, makes a file an object of its own.
+func hashMeta(h *maphash.Hash, n *Node) {
+	var b [12]byte
+	binary.LittleEndian.PutUint32(b[0:], n.Mode)
+	binary.LittleEndian.PutUint32(b[4:], n.UID)
+	binary.LittleEndian.PutUint32(b[8:], n.GID)
+	h.Write(b[:])
+	for _, x := range n.Xattrs {
+		h.WriteString(x.Name)
+		h.WriteByte(0)
+		h.Write(x.Value)
+		h.WriteByte(0)
+	}
+	h.WriteString(n.Target)
+}
+
+func (s *scanner) count(n *Node, key contentKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, known := s.seen[key]; known {
+		return
+	}
+	s.seen[key] = struct{}{}
+	s.add(n)
+}
+
+// add counts one more object; the lock is held.
+func (s *scanner) add(n *Node) {
+	s.objects++
+	s.stored += (n.Size + StoredBlock - 1) / StoredBlock * StoredBlock
+}
+
+// keep reads a content and remembers it.
+func (s *scanner) keep(n *Node, name string, content io.Reader) error {
+	data := make([]byte, n.Size)
+	if _, err := io.ReadFull(content, data); err != nil {
+		return &streamError{path: name, err: noEOF(err)}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.keptBytes += n.Size; s.keptBytes > maxKeptTotal {
+		return &entryError{name, errKeptTooMuch}
+	}
+	s.kept[n] = data
+	return nil
+}
+
+// skimmer is a scanner that reads no content but the wanted.
+type skimmer struct{ *scanner }
+
+// store implements storer for contents that can be passed over.
+func (s skimmer) store(node *Node, name string, content io.Reader) error {
+	if s.keeps(node, name) {
+		if err := s.keep(node, name, content); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.add(node)
+	return nil
+}
