@@ -26,6 +26,9 @@ What stands on the root file system is checked by mounting it read-only, which n
 listed as not made, and the outcome is "incomplete": that is no success unless --partial
 says that the rest is enough.
 
+A boot loader carries no checksums. As root it is made once more by the image's own
+programs, confined and without privileges, and every byte is compared.
+
 Exit status:
   0  sound: every check was made and found nothing wrong (with --partial: every check
      that could be made)

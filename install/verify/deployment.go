@@ -15,9 +15,6 @@ import (
 	"installer/rootfs/ostree"
 )
 
-// maxTreeFaults bounds how many differences of one deployment are listed.
-const maxTreeFaults = 100
-
 // treeCheck compares one deployment with its commit.
 type treeCheck struct {
 	*inspection
@@ -39,9 +36,6 @@ func (i *inspection) checkDeployments(ctx context.Context) error {
 			continue
 		}
 		t.dir(d.path, c.Tree, c.Meta, true)
-		if t.faults > maxTreeFaults {
-			i.fault("/"+d.path, "there are %d more differences", t.faults-maxTreeFaults)
-		}
 		linked, copied = linked+t.linked, copied+t.copied
 		i.checkImmutable(d)
 	}
@@ -50,9 +44,7 @@ func (i *inspection) checkDeployments(ctx context.Context) error {
 }
 
 func (t *treeCheck) differs(where, format string, args ...any) {
-	if t.faults++; t.faults <= maxTreeFaults {
-		t.fault("/"+where, format, args...)
-	}
+	t.fault("/"+where, format, args...)
 }
 
 // dir compares a directory and all below it.

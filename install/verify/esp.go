@@ -62,7 +62,7 @@ func (i *inspection) checkBootFiles(context.Context) error {
 	loader, machine := efiLoader(i.arch)
 	_, uefi := i.fat.find(loader)
 	if !uefi && !i.bootCode {
-		i.fault(espPath(loader), "it is missing, and the boot sector has no code: nothing starts this disk")
+		i.faultWith("expected after --bootloader none", espPath(loader), "it is missing, and the boot sector has no code: nothing starts this disk")
 	}
 	programs, configs, entries := 0, 0, 0
 	for _, name := range i.fat.names {

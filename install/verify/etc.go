@@ -10,9 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxEtcNotes bounds how many differences of one /etc are listed.
-const maxEtcNotes = 50
-
 // etcCheck compares a deployment's /etc with what it was made of. On a new disk they are equal; a difference is a
 // change, which a host may make.
 type etcCheck struct {
@@ -38,17 +35,13 @@ func (i *inspection) checkEtc(ctx context.Context) error {
 			i.fault("/"+etc, "%v", err)
 		}
 	}
-	if c.notes > maxEtcNotes {
-		i.note("/etc", "there are %d more changes", c.notes-maxEtcNotes)
-	}
 	i.say("%d files compared with /usr/etc, %d changes", c.files, c.notes)
 	return ctx.Err()
 }
 
 func (c *etcCheck) changed(where, format string, args ...any) {
-	if c.notes++; c.notes <= maxEtcNotes {
-		c.note("/"+where, format, args...)
-	}
+	c.notes++
+	c.note("/"+where, format, args...)
 }
 
 // compare compares two directories and all below them.

@@ -13,7 +13,7 @@ const (
 	fatMask          = 0x0fffffff
 	fatBad           = 0x0ffffff7
 	fatEnd           = 0x0ffffff8 // and above: last of a chain
-	fatLargestTable  = 256 << 20  // bytes; what is read into memory
+	fatLargestTable  = 16 << 20   // bytes, for it is read into memory: 16 GiB in clusters of 4 KiB
 )
 
 // fatVolume is a FAT32 file system, read by code that has no part in writing it.

@@ -93,12 +93,16 @@ func (i *inspection) reportObject(err error, places map[objectKey][]string) {
 	case len(uses) == 1:
 		what += "; it is /" + uses[0]
 	case len(uses) > 1:
-		what += fmt.Sprintf("; it is /%s and %d more", uses[0], len(uses)-1)
+		what += fmt.Sprintf("; it is /%s, and in other places, too", uses[0])
 	default:
 		what += "; it is in no deployment"
 	}
 	i.faultWith("deploy the image anew", "/"+key.path(), "%s", what)
 }
+
+// maxPlaces bounds how often one directory of the commits is visited to say where objects stand: objects can be made up
+// that name each other without an end.
+const maxPlaces = 8
 
 // objectPlaces maps the objects of all deployments to where they stand in them. What is damaged is left out: the
 // repository's check names it.
@@ -118,6 +122,9 @@ func (i *inspection) placeTree(places map[objectKey][]string, at string, sum, me
 	put := func(kind ostree.ObjectType, sum ostree.Checksum, at string) {
 		key := objectKey{kind, sum}
 		places[key] = append(places[key], at)
+	}
+	if len(places[objectKey{ostree.TypeDirTree, sum}]) >= maxPlaces {
+		return
 	}
 	put(ostree.TypeDirTree, sum, at)
 	put(ostree.TypeDirMeta, meta, at)

@@ -58,12 +58,16 @@ func checks() []check {
 	}
 }
 
+// maxFindings bounds how many findings of one severity a check lists.
+const maxFindings = 100
+
 // inspection is a verification under way: what its checks hand on to each other.
 type inspection struct {
 	opts   Options
 	report *Report
 	ledger *finalize.Ledger
-	now    *Check // the check being made
+	now    *Check           // the check being made
+	found  map[Severity]int // by it
 
 	source *source
 	disk   io.ReaderAt
@@ -117,7 +121,7 @@ func (i *inspection) checkAll(ctx context.Context) error {
 func (i *inspection) perform(ctx context.Context, c check) {
 	begin, before := time.Now(), len(i.report.Findings)
 	result := Check{Name: c.name, Title: c.title, Status: Passed}
-	i.now = &result
+	i.now, i.found = &result, map[Severity]int{}
 	if c.missing != nil {
 		if result.Detail = c.missing(i); result.Detail != "" {
 			result.Status = NotChecked
@@ -128,6 +132,7 @@ func (i *inspection) perform(ctx context.Context, c check) {
 			i.fault(i.opts.Disk, "the check could not be completed: %v", err)
 		}
 	}
+	i.countRest()
 	if result.Status == Failed {
 		result.Detail = "" // it says what is well
 	}
@@ -146,12 +151,30 @@ func (i *inspection) fault(where, format string, args ...any) {
 // faultWith is fault with advice.
 func (i *inspection) faultWith(remedy, where, format string, args ...any) {
 	i.now.Status = Failed
-	i.report.Findings = append(i.report.Findings, Finding{i.now.Name, Error, where, fmt.Sprintf(format, args...), remedy})
+	i.find(Finding{i.now.Name, Error, where, fmt.Sprintf(format, args...), remedy})
 }
 
 // note records something worth knowing.
 func (i *inspection) note(where, format string, args ...any) {
-	i.report.Findings = append(i.report.Findings, Finding{i.now.Name, Note, where, fmt.Sprintf(format, args...), ""})
+	i.find(Finding{i.now.Name, Note, where, fmt.Sprintf(format, args...), ""})
+}
+
+// find lists a finding, or counts it where there are too many to be read.
+func (i *inspection) find(f Finding) {
+	i.found[f.Severity]++
+	if i.found[f.Severity] <= maxFindings {
+		i.report.Findings = append(i.report.Findings, f)
+	}
+}
+
+// countRest tells how many findings of the check being made were not listed.
+func (i *inspection) countRest() {
+	for _, severity := range []Severity{Error, Note} {
+		if rest := i.found[severity] - maxFindings; rest > 0 {
+			what := fmt.Sprintf("there are %d more findings of this kind", rest)
+			i.report.Findings = append(i.report.Findings, Finding{i.now.Name, severity, i.opts.Disk, what, ""})
+		}
+	}
 }
 
 // say sets what the check tells when it is well.

@@ -1,0 +1,435 @@
+package tests
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"installer/install/verify"
+)
+
+// verifyDisk installs the image on a new disk file, and returns its path and the path of its deployment.
+func verifyDisk(t *testing.T, flags ...string) (raw, deployment string) {
+	t.Helper()
+	raw = filepath.Join(t.TempDir(), "disk.raw")
+	f, err := os.Create(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(3<<30), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	args := append([]string{"to-disk", "--source-imgref", CacheImage(t), "--via-loopback", "--generic-image"}, flags...)
+	out := Run(t, append(args, raw)...).Must(t).Stdout
+	m := regexp.MustCompile(`ostree/deploy/default/deploy/[0-9a-f]{64}\.0`).FindString(out)
+	if m == "" {
+		t.Fatalf("no deployment in the summary:\n%s", out)
+	}
+	return raw, m
+}
+
+// verified runs the command and reads its report.
+func verified(t *testing.T, disk string, flags ...string) (*verify.Report, int) {
+	t.Helper()
+	return readVerified(t, Run(t, append(append([]string{"verify", "--json"}, flags...), disk)...))
+}
+
+func readVerified(t *testing.T, r Result) (*verify.Report, int) {
+	t.Helper()
+	report := &verify.Report{}
+	if err := json.Unmarshal([]byte(r.Stdout), report); err != nil {
+		t.Fatalf("reading the report: %v\nexit status %d\n%s%s", err, r.Code, r.Stdout, r.Stderr)
+	}
+	return report, r.Code
+}
+
+// wantSound fails the test unless every check was made and nothing was found.
+func wantSound(t *testing.T, disk string) {
+	t.Helper()
+	report, code := verified(t, disk)
+	for _, c := range report.Checks {
+		if c.Status != verify.Passed && c.Status != verify.NotApplicable {
+			t.Errorf("%s: %s %s", c.Name, c.Status, c.Detail)
+		}
+	}
+	if code != 0 || report.Outcome != verify.Sound || len(report.Findings) != 0 || len(report.Checks) < 15 {
+		t.Errorf("exit status %d, %s, %d checks, findings %v", code, report.Outcome, len(report.Checks), report.Findings)
+	}
+}
+
+// named is a finding that is looked for: its check, and parts of where it is and of what it says.
+type named struct{ check, where, what string }
+
+// wantNamed fails the test unless the report has a fault for each, and the exit status tells.
+func wantNamed(t *testing.T, report *verify.Report, code int, wanted ...named) {
+	t.Helper()
+	if code != 1 || report.Outcome != verify.Damaged {
+		t.Errorf("exit status %d, outcome %s; want 1, damaged", code, report.Outcome)
+	}
+	for _, w := range wanted {
+		if !slices.ContainsFunc(report.Findings, func(f verify.Finding) bool {
+			return f.Severity == verify.Error && f.Check == w.check && strings.Contains(f.Where, w.where) && strings.Contains(f.What, w.what)
+		}) {
+			t.Errorf("no fault %+v among %v", w, report.Findings)
+		}
+	}
+}
+
+// flip inverts one bit of a byte; to flip it again puts the file as it was.
+func flip(t *testing.T, file string, at int64) {
+	t.Helper()
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b := make([]byte, 1)
+	if _, err := f.ReadAt(b, at); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 1
+	if _, err := f.WriteAt(b, at); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// digest hashes a sparse file: its size and times, and every block that is not zero, with its place.
+func digest(t *testing.T, file string) string {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.New()
+	fmt.Fprintln(sum, info.Size(), info.ModTime().UnixNano())
+	const block = 64 << 10
+	buf, zero := make([]byte, block), make([]byte, block)
+	for at := int64(0); ; {
+		// Where holes are may change by itself, as the file system writes back; what is read may not.
+		start, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return fmt.Sprintf("%x", sum.Sum(nil))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		start = start / block * block
+		n, err := f.ReadAt(buf, start)
+		if err != nil && err != io.EOF {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(buf[:n], zero[:n]) {
+			fmt.Fprintln(sum, start)
+			sum.Write(buf[:n])
+		}
+		at = start + block
+	}
+}
+
+// onRoot calls fn with the root of a raw disk mounted read-only.
+func onRoot(t *testing.T, raw string, fn func(dir string)) {
+	t.Helper()
+	dir := t.TempDir()
+	undo, err := mountRoot(t.Context(), raw, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := undo(); err != nil {
+			t.Error(err)
+		}
+	}()
+	fn(dir)
+}
+
+var firstExtent = regexp.MustCompile(`(?m)^\s*0:\s+0\.\.\s*\d+:\s+(\d+)\.\.`)
+
+// physical asks filefrag where the data of a file on an xfs or ext4 begins, in bytes from the start of the disk.
+func physical(t *testing.T, raw, file string) int64 {
+	t.Helper()
+	out := mustCommand(t, "filefrag", "-b512", "-v", file)
+	m := firstExtent.FindStringSubmatch(out)
+	if m == nil {
+		t.Fatalf("no extent in\n%s", out)
+	}
+	sector, err := strconv.ParseInt(m[1], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mustPartition(t, raw, typeRoot).Start + sector*512
+}
+
+func mustPartition(t *testing.T, raw, guid string) partition {
+	t.Helper()
+	p, err := partitionOfType(t.Context(), raw, guid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// onESP finds where the data of a file on the EFI system partition begins, by its content.
+func onESP(t *testing.T, raw, name string) int64 {
+	t.Helper()
+	content := ESPFile(t, raw, name)
+	p := mustPartition(t, raw, typeESP)
+	f, err := os.Open(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b := make([]byte, 160<<20)
+	if _, err := f.ReadAt(b, p.Start); err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(b, content[:min(len(content), 512)])
+	if at < 0 {
+		t.Fatalf("%s is not found on the partition", name)
+	}
+	return p.Start + int64(at)
+}
+
+// TestVerifyFindsFlippedBytes flips one bit at a time, wherever a disk promises something.
+func TestVerifyFindsFlippedBytes(t *testing.T) {
+	LoopSnapshot(t)
+	raw, deployment := verifyDisk(t)
+	before := digest(t, raw)
+	wantSound(t, raw)
+	if digest(t, raw) != before {
+		t.Fatal("verify has changed the disk")
+	}
+	size := int64(3 << 30)
+	root, bios := mustPartition(t, raw, typeRoot), mustPartition(t, raw, typeBIOS)
+	cases := []struct {
+		name   string
+		at     int64
+		wanted []named
+	}{
+		{"primary header", 512 + 56, []named{{"partition-table", "primary partition table", "checksum"}}},
+		{"primary entries", 1024 + 56, []named{{"partition-table", "primary partition table", "entries"}}},
+		{"backup header", size - 512 + 40, []named{{"partition-table", "backup partition table", "checksum"}}},
+		{"protective MBR", 446 + 4, []named{{"partition-table", "boot sector", "protective"}}},
+		{"boot.img", 0x5c, []named{{"bios-boot", "boot sector", "loads LBA"}}},
+		{"core.img", bios.Start + 20000, []named{{"boot-loader", "(BIOS-BOOT)", "GRUB's code"}}},
+		{"EFI program", onESP(t, raw, "/EFI/BOOT/BOOTX64.EFI") + 100000, []named{{"boot-loader", "ESP:/EFI/BOOT/BOOTX64.EFI", "not what"}}},
+		{"allocation table", mustPartition(t, raw, typeESP).Start + 32*512 + 12, []named{{"esp-file-system", "(EFI-SYSTEM)", "tables differ"}}},
+		{"super block", root.Start + 108, []named{{"root-super-block", "(root)", "checksum"}}},
+	}
+	config := ESPFile(t, raw, "/EFI/debian/grub.cfg")
+	uuidAt := int64(bytes.Index(config, []byte("--fs-uuid")))
+	uuidAt += int64(uuidPattern.FindIndex(config[uuidAt:])[0])
+	cases = append(cases, struct {
+		name   string
+		at     int64
+		wanted []named
+	}{"grub.cfg", onESP(t, raw, "/EFI/debian/grub.cfg") + uuidAt, []named{{"esp-boot-files", "ESP:/EFI/debian/grub.cfg", "names the file system"}}})
+	onRoot(t, raw, func(dir string) {
+		add := func(name, path string, at int64, wanted ...named) {
+			cases = append(cases, struct {
+				name   string
+				at     int64
+				wanted []named
+			}{name, physical(t, raw, filepath.Join(dir, path)) + at, wanted})
+		}
+		entry := "boot/loader.1/entries/ostree-1.conf"
+		text, err := os.ReadFile(filepath.Join(dir, entry))
+		if err != nil {
+			t.Fatal(err)
+		}
+		add("object", deployment+"/usr/bin/bash", 5000,
+			named{"repository", "/ostree/repo/objects/", "it is /" + deployment + "/usr/bin/bash"}, named{"deployment", "/usr/bin/bash", "damaged"})
+		kernels, err := filepath.Glob(filepath.Join(dir, "boot/ostree/*/vmlinuz-*"))
+		if err != nil || len(kernels) != 1 {
+			t.Fatal(kernels, err)
+		}
+		kernel, _ := filepath.Rel(dir, kernels[0])
+		add("kernel", kernel, 1<<20, named{"kernel", "/" + kernel, "boot checksum"}, named{"repository", "/ostree/repo/objects/", "/vmlinuz"})
+		add("entry: root", entry, int64(uuidPattern.FindIndex(text)[0]), named{"boot-entries", "/" + entry, "root file system has UUID"})
+		add("entry: kernel", entry, int64(bytes.Index(text, []byte("/vmlinuz")))+2, named{"boot-entries", "/" + entry, "cannot be found"})
+		add("origin", deployment+".origin", 12, named{"origin", deployment + ".origin", "neither"})
+		commit := filepath.Base(deployment)[:64]
+		object := "ostree/repo/objects/" + commit[:2] + "/" + commit[2:] + ".commit"
+		add("commit", object, 200, named{"repository", "/" + object, "checksum"})
+	})
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			flip(t, raw, c.at)
+			defer flip(t, raw, c.at)
+			report, code := verified(t, raw)
+			wantNamed(t, report, code, c.wanted...)
+		})
+	}
+}
+
+var uuidPattern = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
+
+// TestVerifyFindsChanges changes a deployed ext4 through the kernel, and looks at it while it is mounted.
+func TestVerifyFindsChanges(t *testing.T) {
+	LoopSnapshot(t)
+	raw, deployment := verifyDisk(t, "--filesystem", "ext4")
+	wantSound(t, raw)
+	dirty := filepath.Join(t.TempDir(), "dirty.raw")
+	onRootWritable(t, raw, "ext4", func(dir string) {
+		usr := filepath.Join(dir, deployment, "usr")
+		write := func(name, text string) error { return os.WriteFile(name, []byte(text), 0o644) }
+		err := errors.Join(
+			write(filepath.Join(usr, "bin/stranger"), "x"),
+			os.Remove(filepath.Join(usr, "bin/bash")),
+			os.Remove(filepath.Join(usr, "bin/tar")), write(filepath.Join(usr, "bin/tar"), "another"),
+			os.Chmod(filepath.Join(usr, "share"), 0o700),
+			unix.Setxattr(filepath.Join(usr, "lib"), "user.note", []byte("x"), 0),
+			write(filepath.Join(dir, deployment, "etc/hosts"), "changed"),
+		)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.Sync()
+		mustCommand(t, "cp", "--sparse=always", raw, dirty)
+		if r := Run(t, "verify", raw); r.Code != 4 || !strings.Contains(r.Stderr, "loop device") {
+			t.Errorf("a disk that is mounted for writing: exit status %d, %s", r.Code, r.Stderr)
+		}
+	})
+	report, code := verified(t, raw)
+	wantNamed(t, report, code,
+		named{"deployment", deployment + "/usr/bin/stranger", "not in the commit"},
+		named{"deployment", deployment + "/usr/bin/bash", "missing"},
+		named{"deployment", deployment + "/usr/bin/tar", "mode"},
+		named{"deployment", deployment + "/usr/share", "mode"},
+		named{"deployment", deployment + "/usr/lib", "user.note"})
+	if !slices.ContainsFunc(report.Findings, func(f verify.Finding) bool {
+		return f.Severity == verify.Note && f.Check == "etc" && strings.HasSuffix(f.Where, "/etc/hosts")
+	}) {
+		t.Errorf("the change of /etc/hosts is not noted: %v", report.Findings)
+	}
+	before := digest(t, dirty)
+	report, code = verified(t, dirty)
+	wantNamed(t, report, code, named{"root-super-block", "(root)", "recovery"})
+	if digest(t, dirty) != before {
+		t.Error("verify has changed the disk with the dirty log")
+	}
+}
+
+// onRootWritable calls fn with the root of a raw disk mounted for writing.
+func onRootWritable(t *testing.T, raw, fs string, fn func(dir string)) {
+	t.Helper()
+	p := mustPartition(t, raw, typeRoot)
+	dev, err := attach(raw, os.O_RDWR, p.Start, p.Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dev.Close()
+	dir := t.TempDir()
+	if err := unix.Mount(dev.Name(), dir, fs, 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	fn(dir)
+}
+
+// TestVerifyOrdinaryUser verifies a btrfs with systemd-boot, as a qcow2 and without privileges, too.
+func TestVerifyOrdinaryUser(t *testing.T) {
+	LoopSnapshot(t)
+	raw, _ := verifyDisk(t, "--filesystem", "btrfs", "--bootloader", "systemd")
+	wantSound(t, raw)
+	qcow2 := raw + ".qcow2"
+	mustCommand(t, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, qcow2)
+	before := digest(t, qcow2)
+	bin := readableBy(t, nobody, raw, qcow2)
+
+	report, code := asNobody(t, bin, "verify", "--json", raw)
+	if code != 1 || report.Outcome != verify.Incomplete || len(report.Findings) != 0 {
+		t.Errorf("as nobody: exit status %d, %s, %v", code, report.Outcome, report.Findings)
+	}
+	for _, c := range report.Checks {
+		if c.Name == "repository" && (c.Status != verify.NotChecked || !strings.Contains(c.Detail, "root")) {
+			t.Errorf("as nobody: %+v", c)
+		}
+	}
+	if report, code = asNobody(t, bin, "verify", "--json", "--partial", qcow2); code != 0 || report.Disk.Format != "qcow2" {
+		t.Errorf("--partial: exit status %d, %+v", code, report.Disk)
+	}
+	if digest(t, qcow2) != before {
+		t.Error("verify has changed the qcow2")
+	}
+	at := mustPartition(t, raw, typeRoot).Start + 0x10000 + 0x30
+	flip(t, raw, at)
+	report, code = asNobody(t, bin, "verify", "--json", raw)
+	wantNamed(t, report, code, named{"root-super-block", "(root)", "checksum"})
+	flip(t, raw, at)
+
+	at = onESP(t, raw, espKernel(t, raw)) + 1<<20
+	flip(t, raw, at)
+	report, code = verified(t, raw)
+	wantNamed(t, report, code, named{"boot-loader", "ESP:/ostree/default-", "not what"})
+}
+
+// espKernel finds the kernel that a boot entry on the EFI system partition names.
+func espKernel(t *testing.T, raw string) string {
+	t.Helper()
+	for line := range strings.Lines(string(ESPFile(t, raw, "/loader/entries/ostree-1.conf"))) {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "linux "); ok {
+			return name
+		}
+	}
+	t.Fatal("the entry names no kernel")
+	return ""
+}
+
+// nobody is the user number of a user without rights.
+const nobody = 65534
+
+// readableBy gives a user the files, and a copy of the installer that it may execute.
+func readableBy(t *testing.T, user int, files ...string) (bin string) {
+	t.Helper()
+	bin = filepath.Join(filepath.Dir(files[0]), "installer")
+	mustCommand(t, "cp", BuildInstaller(t), bin)
+	for _, f := range append(files, bin) {
+		if err := errors.Join(os.Chown(f, user, user), os.Chmod(filepath.Dir(f), 0o755), os.Chmod(filepath.Dir(filepath.Dir(f)), 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return bin
+}
+
+// asNobody runs a program as a user without rights, who may write to /tmp like everyone.
+func asNobody(t *testing.T, bin string, args ...string) (*verify.Report, int) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), bin, args...)
+	cmd.Stdout, cmd.Stderr, cmd.Dir = &stdout, &stderr, "/"
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + filepath.Dir(bin)}
+	if err := os.Chown(filepath.Dir(bin), nobody, nobody); err != nil {
+		t.Fatal(err)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	err := cmd.Run()
+	if exit, isExit := errors.AsType[*exec.ExitError](err); err != nil && !isExit {
+		t.Fatal(err)
+	} else if isExit {
+		return readVerified(t, Result{stdout.String(), stderr.String(), exit.ExitCode()})
+	}
+	return readVerified(t, Result{stdout.String(), stderr.String(), 0})
+}
