@@ -1,0 +1,276 @@
+package image
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+)
+
+// scanRef opens and scans an image.
+func scanRef(t testing.TB, ref Ref, files ...string) (*Inventory, error) {
+	t.Helper()
+	img, err := Open(t.Context(), ref, accept(t))
+	must(t, err)
+	defer func() { must(t, img.Close()) }()
+	return img.Scan(t.Context(), ScanOptions{Files: files})
+}
+
+func mustScan(t testing.TB, ref Ref, files ...string) *Inventory {
+	t.Helper()
+	inv, err := scanRef(t, ref, files...)
+	must(t, err)
+	return inv
+}
+
+// withoutContent drops the content's name from the lines of describe.
+func withoutContent(root *Node) []string {
+	lines := describe(root)
+	for i, l := range lines {
+		if strings.Contains(l, `" `) {
+			lines[i] = l[:strings.LastIndexByte(l, ' ')]
+		}
+	}
+	return lines
+}
+
+// scanLayers are two layers with all that a scan must tell apart.
+func scanLayers(t testing.TB) [][]byte {
+	lower := tarOf(t,
+		dir("usr", 0o755), dir("etc", 0o755),
+		file("usr/lib/conf.d/10.toml", "lower ten"),
+		file("usr/lib/conf.d/20.toml", "twenty"),
+		file("usr/lib/conf.d/30.toml", "thirty"),
+		file("usr/share/elsewhere.toml", "by a symbolic link"),
+		file("usr/share/hard", "by a hard link!"),
+		hardlink("usr/lib/conf.d/40.toml", "usr/share/hard"),
+		file("usr/share/twin", "by a hard link!"),
+		file("usr/lib/conf.d/sub/no.toml", "below a directory that was not asked for"),
+		symlink("usr/lib/conf.d/90.toml", "/dev/null"),
+		file("etc/only", "from etc"),
+		file("etc/hostname", ""),
+		file("usr/bin/large", strings.Repeat("large", 200_000)),
+	)
+	upper := tarOf(t,
+		file("usr/lib/conf.d/10.toml", "upper ten"),
+		symlink("usr/lib/conf.d/50.toml", "../../share/elsewhere.toml"),
+		symlink("usr/lib/linked.d", "conf.d"),
+		file("usr/lib/conf.d/.wh.30.toml", ""),
+		file("usr/share/copy", "twenty"),
+		file("usr/share/mode", "twenty").mode(0o600),
+	)
+	return [][]byte{lower, upper}
+}
+
+func eachCompression(t *testing.T, plain [][]byte, test func(*testing.T, Ref)) {
+	for name, pack := range map[string]func([]byte) blobLayer{
+		"plain": plainLayer,
+		"gzip":  func(b []byte) blobLayer { return gzipLayer(t, b) },
+		"zstd":  func(b []byte) blobLayer { return zstdLayer(t, b) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var layers []blobLayer
+			for _, p := range plain {
+				layers = append(layers, pack(p))
+			}
+			test(t, layoutOf(t, layers...))
+		})
+	}
+}
+
+// A scan must give the tree that an import gives, and the wanted contents as
+// the merged tree has them, however they are reached.
+func TestScan(t *testing.T) {
+	want := map[string]string{
+		"usr/lib/conf.d/10.toml": "upper ten", "usr/lib/conf.d/20.toml": "twenty",
+		"usr/lib/conf.d/40.toml": "by a hard link!", "usr/lib/conf.d/50.toml": "by a symbolic link",
+		"usr/lib/linked.d/20.toml": "twenty", "etc/only": "from etc", "usr/etc/only": "from etc", "usr/etc/hostname": "",
+	}
+	eachCompression(t, scanLayers(t), func(t *testing.T, ref Ref) {
+		inv := mustScan(t, ref, "usr/lib/linked.d", "usr/etc/only", "usr/lib/none")
+		tree := mustImport(t, ref)
+		sameLines(t, "merged tree", withoutContent(inv.Tree.Root), withoutContent(tree.Root))
+		for i := range tree.Layers {
+			sameLines(t, "layer", withoutContent(inv.Tree.Layers[i]), withoutContent(tree.Layers[i]))
+		}
+		for name, text := range want {
+			if name == "usr/etc/hostname" {
+				continue // an empty stub, which the merge takes out
+			}
+			if got, err := inv.FS().ReadFile(name); err != nil || string(got) != text {
+				t.Errorf("%s: %q, %v, want %q", name, got, err, text)
+			}
+		}
+		for _, name := range []string{"usr/bin/large", "usr/lib/conf.d/sub/no.toml"} {
+			if _, err := inv.FS().ReadFile(name); !errors.Is(err, ErrNotKept) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		for _, name := range []string{"usr/lib/conf.d/30.toml", "usr/lib/conf.d/90.toml", "etc/hostname"} {
+			if _, err := inv.FS().ReadFile(name); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+}
+
+// distinctSink counts what is left when equal objects are one.
+type distinctSink struct {
+	memorySink
+	lock    sync.Mutex
+	seen    map[ContentID]bool
+	blocks  int64
+	objects int64
+}
+
+func (s *distinctSink) Store(ctx context.Context, m Meta, target string, size int64, content io.Reader) (ContentID, error) {
+	id, err := s.memorySink.Store(ctx, m, target, size, content)
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	if !s.seen[id] {
+		s.seen[id] = true
+		s.objects++
+		s.blocks += (size + 4095) &^ 4095
+	}
+	return id, err
+}
+
+// What a scan says an import will store must be what the import then stores.
+func TestScanCountsWhatIsStored(t *testing.T) {
+	eachCompression(t, scanLayers(t), func(t *testing.T, ref Ref) {
+		inv := mustScan(t, ref)
+		sink := &distinctSink{seen: map[ContentID]bool{}}
+		img, err := Open(t.Context(), ref, accept(t))
+		must(t, err)
+		defer img.Close()
+		_, err = img.Import(t.Context(), sink, ImportOptions{})
+		must(t, err)
+		if strings.HasSuffix(t.Name(), "plain") { // contents are not looked at: each file counts
+			if inv.Objects <= sink.objects || inv.Stored <= sink.blocks || inv.Objects > sink.objects+4 {
+				t.Errorf("%d objects of %d bytes, stored were %d of %d", inv.Objects, inv.Stored, sink.objects, sink.blocks)
+			}
+			return
+		}
+		if inv.Objects != sink.objects || inv.Stored != sink.blocks {
+			t.Errorf("%d objects of %d bytes, stored were %d of %d", inv.Objects, inv.Stored, sink.objects, sink.blocks)
+		}
+	})
+}
+
+func TestScanDirectory(t *testing.T) {
+	root := t.TempDir()
+	run(t, "sh", "-c", `cd "$0" && mkdir -p usr/lib/conf.d usr/bin etc/conf.d dev && echo a >usr/lib/conf.d/a && ln usr/lib/conf.d/a usr/bin/b &&
+		echo c >etc/conf.d/c && ln -s ../../bin/b usr/lib/conf.d/d && head -c 9000 /dev/zero >usr/bin/e`, root)
+	inv := mustScan(t, Ref{TransportRootfs, root}, "usr/lib/conf.d", "usr/etc/conf.d")
+	for name, text := range map[string]string{"usr/lib/conf.d/a": "a\n", "usr/lib/conf.d/d": "a\n", "etc/conf.d/c": "c\n"} {
+		if got, err := inv.FS().ReadFile(name); err != nil || string(got) != text {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	// Files a, c and e, and the symbolic link; e takes three blocks.
+	if inv.Objects != 4 || inv.Stored != 5*StoredBlock {
+		t.Errorf("%d objects of %d bytes", inv.Objects, inv.Stored)
+	}
+}
+
+func TestInventoryFS(t *testing.T) {
+	fsys := mustScan(t, layoutOf(t, gzipLayer(t, tarOf(t,
+		dir("usr/sub", 0o755), file("usr/sub/a", "some content").mode(0o4755), file("usr/b", ""), dir("usr/etc", 0o755),
+		symlink("loop", "loop"), symlink("up", "../../../usr/sub/../b"), symlink("abs", "/usr/sub/a"), symlink("nowhere", "usr/none"),
+	))), "usr/sub/a").FS()
+	must(t, fstest.TestFS(mustScan(t, layoutOf(t, plainLayer(tarOf(t, file("usr/a", "x"), dir("usr/etc", 0o755), symlink("l", "usr/a")))), "usr/a").FS(), "usr/a", "l"))
+	for name, want := range map[string]string{"up": "", "abs": "some content", "usr/sub/a": "some content"} {
+		if got, err := fs.ReadFile(fsys, name); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	if _, err := fs.Stat(fsys, "loop"); err == nil || !strings.Contains(err.Error(), "symbolic links") {
+		t.Errorf("loop: %v", err)
+	}
+	if _, err := fs.Stat(fsys, "nowhere"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("nowhere: %v", err)
+	}
+	if info, err := fs.Lstat(fsys, "nowhere"); err != nil || info.Mode().Type() != fs.ModeSymlink {
+		t.Errorf("nowhere: %v, %v", info, err)
+	}
+	if to, err := fs.ReadLink(fsys, "abs"); err != nil || to != "/usr/sub/a" {
+		t.Errorf("abs: %q, %v", to, err)
+	}
+	if info, err := fs.Stat(fsys, "usr/sub/a"); err != nil || info.Mode() != 0o755|fs.ModeSetuid {
+		t.Errorf("usr/sub/a: %v, %v", info, err)
+	}
+}
+
+// Damage that the compression can show is the source's fault, before anything is stored.
+func TestScanOfDamage(t *testing.T) {
+	plain := tarOf(t, file("usr/a", text(300_000)))
+	blob := gzipLayer(t, plain)
+	bad := bytes.Clone(blob.blob)
+	bad[len(bad)-6] ^= 1 // of the checksum of RFC 1952
+	short := gzipLayer(t, plain[:100_000])
+	for name, layer := range map[string]blobLayer{
+		"checksum": {bad, blob.diffID, blob.mediaType}, "truncated": short,
+		"no tar": gzipLayer(t, []byte(strings.Repeat("no tar", 300))),
+	} {
+		_, err := scanRef(t, layoutOf(t, layer))
+		var fault *SourceError
+		if !errors.As(err, &fault) || fault.Layer == "" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestScanIsBounded(t *testing.T) {
+	many := layoutOf(t, gzipLayer(t, tarOf(t, file("a", strings.Repeat("x", 100_000)), file("b", ""))))
+	for name, o := range map[string]ImportOptions{"size": {MaxLayerSize: 50_000}, "entries": {MaxEntries: 1}} {
+		img, err := Open(t.Context(), many, accept(t))
+		must(t, err)
+		if _, err := img.Scan(t.Context(), ScanOptions{ImportOptions: o}); err == nil || !strings.Contains(err.Error(), "limit") {
+			t.Errorf("%s: %v", name, err)
+		}
+		must(t, img.Close())
+	}
+	root := t.TempDir()
+	for i := range 40 {
+		must(t, os.WriteFile(filepath.Join(root, string(rune('a'+i))), make([]byte, 1<<20), 0o644))
+	}
+	_, err := scanRef(t, Ref{TransportRootfs, root}, ".")
+	if !errors.Is(err, errKeptTooMuch) {
+		t.Errorf("kept without bound: %v", err)
+	}
+}
+
+func TestScanIsCancelled(t *testing.T) {
+	before := openFiles(t)
+	for _, ref := range []Ref{layoutOf(t, busyImage(t)...), busyDir(t)} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		img, err := Open(ctx, ref, accept(t))
+		must(t, err)
+		stopped := errors.New("stopped")
+		cancel(stopped)
+		if _, err := img.Scan(ctx, ScanOptions{}); !errors.Is(err, stopped) {
+			t.Errorf("%s: %v", ref, err)
+		}
+		must(t, img.Close())
+	}
+	settle(t, before)
+}
+
+func BenchmarkScanGzip(b *testing.B) {
+	ref := layoutOf(b, gzipLayer(b, tarOf(b, file("text", text(64<<20)))))
+	for b.Loop() {
+		img, err := Open(b.Context(), ref, accept(b))
+		must(b, err)
+		b.SetBytes(img.SourceSize())
+		_, err = img.Scan(b.Context(), ScanOptions{})
+		must(b, err)
+		must(b, img.Close())
+	}
+}
