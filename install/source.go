@@ -18,8 +18,11 @@ type source struct {
 var bootableLabels = []string{"containers.bootc", "ostree.bootable"}
 
 func (r *run) openSource(ctx context.Context) error {
-	img, err := image.Open(ctx, r.opts.Source, image.OpenOptions{})
+	img, err := image.Open(ctx, r.opts.Source, r.opts.SourceOpen)
 	if err != nil {
+		if r.opts.Container != nil {
+			err = r.opts.Container.storageError(err)
+		}
 		return err
 	}
 	r.source.image = img

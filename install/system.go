@@ -95,7 +95,7 @@ func (r *run) importImage(ctx context.Context) error {
 	if err := deploy.CheckTree(tree); err != nil {
 		return err
 	}
-	target := r.opts.targetRef()
+	target := r.opts.Target
 	if img.Manifest == nil { // a directory is under a plain ref of its own
 		target = ""
 	}
@@ -129,8 +129,8 @@ func (r *run) deploy(ctx context.Context) error {
 		Kargs:     append(r.rootKargs(), r.opts.Kargs...),
 		Refspec:   deploy.RootfsRef,
 	}
-	if target := r.opts.targetRef(); target != "" {
-		o.Origin = deploy.OriginReference(target)
+	if target := r.opts.Target; target != "" {
+		o.Origin = deploy.OriginReference(target, r.opts.SourceOpen.EnforceSigPolicy)
 	}
 	d, err := deploy.Deploy(ctx, r.system.root, r.system.repo, r.system.commit, o, r.ledger)
 	if err != nil {
@@ -215,7 +215,7 @@ func (r *run) writeAleph() error {
 	if _, err := os.Stat("/sys/fs/selinux/enforce"); err == nil {
 		selinux = "enabled"
 	}
-	aleph := deploy.NewAleph(r.source.image, r.opts.targetRef(), unix.ByteSliceToString(host.Release[:]), selinux)
+	aleph := deploy.NewAleph(r.source.image, r.opts.Target, unix.ByteSliceToString(host.Release[:]), selinux)
 	return deploy.WriteAleph(r.system.root, aleph, r.ledger)
 }
 

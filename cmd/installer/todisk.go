@@ -9,7 +9,6 @@ import (
 	"installer/disk"
 	"installer/install"
 	"installer/rootfs/bootloader"
-	"installer/rootfs/image"
 
 	"github.com/spf13/cobra"
 )
@@ -20,8 +19,7 @@ const workspaceDir = "/run/installer"
 // toDiskFlags are the flags of to-disk as given.
 type toDiskFlags struct {
 	viaLoopback bool
-	source      string
-	target      string
+	image       sourceFlags
 	filesystem  string
 	rootSize    string
 	wipe        bool
@@ -35,8 +33,7 @@ type toDiskFlags struct {
 func (f *toDiskFlags) addTo(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&f.source, "source-imgref", "", "image to install: oci:PATH[:TAG], oci-archive:FILE, rootfs:DIR, … (required)")
-	flags.StringVar(&f.target, "target-imgref", "", "image that the host takes updates from (default: the source)")
+	f.image.addTo(flags)
 	flags.BoolVar(&f.viaLoopback, "via-loopback", false, "the target is a raw disk file")
 	flags.BoolVar(&f.wipe, "wipe", false, "overwrite what is on the target")
 	flags.StringVar(&f.filesystem, "filesystem", string(disk.XFS), "root file system: xfs, ext4 or btrfs")
@@ -54,17 +51,9 @@ func (f *toDiskFlags) options(device string) (install.Options, error) {
 		Device: device, ViaLoopback: f.viaLoopback, Wipe: f.wipe, Kargs: f.kargs,
 		Stateroot: f.stateroot, GenericImage: f.generic, WorkDir: workspaceDir,
 	}
-	if f.source == "" {
-		return o, errors.New("--source-imgref is required: it names the image to install, such as oci:PATH:TAG")
-	}
 	var err error
-	if o.Source, err = image.ParseRef(f.source); err != nil {
-		return o, fmt.Errorf("--source-imgref: %w", err)
-	}
-	if f.target != "" {
-		if o.Target, err = install.ParseTarget(f.target); err != nil {
-			return o, fmt.Errorf("--target-imgref: %w", err)
-		}
+	if err = f.image.apply(&o); err != nil {
+		return o, err
 	}
 	if o.Filesystem, err = disk.ParseFilesystem(f.filesystem); err != nil {
 		return o, fmt.Errorf("--filesystem: %w", err)

@@ -220,7 +220,7 @@ func (x *target) imported(t *testing.T, source, followed string) (*image.Image, 
 const followed = "docker://quay.io/lab/os:latest"
 
 func options() Options {
-	return Options{Kargs: []string{"root=UUID=1-2", "rw"}, Origin: OriginReference(followed), TargetImage: followed}
+	return Options{Kargs: []string{"root=UUID=1-2", "rw"}, Origin: OriginReference(followed, false), TargetImage: followed}
 }
 
 // deployed makes an image of the layers, imports it and deploys it.

@@ -22,9 +22,12 @@ func originText(o Options) (string, error) {
 	return "[origin]\n" + key + "=" + strings.ReplaceAll(value, `\`, `\\`) + "\n", nil
 }
 
-// OriginReference is the image reference of an origin file for an image that is not verified by a signature:
-// reference is what the host follows, with transport, such as docker://quay.io/x/y:latest or oci:/path.
-func OriginReference(reference string) string {
+// OriginReference is the image reference of an origin file: reference is what the host follows, with transport, such as
+// docker://quay.io/x/y:latest or oci:/path. With signed, updates must pass a signature policy that demands a signature.
+func OriginReference(reference string, signed bool) string {
+	if signed {
+		return "ostree-image-signed:" + reference
+	}
 	if name, ok := strings.CutPrefix(reference, "docker://"); ok {
 		return "ostree-unverified-registry:" + name
 	}

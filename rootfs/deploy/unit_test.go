@@ -102,9 +102,12 @@ func TestOriginReference(t *testing.T) {
 		"docker://quay.io/x:1":   "ostree-unverified-registry:quay.io/x:1",
 		"oci-archive:/tmp/x.tar": "ostree-unverified-image:oci-archive:/tmp/x.tar",
 	} {
-		if got := OriginReference(reference); got != want {
+		if got := OriginReference(reference, false); got != want {
 			t.Errorf("OriginReference(%q) = %q, want %q", reference, got, want)
 		}
+	}
+	if got, want := OriginReference("docker://quay.io/x:1", true), "ostree-image-signed:docker://quay.io/x:1"; got != want {
+		t.Errorf("OriginReference of a signed image = %q, want %q", got, want)
 	}
 }
 

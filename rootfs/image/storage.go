@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
@@ -94,6 +95,10 @@ func openStorage(ctx context.Context, ref Ref, o OpenOptions) (_ *Image, err err
 	options, name, err := storeOptions(ref.Name)
 	if err != nil {
 		return nil, err
+	}
+	// Opening a store makes it where there is none: not the business of a reader.
+	if _, err := os.Stat(options.GraphRoot); err != nil {
+		return nil, fmt.Errorf("there is no containers-storage: %w", err)
 	}
 	store, err := cstorage.GetStore(options)
 	if err != nil {
