@@ -93,6 +93,9 @@ type inspection struct {
 // be opened at all. The error is not about the disk's state, which the report has: it says that the verification
 // could not be carried out, or not be ended cleanly. A disk that something uses is an [*disk.InUseError].
 func Run(ctx context.Context, o Options) (report *Report, err error) {
+	if o.Root == nil && o.NoRoot == "" {
+		o.NoRoot = "there is no way to mount the root file system here"
+	}
 	i := &inspection{opts: o, ledger: finalize.NewLedger(), broken: map[string]bool{}}
 	i.report = &Report{Version: ReportVersion, Started: time.Now(), Findings: []Finding{}}
 	i.report.Disk.Path = o.Disk

@@ -1,0 +1,238 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"installer/disk"
+)
+
+const goodEntry = `title Lab OS 1 (ostree:0)
+version 1
+options root=UUID=39b245bc-4c22-4479-82b5-53cf9751707b rw quiet="a b" ostree=/ostree/boot.1/default/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef/0
+linux /boot/ostree/default-0123/vmlinuz-6.1
+initrd /ostree/default-0123/initramfs-6.1.img
+`
+
+func TestParseEntry(t *testing.T) {
+	e, problems := parseEntry("ostree-1.conf", goodEntry)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	if e.link.path() != "ostree/boot.1/default/0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef/0" {
+		t.Errorf("link %s", e.link.path())
+	}
+	if !slices.Contains(e.options, `quiet="a b"`) || len(e.options) != 4 {
+		t.Errorf("options %q", e.options)
+	}
+	for _, file := range e.files() {
+		if !strings.HasPrefix(bootPath(file), "boot/ostree/default-0123/") {
+			t.Errorf("%s is taken for %s", file, bootPath(file))
+		}
+	}
+	for _, name := range []string{"ostree-1-default.conf", "ostree-1+3.conf", "ostree-1+2-1.conf"} {
+		if _, problems := parseEntry(name, goodEntry); len(problems) > 0 {
+			t.Errorf("%s: %v", name, problems)
+		}
+	}
+}
+
+// TestEntryBits flips each of the lowest bits of an entry: what is not part of a free text is found.
+func TestEntryBits(t *testing.T) {
+	free := func(at int) bool { // title, the value of an argument, names of files: compared with the disk elsewhere
+		line := goodEntry[strings.LastIndexByte(goodEntry[:at], '\n')+1:]
+		key, _, _ := strings.Cut(line, " ")
+		start := at - strings.LastIndexByte(goodEntry[:at], '\n') - 1
+		return start > len(key) && key != "version"
+	}
+	for at := range goodEntry {
+		damaged := []byte(goodEntry)
+		damaged[at] ^= 1
+		_, problems := parseEntry("ostree-1.conf", string(damaged))
+		if len(problems) == 0 && !free(at) {
+			t.Errorf("a bit flipped at %d is not found: %q", at, damaged)
+		}
+	}
+}
+
+func TestEntryProblems(t *testing.T) {
+	for want, change := range map[string][2]string{
+		"unknown key":       {"linux ", "linus "},
+		"instead of one":    {"title Lab OS 1 (ostree:0)\n", ""},
+		"its version is":    {"version 1", "version 2"},
+		"no kernel argu":    {"ostree=", "astree="},
+		"not of the form":   {"boot.1", "boot.2"},
+		"neither rw nor ro": {" rw ", " "},
+		"characters":        {"Lab", "L\x01b"},
+		"does not end":      {".img\n", ".img"},
+	} {
+		text := strings.Replace(goodEntry, change[0], change[1], 1)
+		if _, problems := parseEntry("ostree-1.conf", text); !strings.Contains(strings.Join(problems, "\n"), want) {
+			t.Errorf("%s: %v", want, problems)
+		}
+	}
+	if _, problems := parseEntry("other.conf", goodEntry); len(problems) == 0 {
+		t.Error("a name that is none is not found")
+	}
+}
+
+func TestImageReference(t *testing.T) {
+	for origin, want := range map[string]string{
+		"ostree-unverified-registry:quay.io/x/y:latest":            "docker://quay.io/x/y:latest",
+		"ostree-unverified-image:oci:/path:tag":                    "oci:/path:tag",
+		"ostree-unverified-image:docker://quay.io/x":               "docker://quay.io/x",
+		"ostree-image-signed:docker://quay.io/x":                   "docker://quay.io/x",
+		"ostree-remote-registry:fedora:quay.io/x":                  "docker://quay.io/x",
+		"ostree-remote-image:fedora:docker://quay.io/x:1":          "docker://quay.io/x:1",
+		"ostree-unverified-registri:quay.io/x/y:latest":            "",
+		"ostree-unverified-registry:":                              "",
+		"quay.io/x/y":                                              "",
+		"ostree-remote-image:docker":                               "",
+		"ostree-unverified-image:name-without-a-transport-in-it/x": "",
+	} {
+		got, ok := imageReference(origin)
+		if ok != (want != "") || ok && got != want {
+			t.Errorf("%s: %q, %v", origin, got, ok)
+		}
+	}
+}
+
+func TestKeyFile(t *testing.T) {
+	keys, err := parseKeyFile("# comment\n[origin]\nrefspec=a\\\\b\n\n[x]\ny = z\n")
+	if err != nil || keys["origin.refspec"] != `a\b` || keys["x.y"] != "z" {
+		t.Errorf("%v, %v", keys, err)
+	}
+	for _, text := range []string{"key=1\n", "[a]\nnonsense\n", "[a]\n=x\n"} {
+		if _, err := parseKeyFile(text); err == nil {
+			t.Errorf("%q is accepted", text)
+		}
+	}
+}
+
+func TestRemadeDisk(t *testing.T) {
+	r := &remade{files: map[string]remadeFile{}}
+	for at, text := range map[int64]string{1000: "hello", 1003: "LO!"} {
+		if at == 1003 {
+			continue // written second, below
+		}
+		if _, err := r.WriteAt([]byte(text), at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := r.WriteAt([]byte("LO!"), 1003); err != nil {
+		t.Fatal(err)
+	}
+	b := []byte("garbage garbage")
+	if _, err := r.ReadAt(b, 998); err != nil || string(b) != "\x00\x00helLO!\x00\x00\x00\x00\x00\x00\x00" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if _, err := r.ReadAt(b[:4], 509); err != nil || string(b[:4]) != "\x00\x55\xaa\x00" {
+		t.Errorf("%q, %v", b[:4], err)
+	}
+	if err := r.WriteFile("a/b", 3, strings.NewReader("four")); err == nil {
+		t.Error("a file of another length than announced is accepted")
+	}
+}
+
+// TestRunOnNoDisk has no table: all that follows is not checked, and nothing panics.
+func TestRunOnNoDisk(t *testing.T) {
+	for _, size := range []int64{0, 100, 4 << 20} {
+		var seen []Check
+		report, err := Run(context.Background(), Options{
+			Disk: image(t, size), TempDir: t.TempDir(), NoRoot: "the test does not mount",
+			Observe: func(c Check, _ []Finding) { seen = append(seen, c) },
+		})
+		if err != nil || report.Outcome != Damaged || !slices.Equal(seen, report.Checks) {
+			t.Errorf("%d bytes: %v, %+v", size, err, report)
+		}
+		for _, c := range report.Checks[3:] {
+			if c.Status != NotChecked || c.Detail == "" {
+				t.Errorf("%d bytes: %+v", size, c)
+			}
+		}
+	}
+}
+
+func TestFindingsAreBounded(t *testing.T) {
+	i := &inspection{report: &Report{}, opts: Options{Disk: "disk"}}
+	i.perform(context.Background(), check{name: "many", run: func(i *inspection, _ context.Context) error {
+		for range 3 * maxFindings {
+			i.fault("here", "wrong")
+		}
+		return errors.New("and more")
+	}})
+	if n := len(i.report.Findings); n != maxFindings+1 || !strings.Contains(i.report.Findings[n-1].What, "201 more") {
+		t.Errorf("%d findings, the last %v", n, i.report.Findings[n-1])
+	}
+}
+
+// TestDiskInUse locks the disk as an installer does, and as a virtual machine does.
+func TestDiskInUse(t *testing.T) {
+	path := image(t, 4<<20)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	run := func() error {
+		_, err := Run(context.Background(), Options{Disk: path, TempDir: t.TempDir()})
+		return err
+	}
+	var inUse *disk.InUseError
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(); !errors.As(err, &inUse) {
+		t.Errorf("locked: %v", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_UN); err != nil {
+		t.Fatal(err)
+	}
+	lock := unix.Flock_t{Type: unix.F_RDLCK, Start: 100, Len: 2}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(); !errors.As(err, &inUse) {
+		t.Errorf("open in a virtual machine: %v", err)
+	}
+	lock.Type = unix.F_UNLCK
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(); err != nil {
+		t.Errorf("released: %v", err)
+	}
+}
+
+// TestDamagedQcow2 has a container whose own structure is damaged.
+func TestDamagedQcow2(t *testing.T) {
+	raw := image(t, 4<<20)
+	path := filepath.Join(t.TempDir(), "disk.qcow2")
+	tool(t, "sgdisk", "-n", "1:0:0", raw)
+	tool(t, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, path)
+	verify := func() (*Report, error) {
+		return Run(context.Background(), Options{Disk: path, TempDir: t.TempDir(), NoRoot: "the test does not mount"})
+	}
+	report, err := verify()
+	if err != nil || report.Checks[0].Status != Passed || report.Disk.Size != 4<<20 || len(report.Disk.Partitions) != 1 {
+		t.Fatalf("%+v, %v", report, err)
+	}
+	patch(t, path, 0x20000, []byte{0xff, 0xff}, func() { // the first reference counts
+		report, err := verify()
+		if err == nil && (len(report.Findings) == 0 || report.Findings[0].Check != "image-file") {
+			t.Errorf("damaged reference counts: %+v", report.Findings)
+		}
+	})
+	patch(t, path, 24, []byte{0x7f}, func() { // the size of the disk
+		if _, err := verify(); err == nil || !strings.Contains(err.Error(), "claims a disk") {
+			t.Errorf("an impossible size: %v", err)
+		}
+	})
+}
