@@ -102,5 +102,9 @@ func newLogger(stderr io.Writer, quiet, verbose bool) *logrus.Logger {
 	case verbose:
 		log.SetLevel(logrus.DebugLevel)
 	}
+	// The image libraries speak through the package's own logger, some of it to no purpose.
+	logrus.SetOutput(stderr)
+	logrus.SetFormatter(log.Formatter)
+	logrus.SetLevel(min(log.Level, logrus.WarnLevel))
 	return log
 }
