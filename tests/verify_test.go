@@ -368,6 +368,14 @@ func TestVerifyOrdinaryUser(t *testing.T) {
 			t.Errorf("as nobody: %+v", c)
 		}
 	}
+	device, err := attach(raw, os.O_RDONLY, 0, 3<<30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantSound(t, device.Name())
+	if err := device.Close(); err != nil {
+		t.Error(err)
+	}
 	if report, code = asNobody(t, bin, "verify", "--json", "--partial", qcow2); code != 0 || report.Disk.Format != "qcow2" {
 		t.Errorf("--partial: exit status %d, %+v", code, report.Disk)
 	}

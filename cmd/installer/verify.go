@@ -86,7 +86,10 @@ func runVerify(parent context.Context, flags verifyFlags, path string, stdout io
 	} else {
 		fmt.Fprintf(stdout, "%s: %s\n", path, verdict(report))
 	}
-	return errors.Join(err, verifyError(report, flags.partial))
+	if err != nil {
+		return err
+	}
+	return verifyError(report, flags.partial)
 }
 
 // runInDeployment runs a program of a deployment, confined as during an installation.

@@ -173,6 +173,24 @@ func TestFindingsAreBounded(t *testing.T) {
 	}
 }
 
+// TestInterrupted ends in the middle of a check: that one has found nothing, and none is made after it.
+func TestInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	report, err := Run(ctx, Options{Disk: image(t, 4<<20), TempDir: t.TempDir(), Observe: func(c Check, _ []Finding) {
+		if c.Name == "image-file" {
+			cancel()
+		}
+	}})
+	if !errors.Is(err, context.Canceled) || report.Outcome != Incomplete || len(report.Findings) > 0 {
+		t.Errorf("%v, %+v", err, report)
+	}
+	for _, c := range report.Checks[1:] {
+		if c.Status != NotChecked || c.Detail != "interrupted" {
+			t.Errorf("%+v", c)
+		}
+	}
+}
+
 // TestDiskInUse locks the disk as an installer does, and as a virtual machine does.
 func TestDiskInUse(t *testing.T) {
 	path := image(t, 4<<20)

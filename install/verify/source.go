@@ -39,7 +39,7 @@ func openSource(ctx context.Context, path, tempDir string) (*source, error) {
 	case info.Mode()&os.ModeDevice != 0 && info.Mode()&os.ModeCharDevice == 0:
 		flags |= unix.O_EXCL // fails while a file system on it is mounted
 	case !info.Mode().IsRegular():
-		return nil, &disk.RefusedError{Path: path, Reason: "it is neither a block device nor a regular file"}
+		return nil, fmt.Errorf("opening the disk %s: it is neither a block device nor a regular file", path)
 	}
 	file, err := os.OpenFile(path, flags, 0)
 	if errors.Is(err, unix.EBUSY) {

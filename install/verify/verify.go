@@ -112,31 +112,35 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 
 func (i *inspection) checkAll(ctx context.Context) error {
 	for _, c := range checks() {
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("verifying %s: interrupted: %w", i.opts.Disk, context.Cause(ctx))
-		}
 		i.perform(ctx, c)
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("verifying %s: interrupted: %w", i.opts.Disk, context.Cause(ctx))
 	}
 	return nil
 }
 
-// perform makes one check. A check that fails to read what it looks at has found something, too.
+// perform makes one check. A check that fails to read what it looks at has found something, too; one that was
+// interrupted has found nothing.
 func (i *inspection) perform(ctx context.Context, c check) {
 	begin, before := time.Now(), len(i.report.Findings)
 	result := Check{Name: c.name, Title: c.title, Status: Passed}
 	i.now, i.found = &result, map[Severity]int{}
-	if c.missing != nil {
-		if result.Detail = c.missing(i); result.Detail != "" {
-			result.Status = NotChecked
-		}
-	}
-	if result.Status == Passed {
-		if err := c.run(i, ctx); err != nil && ctx.Err() == nil {
+	switch {
+	case ctx.Err() != nil:
+	case c.missing != nil && c.missing(i) != "":
+		result.Status, result.Detail = NotChecked, c.missing(i)
+	default:
+		if err := c.run(i, ctx); err != nil {
 			i.fault(i.opts.Disk, "the check could not be completed: %v", err)
 		}
 	}
 	i.countRest()
-	if result.Status == Failed {
+	switch {
+	case ctx.Err() != nil:
+		i.report.Findings = i.report.Findings[:before]
+		result.Status, result.Detail = NotChecked, "interrupted"
+	case result.Status == Failed:
 		result.Detail = "" // it says what is well
 	}
 	result.Seconds = time.Since(begin).Seconds()
