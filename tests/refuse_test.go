@@ -73,7 +73,7 @@ func TestRefusedUsage(t *testing.T) {
 		args []string
 		want string
 	}{
-		"no source":          {[]string{"to-disk", "--via-loopback", raw}, `--source-imgref is required`},
+		"no source":          {[]string{"to-disk", "--via-loopback", raw}, `name the image to install by --source-imgref`},
 		"unknown transport":  {installArgs("floppy:image", raw), `unknown transport; known are .*oci-archive`},
 		"no name":            {installArgs("oci:", raw), `names no image`},
 		"unknown filesystem": {installArgs(ref, raw, "--filesystem", "vfat"), `--filesystem: .*xfs, ext4`},
