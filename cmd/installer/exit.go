@@ -5,6 +5,7 @@ import (
 
 	"installer/disk"
 	"installer/finalize"
+	"installer/install/vm"
 	"installer/rootfs/bootloader"
 	"installer/rootfs/deploy"
 	"installer/rootfs/image"
@@ -35,6 +36,8 @@ func exitStatus(err error) int {
 		return exitUsage
 	case is[*finalize.HeldError](err), is[*disk.StillAttachedError](err):
 		return exitHeld
+	case is[*vm.GuestError](err):
+		return guestStatus(err)
 	case is[*disk.InUseError](err), is[*disk.NotEmptyError](err), is[*disk.RefusedError](err), is[*disk.TooSmallError](err):
 		return exitRefused
 	case is[*image.SourceError](err), errors.Is(err, deploy.ErrNoKernel),
@@ -42,6 +45,14 @@ func exitStatus(err error) int {
 		return exitSource
 	}
 	return exitFailed
+}
+
+// guestStatus is the exit status of the installer in a virtual machine, which
+// has the same meanings.
+func guestStatus(err error) int {
+	var guest *vm.GuestError
+	errors.As(err, &guest)
+	return guest.Status
 }
 
 // is tells whether an error of type T is in err's chain.

@@ -33,7 +33,7 @@ func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(newToDiskCommand(stdout, stderr))
+	root.AddCommand(newToDiskCommand(stdout, stderr), newBuildCommand(stdout, stderr), newGuestCommand())
 	root.AddCommand(newFinalizeCommand(stdout))
 	root.AddCommand(newHoldersCommand(stdout))
 	root.AddCommand(newVerifyCommand(stdout))

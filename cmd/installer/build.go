@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"installer/disk"
+	"installer/install"
+	"installer/install/vm"
+	"installer/rootfs/bootloader"
+	"installer/rootfs/image"
+
+	"github.com/spf13/cobra"
+)
+
+// buildFlags are the flags of build as given.
+type buildFlags struct {
+	target     string
+	filesystem string
+	rootSize   string
+	kargs      []string
+	stateroot  string
+	bootloader string
+	format     string
+	diskSize   string
+	compress   bool
+	accel      string
+	memory     string
+	dryRun     bool
+	output     outputFlags
+}
+
+func (f *buildFlags) addTo(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.StringVar(&f.format, "format", "", "format of OUTPUT: qcow2 or raw (default: raw for .raw and .img, else qcow2)")
+	flags.StringVar(&f.diskSize, "disk-size", "10G", "size of the disk; suffix M (default), G or T")
+	flags.BoolVar(&f.compress, "compress", false, "compress the qcow2")
+	flags.StringVar(&f.target, "target-imgref", "", "image that the host takes updates from (default: the source)")
+	flags.StringVar(&f.filesystem, "filesystem", string(disk.XFS), "root file system: xfs, ext4 or btrfs")
+	flags.StringVar(&f.rootSize, "root-size", "", "size of the root partition; suffix M (default), G or T (default: the rest of the disk)")
+	flags.StringArrayVar(&f.kargs, "karg", nil, "kernel argument to add (may be repeated)")
+	flags.StringVar(&f.stateroot, "stateroot", "default", "name of the stateroot")
+	flags.StringVar(&f.bootloader, "bootloader", string(bootloader.GRUB), "boot loader: grub, systemd or none")
+	flags.StringVar(&f.accel, "accel", string(vm.AccelAuto), "virtual machine: kvm, tcg (emulated, slow), or auto: kvm, and tcg where that does not work")
+	flags.StringVar(&f.memory, "memory", "1G", "memory of the virtual machine; suffix M (default) or G")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "print what would be done, and touch nothing")
+	f.output.addTo(cmd)
+}
+
+// options checks what the flags say and makes it the options of a build.
+func (f *buildFlags) options(source, output string) (vm.Options, error) {
+	o := vm.Options{Output: output, Compress: f.compress}
+	in, err := f.installation(source)
+	if err != nil {
+		return o, err
+	}
+	o.Install = in
+	if o.Format, err = vm.ParseFormat(f.format, output); err != nil {
+		return o, fmt.Errorf("--format: %w", err)
+	}
+	if o.Accel, err = vm.ParseAccel(f.accel); err != nil {
+		return o, fmt.Errorf("--accel: %w", err)
+	}
+	if o.DiskSize, err = install.ParseSize(f.diskSize); err != nil {
+		return o, fmt.Errorf("--disk-size: %w", err)
+	}
+	if o.Memory, err = install.ParseSize(f.memory); err != nil {
+		return o, fmt.Errorf("--memory: %w", err)
+	}
+	return o, o.Validate()
+}
+
+// installation is the part of the options that the installer in the machine gets.
+func (f *buildFlags) installation(source string) (o install.Options, err error) {
+	o = install.Options{Kargs: f.kargs, Stateroot: f.stateroot, GenericImage: true}
+	if o.Source, err = image.ParseRef(source); err != nil {
+		return o, err
+	}
+	if f.target != "" {
+		if o.Target, err = install.ParseTarget(f.target); err != nil {
+			return o, fmt.Errorf("--target-imgref: %w", err)
+		}
+	}
+	if o.Filesystem, err = disk.ParseFilesystem(f.filesystem); err != nil {
+		return o, fmt.Errorf("--filesystem: %w", err)
+	}
+	if o.Bootloader, err = bootloader.ParseKind(f.bootloader); err != nil {
+		return o, fmt.Errorf("--bootloader: %w", err)
+	}
+	if f.rootSize != "" {
+		if o.RootSize, err = install.ParseSize(f.rootSize); err != nil {
+			return o, fmt.Errorf("--root-size: %w", err)
+		}
+	}
+	return o, nil
+}
+
+func newBuildCommand(stdout, stderr io.Writer) *cobra.Command {
+	var flags buildFlags
+	cmd := &cobra.Command{
+		Use:   "build [flags] IMAGE OUTPUT",
+		Short: "Make a disk image in an ephemeral virtual machine, without root",
+		Long: `Makes a bootable disk image of IMAGE, without root, loop devices, a daemon or a
+network: to-disk runs in an ephemeral virtual machine, on the image's own kernel
+and with the image's own programs, on a disk that becomes OUTPUT. IMAGE is any
+source of to-disk that the user can read. The disk starts under every firmware.
+
+Needs QEMU and qemu-img (Debian: qemu-system-x86, qemu-utils; Fedora:
+qemu-system-x86-core, qemu-img), and in OUTPUT's directory, while it runs, room
+for the unpacked image beside OUTPUT. The image's kernel must have EROFS, the
+loop driver and virtio, built in or as modules.
+
+OUTPUT appears when it is complete, and replaces a file of that name then. A
+build that is interrupted or killed leaves nothing behind.`,
+		Example: `  installer build oci:myos:latest disk.qcow2
+  installer build --filesystem ext4 --karg console=ttyS0 --compress containers-storage:localhost/myos disk.qcow2`,
+		Args: usageArgs(cobra.ExactArgs(2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runBuild(cmd.Context(), flags, args[0], args[1], stdout, stderr)
+		},
+	}
+	flags.addTo(cmd)
+	return cmd
+}
+
+func runBuild(parent context.Context, flags buildFlags, source, path string, stdout, stderr io.Writer) error {
+	o, err := flags.options(source, path)
+	if err != nil {
+		return &usageError{err}
+	}
+	if parent == nil {
+		parent = context.Background()
+	}
+	ctx, stop := untilSignal(parent)
+	defer stop()
+	if flags.dryRun {
+		return printPlan(ctx, o, stdout)
+	}
+	out, err := flags.output.open(stdout, stderr)
+	if err != nil {
+		return &usageError{err}
+	}
+	report, err := vm.Build(ctx, o, out.event)
+	return errors.Join(err, finishBuild(out, report))
+}

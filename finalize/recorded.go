@@ -1,0 +1,32 @@
+package finalize
+
+import "encoding/json"
+
+// Recorded is the evidence of a stage as a report has it: what is left of it
+// once it was written, by another process say.
+type Recorded struct {
+	JSON    json.RawMessage
+	Summary string
+}
+
+// Line implements Evidence.
+func (r Recorded) Line() string { return r.Summary }
+
+// MarshalJSON writes what was read.
+func (r Recorded) MarshalJSON() ([]byte, error) { return r.JSON, nil }
+
+// UnmarshalJSON reads a stage back from a report; its evidence becomes [Recorded].
+func (s *StageResult) UnmarshalJSON(data []byte) error {
+	type plain StageResult // without this method
+	read := struct {
+		*plain
+		Evidence json.RawMessage `json:"evidence"`
+	}{plain: (*plain)(s)}
+	if err := json.Unmarshal(data, &read); err != nil {
+		return err
+	}
+	if s.Evidence = nil; len(read.Evidence) > 0 && string(read.Evidence) != "null" {
+		s.Evidence = Recorded{JSON: read.Evidence, Summary: s.Summary}
+	}
+	return nil
+}

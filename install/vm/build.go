@@ -1,0 +1,277 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"installer/install"
+	"installer/rootfs/image"
+
+	"golang.org/x/sys/unix"
+)
+
+// build is a build under way.
+type build struct {
+	opts     Options
+	programs programs
+	report   *Report
+	started  time.Time
+
+	mu       sync.Mutex // orders events
+	observer install.Observer
+
+	files []func() error // what is open, to be closed in reverse
+	began time.Time      // of the step under way
+	step  install.Event  // the one under way; its kind says if it was told to be done
+
+	image  *image.Image
+	tree   *tree
+	source *source
+	output *output
+	kernel *os.File
+	initrd *os.File
+}
+
+// Build makes the output. The report is complete as far as the build came, also
+// with an error; nothing stays behind then. Errors to look for with errors.As:
+// [*MissingProgramError], [*GuestError], [*MachineError], [*image.SourceError],
+// [*disk.RefusedError].
+func Build(ctx context.Context, o Options, observe install.Observer) (*Report, error) {
+	b := &build{opts: o, observer: observe, report: newReport(o), started: time.Now()}
+	err := b.run(ctx)
+	for n := len(b.files) - 1; n >= 0; n-- {
+		err = errors.Join(err, b.files[n]())
+	}
+	b.complete(err)
+	return b.report, err
+}
+
+func newReport(o Options) *Report {
+	r := &Report{Machine: MachineReport{Memory: o.Memory, CPUs: cpus(), Output: o.Output, Format: o.Format}}
+	r.Version = install.ReportVersion
+	return r
+}
+
+// complete makes the guest's report that of the build: its disk is the output.
+func (b *build) complete(err error) {
+	r := b.report
+	r.Source.Reference = b.opts.Install.Source.String()
+	r.Disk.Path = b.opts.Output
+	r.Disk.Filesystem, r.Disk.Bootloader = b.opts.Install.Filesystem, b.opts.Install.Bootloader
+	r.Started, r.Ended, r.Outcome, r.Error = b.started, time.Now(), install.Complete, ""
+	if err != nil {
+		r.Outcome, r.Error = install.Failed, err.Error()
+	}
+}
+
+// steps on the host. Those in the guest come between the last two.
+func (b *build) run(ctx context.Context) error {
+	steps := []struct {
+		name, title string
+		do          func(context.Context) (string, error)
+	}{
+		{"open-image", "Opening the source image", b.open},
+		{"read-image", "Reading the image for the virtual machine", b.read},
+		{"machine", "Starting the virtual machine", b.install}, // told of as done when the installer in it starts
+		{"output", "Completing " + b.opts.Output, b.finish},
+	}
+	for n, s := range steps {
+		b.step = install.Event{Kind: install.EventStep, Step: s.name, Title: s.title, Index: n + 1, Count: len(steps)}
+		b.began = time.Now()
+		b.emit(b.step)
+		message, err := s.do(ctx)
+		inMachine := b.step.Kind != install.EventStep // which has steps of its own
+		b.done(message, err)
+		if ctx.Err() != nil {
+			return fmt.Errorf("%s: interrupted: %w", s.title, context.Cause(ctx))
+		}
+		if err != nil && inMachine {
+			return err
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.title, err)
+		}
+	}
+	return nil
+}
+
+// done tells of the end of the step under way, once.
+func (b *build) done(message string, err error) {
+	if b.step.Kind != install.EventStep {
+		return
+	}
+	e := &b.step
+	e.Kind, e.Seconds, e.Message, e.Time = install.EventDone, time.Since(b.began).Seconds(), message, time.Now()
+	if err != nil {
+		e.Kind, e.Message = install.EventFailed, err.Error()
+	}
+	b.report.Machine.HostSteps = append(b.report.Machine.HostSteps, *e)
+	b.emit(*e)
+}
+
+func (b *build) emit(e install.Event) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e.Time = time.Now()
+	b.observer(e)
+}
+
+func (b *build) note(format string, args ...any) {
+	b.emit(install.Event{Kind: install.EventNote, Message: fmt.Sprintf(format, args...)})
+}
+
+// onEnd registers what the end of the build closes.
+func (b *build) onEnd(do func() error) { b.files = append(b.files, do) }
+
+func (b *build) dir() string { return filepath.Dir(b.opts.Output) }
+
+// open looks at everything that can be refused without reading the image.
+func (b *build) open(ctx context.Context) (string, error) {
+	var err error
+	if b.programs, err = findPrograms(exec.LookPath); err != nil {
+		return "", err
+	}
+	if b.output, err = openOutput(b.opts.Output); err != nil {
+		return "", err
+	}
+	b.onEnd(b.output.close)
+	if err := b.openImage(ctx); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s, %d layers", b.image.Ref, len(b.image.Layers)), nil
+}
+
+// openImage opens the source, or a copy of it where its layers are streams.
+func (b *build) openImage(ctx context.Context) error {
+	img, err := b.openRef(ctx, b.opts.Install.Source)
+	if err != nil || !streamed(img.Ref) {
+		return err
+	}
+	file, err := scratch(b.dir())
+	if err != nil {
+		return err
+	}
+	b.onEnd(file.Close)
+	b.note("the layers of %s are copied first: they do not lie in files", img.Ref)
+	if err := copySource(ctx, img, file, b.counter("open-image", img.SourceSize())); err != nil {
+		return explainFull(err, b.dir())
+	}
+	_, err = b.openRef(ctx, image.Ref{Transport: image.TransportOCIArchive, Name: fmt.Sprintf("/proc/self/fd/%d", file.Fd())})
+	return err
+}
+
+func streamed(ref image.Ref) bool {
+	switch ref.Transport {
+	case image.TransportOCI, image.TransportOCIArchive, image.TransportRootfs:
+		return false
+	}
+	return true
+}
+
+func (b *build) openRef(ctx context.Context, ref image.Ref) (*image.Image, error) {
+	img, err := image.Open(ctx, ref, image.OpenOptions{})
+	if err != nil {
+		return nil, err
+	}
+	b.onEnd(img.Close)
+	if img.Config != nil && img.Architecture != runtime.GOARCH {
+		return nil, &image.SourceError{Ref: ref.String(), Err: fmt.Errorf(
+			"it is made for architecture %q, this machine is %q: give an image for this one", img.Architecture, runtime.GOARCH)}
+	}
+	b.image = img
+	return img, nil
+}
+
+// counter makes events of progress.
+func (b *build) counter(step string, total int64) func(int64) {
+	var done atomic.Int64
+	return func(n int64) {
+		b.emit(install.Event{Kind: install.EventProgress, Step: step, Done: done.Add(n), Total: max(total, 0)})
+	}
+}
+
+// read makes of the image what the guest is started from.
+func (b *build) read(ctx context.Context) (string, error) {
+	t, err := readTree(ctx, b.image, b.dir(), b.counter("read-image", b.image.SourceSize()))
+	if err != nil {
+		return "", err
+	}
+	b.tree = t
+	b.onEnd(t.file.Close)
+	b.report.Machine.Kernel = t.version
+	if b.kernel, err = t.kernel(); err != nil {
+		return "", err
+	}
+	b.onEnd(b.kernel.Close)
+	if b.initrd, err = t.initramfs(b.opts); err != nil {
+		return "", b.blame(err)
+	}
+	b.onEnd(b.initrd.Close)
+	if !b.opts.fromDirectory() {
+		if b.source, err = compose(ctx, b.image); err != nil {
+			return "", err
+		}
+		b.onEnd(b.source.close)
+	}
+	return fmt.Sprintf("kernel %s, a tree of %s", t.version, install.FormatBytes(t.size)), nil
+}
+
+// finish checks the output, and gives it its name.
+func (b *build) finish(ctx context.Context) (string, error) {
+	if b.opts.Compress {
+		if err := b.compress(ctx); err != nil {
+			return "", err
+		}
+	}
+	if b.opts.Format == QCOW2 {
+		h := &handles{}
+		if err := b.programs.image(ctx, h, "check", "-q", "-f", string(QCOW2), h.path(b.output.file)); err != nil {
+			return "", err
+		}
+	}
+	if err := b.output.commit(); err != nil {
+		return "", err
+	}
+	m := &b.report.Machine
+	info, err := b.output.file.Stat()
+	if err != nil {
+		return "", fmt.Errorf("looking at the output: %w", err)
+	}
+	m.FileSize = info.Size()
+	if m.Allocated, err = allocated(b.output.file); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s, %s on disk", b.opts.Format, install.FormatBytes(m.Allocated)), nil
+}
+
+// compress makes the output anew.
+func (b *build) compress(ctx context.Context) error {
+	plain := b.output
+	smaller, err := openOutput(b.opts.Output)
+	if err != nil {
+		return err
+	}
+	b.onEnd(smaller.close)
+	b.output = smaller
+	h := &handles{}
+	err = b.programs.image(ctx, h, "convert", "-c", "-f", string(QCOW2), "-O", string(QCOW2), h.path(plain.file), h.path(smaller.file))
+	return b.explainOutput(err)
+}
+
+// explainOutput names a full file system as the cause of an error, if it is one.
+func (b *build) explainOutput(err error) error {
+	var st unix.Statfs_t
+	const little = 64 << 10
+	if err != nil && unix.Fstatfs(int(b.output.file.Fd()), &st) == nil && int64(st.Bavail)*st.Bsize < little {
+		return errors.Join(&DiskFullError{Dir: b.dir()}, err)
+	}
+	return err
+}

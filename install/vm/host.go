@@ -1,0 +1,125 @@
+package vm
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+)
+
+// programs are what a build runs on the host.
+type programs struct{ qemu, img string }
+
+// platforms says what a virtual machine of each architecture is made of.
+var platforms = map[string]struct {
+	qemu, debian, fedora string
+	machine              string
+	console              string // of the kernel
+}{
+	"amd64": {"qemu-system-x86_64", "qemu-system-x86", "qemu-system-x86-core", "q35", "ttyS0"},
+	"arm64": {"qemu-system-aarch64", "qemu-system-arm", "qemu-system-aarch64-core", "virt", "ttyAMA0"},
+}
+
+// findPrograms looks for QEMU; a program that is not there is a [*MissingProgramError].
+func findPrograms(look func(string) (string, error)) (programs, error) {
+	p, ok := platforms[runtime.GOARCH]
+	if !ok {
+		return programs{}, fmt.Errorf("virtual machines of this architecture (%s) are not supported", runtime.GOARCH)
+	}
+	qemu, err := look(p.qemu)
+	if err != nil {
+		// Where Red Hat Enterprise Linux has it.
+		const hidden = "/usr/libexec/qemu-kvm"
+		var hiddenErr error
+		if qemu, hiddenErr = look(hidden); hiddenErr != nil {
+			return programs{}, &MissingProgramError{p.qemu, p.debian, p.fedora, err}
+		}
+	}
+	img, err := look("qemu-img")
+	if err != nil {
+		return programs{}, &MissingProgramError{"qemu-img", "qemu-utils", "qemu-img", err}
+	}
+	return programs{qemu: qemu, img: img}, nil
+}
+
+// handles numbers the files that a program inherits.
+type handles struct{ files []*os.File }
+
+// fd is the number under which the program has a file.
+func (h *handles) fd(f *os.File) int {
+	const first = 3 // os/exec
+	for n, known := range h.files {
+		if known == f {
+			return first + n
+		}
+	}
+	h.files = append(h.files, f)
+	return first + len(h.files) - 1
+}
+
+// path is a name under which the program can open a file anew.
+func (h *handles) path(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", h.fd(f)) }
+
+// command prepares a program that dies with this process. The kernel sends the
+// signal when the thread that started it ends, so the caller must stay on its thread.
+func command(h *handles, path string, args ...string) *exec.Cmd {
+	cmd := exec.Command(path, args...)
+	cmd.ExtraFiles = h.files
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+// image runs qemu-img to its end.
+func (p programs) image(ctx context.Context, h *handles, args ...string) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	said := &tail{limit: 4 << 10}
+	cmd := command(h, p.img, args...)
+	cmd.Stdout, cmd.Stderr = said, said
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("starting qemu-img: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
+	err := cmd.Wait()
+	if !stop() && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("running %s: %w: %s", shellWords(append([]string{"qemu-img"}, args...)), err, said)
+	}
+	return nil
+}
+
+// tail keeps the end of what is written to it.
+type tail struct {
+	limit int
+	buf   []byte
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.buf = append(t.buf, p...)
+	if over := len(t.buf) - t.limit; over > 0 {
+		t.buf = append(t.buf[:0], t.buf[over:]...)
+	}
+	return len(p), nil
+}
+
+// String is the end without what a terminal would obey: a guest wrote it.
+func (t *tail) String() string {
+	text := strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || r >= ' ' && r != 0x7f && (r < 0x80 || r > 0x9f) && r != '\uFFFD' {
+			return r
+		}
+		return -1
+	}, string(t.buf))
+	return strings.TrimSpace(text)
+}
+
+// lines is the last n lines.
+func (t *tail) lines(n int) string {
+	all := strings.Split(t.String(), "\n")
+	return strings.Join(all[max(0, len(all)-n):], "\n")
+}

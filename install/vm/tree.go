@@ -1,0 +1,165 @@
+package vm
+
+import (
+	"context"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+
+	"installer/install/vm/erofs"
+	"installer/install/vm/kmod"
+	"installer/rootfs/deploy"
+	"installer/rootfs/image"
+
+	"golang.org/x/sys/unix"
+)
+
+// tree is the merged tree of the image, as a file system image for the guest.
+type tree struct {
+	file    *os.File
+	writer  *erofs.Writer
+	tree    *image.Tree
+	version string // of the kernel
+	size    int64  // bytes
+}
+
+// readTree reads the whole image into a nameless file in dir.
+func readTree(ctx context.Context, img *image.Image, dir string, progress func(int64)) (_ *tree, err error) {
+	file, err := scratch(dir)
+	if err != nil {
+		return nil, err
+	}
+	t := &tree{file: file, writer: erofs.NewWriter(file)}
+	defer func() {
+		if err != nil {
+			file.Close()
+		}
+	}()
+	if t.tree, err = img.Import(ctx, t.writer, image.ImportOptions{Progress: progress}); err != nil {
+		return nil, explainFull(err, dir)
+	}
+	if err = deploy.CheckTree(t.tree); err != nil {
+		return nil, err
+	}
+	t.version = kernelVersion(t.tree)
+	if t.size, err = t.writer.Finish(containerRoot(t.tree.Root)); err != nil {
+		return nil, explainFull(err, dir)
+	}
+	return t, nil
+}
+
+// explainFull says what to do about a full file system.
+func explainFull(err error, dir string) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return fmt.Errorf("the file system of %s is full: a build needs room there for the unpacked image and for the output: %w", dir, err)
+	}
+	return err
+}
+
+const modulesDir = "usr/lib/modules"
+
+// kernelVersion is the version of the one kernel of a tree that was checked.
+func kernelVersion(t *image.Tree) string {
+	modules := t.Lookup(modulesDir)
+	for _, name := range modules.Names() {
+		if n := modules.Lookup(name + "/vmlinuz"); n != nil && n.IsRegular() {
+			return name
+		}
+	}
+	return ""
+}
+
+// containerRoot is the root for a container: a merged tree has its
+// configuration in /usr/etc alone.
+func containerRoot(root *image.Node) *image.Node {
+	out := *root
+	out.Children = map[string]*image.Node{}
+	for name, child := range root.Children {
+		out.Children[name] = child
+	}
+	out.Children["etc"] = &image.Node{Meta: image.Meta{Mode: unix.S_IFLNK | 0o777}, Target: "usr/etc"}
+	return &out
+}
+
+// open opens a file among the kernel's modules; it is a [kmod.Opener].
+func (t *tree) open(name string) (io.Reader, error) {
+	full := path.Join(modulesDir, t.version, name)
+	n := t.tree.Lookup(full)
+	if n == nil {
+		return nil, &fs.PathError{Op: "open", Path: "/" + full + " of the image", Err: fs.ErrNotExist}
+	}
+	r, err := t.writer.Content(n)
+	if err != nil {
+		return nil, fmt.Errorf("/%s of the image: %w", full, err)
+	}
+	return r, nil
+}
+
+// kernel copies the image's kernel to a file of its own, for QEMU.
+func (t *tree) kernel() (*os.File, error) {
+	r, err := t.open("vmlinuz")
+	if err != nil {
+		return nil, err
+	}
+	f, err := memory("vmlinuz")
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.Copy(f, r); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("copying the kernel: %w", err)
+	}
+	return f, nil
+}
+
+// initramfs makes the guest's initramfs: the installer, the modules and the instructions.
+func (t *tree) initramfs(o Options) (_ *os.File, err error) {
+	exe, err := ownProgram()
+	if err != nil {
+		return nil, err
+	}
+	defer exe.Close()
+	index, err := kmod.ReadIndex(t.open)
+	if err != nil {
+		return nil, err
+	}
+	files, err := index.Resolve(o.modules()...)
+	if err != nil {
+		return nil, err
+	}
+	f, err := memory("initramfs")
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	return f, t.pack(f, exe, files, o)
+}
+
+// ownProgram opens the running program, which must need nothing but the kernel.
+func ownProgram() (*os.File, error) {
+	f, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return nil, fmt.Errorf("opening the installer's own program: %w", err)
+	}
+	program, err := elf.NewFile(f)
+	if err == nil {
+		for _, p := range program.Progs {
+			if p.Type == elf.PT_INTERP {
+				err = errors.New("it is linked dynamically: build it with CGO_ENABLED=0")
+			}
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("the installer's own program cannot run in the guest: %w", err)
+	}
+	return f, nil
+}

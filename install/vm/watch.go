@@ -1,0 +1,241 @@
+package vm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"installer/install"
+	"installer/install/vm/internal/wire"
+)
+
+// watcher follows a machine from its start to its end.
+type watcher struct {
+	m       *machine
+	accel   Accel
+	observe install.Observer
+	started func() // the installer in the guest has
+	limits  map[Phase]time.Duration
+
+	phase   Phase
+	began   time.Time // of the phase; in the installer's, the last event
+	beat    time.Time
+	console *tail
+	times   []PhaseTime
+	entered time.Time
+	exit    *wire.Exit
+	report  *install.Report
+}
+
+// PhaseTime is how long a phase took.
+type PhaseTime struct {
+	Phase   Phase   `json:"phase"`
+	Seconds float64 `json:"seconds"`
+}
+
+// errNoProgress is the cause when a phase outlived its deadline.
+var errNoProgress = errors.New("it made no progress")
+
+// errKernel is the cause when the image's kernel gave up before it started anything.
+var errKernel = errors.New("the image's kernel did not start")
+
+// watch returns when the machine is gone. An error is a [*MachineError], or the
+// context's.
+func (w *watcher) watch(ctx context.Context) error {
+	now := time.Now()
+	w.phase, w.began, w.entered, w.console = PhaseStart, now, now, &tail{limit: 32 << 10}
+	if _, err := w.m.ports[2].Write([]byte("{\"execute\":\"qmp_capabilities\"}\n")); err != nil {
+		_ = w.m.stop()
+		return w.failed(fmt.Errorf("asking QEMU for its events: %w: %s", err, w.m.said))
+	}
+	err := w.follow(ctx)
+	if err != nil {
+		_ = w.m.stop()
+		if ctx.Err() != nil {
+			return err
+		}
+		return w.failed(err)
+	}
+	w.enter("")
+	return nil
+}
+
+func (w *watcher) failed(err error) error {
+	return &MachineError{Phase: w.phase, Accel: w.accel, Console: w.console.lines(25), Err: err}
+}
+
+// follow returns nil when QEMU ended well, otherwise why it should be stopped.
+func (w *watcher) follow(ctx context.Context) error {
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	console, channel, monitor := w.m.console, w.m.channel, w.m.monitor
+	for console != nil || channel != nil || monitor != nil {
+		var err error
+		select {
+		case data, ok := <-console:
+			if !ok {
+				console = nil
+				break
+			}
+			err = w.hear(data)
+		case line, ok := <-channel:
+			if !ok {
+				channel = nil
+				break
+			}
+			err = w.take(line)
+		case line, ok := <-monitor:
+			if !ok {
+				monitor = nil
+				break
+			}
+			err = w.event(line)
+		case now := <-tick.C:
+			err = w.overdue(now)
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return w.ended(w.m.wait())
+}
+
+// enter begins a phase and notes the length of the one before.
+func (w *watcher) enter(p Phase) {
+	now := time.Now()
+	w.times = append(w.times, PhaseTime{w.phase, now.Sub(w.entered).Seconds()})
+	w.phase, w.began, w.entered, w.beat = p, now, now, now
+}
+
+// fatal are lines of a console after which no kernel goes on.
+var fatal = []string{"Kernel panic", "System halted"}
+
+// hear takes what the console says.
+func (w *watcher) hear(data []byte) error {
+	if w.phase == PhaseStart {
+		w.enter(PhaseKernel)
+	}
+	_, _ = w.console.Write(data)
+	if w.phase != PhaseKernel && w.phase != PhaseDevices {
+		return nil
+	}
+	for _, line := range fatal {
+		if text := w.console.String(); strings.Contains(text, line) {
+			return fmt.Errorf("%w: %s", errKernel, lineWith(text, line))
+		}
+	}
+	return nil
+}
+
+func lineWith(text, part string) string {
+	for _, line := range strings.Split(text, "\n") {
+		if strings.Contains(line, part) {
+			return strings.TrimSpace(line)
+		}
+	}
+	return part
+}
+
+// take takes a message of the guest.
+func (w *watcher) take(line []byte) error {
+	var m wire.Message
+	if err := json.Unmarshal(line, &m); err != nil {
+		return fmt.Errorf("the guest says something that is no message: %w", err)
+	}
+	w.beat = time.Now()
+	if w.phase == PhaseStart {
+		w.enter(PhaseKernel)
+	}
+	switch {
+	case m.Phase == wire.PhaseDevices:
+		w.enter(PhaseDevices)
+	case m.Phase == wire.PhaseInstaller:
+		w.enter(PhaseInstaller)
+		w.started()
+	case m.Line != nil:
+		w.began = w.beat
+		return w.installerSays(m.Line)
+	case m.Exit != nil:
+		w.exit = m.Exit
+		w.enter(PhaseOff)
+	}
+	return nil
+}
+
+// installerSays takes a line of the installer's own output: an event or its report.
+func (w *watcher) installerSays(line []byte) error {
+	var last struct {
+		Kind   string          `json:"event"`
+		Report *install.Report `json:"report"`
+	}
+	if err := json.Unmarshal(line, &last); err != nil {
+		return fmt.Errorf("the installer in the guest says something that is no event: %w", err)
+	}
+	if last.Kind == "report" {
+		w.report = last.Report
+		return nil
+	}
+	var e install.Event
+	if err := json.Unmarshal(line, &e); err != nil {
+		return fmt.Errorf("the installer in the guest says something that is no event: %w", err)
+	}
+	e.Time = w.beat // the guest's clock is its own
+	w.observe(e)
+	return nil
+}
+
+// event takes an event of QEMU's monitor (QMP).
+func (w *watcher) event(line []byte) error {
+	var e struct {
+		Event string `json:"event"`
+		Data  struct {
+			Node      string `json:"node-name"`
+			Operation string `json:"operation"`
+			NoSpace   bool   `json:"nospace"`
+			Reason    string `json:"reason"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(line, &e); err != nil || e.Event != "BLOCK_IO_ERROR" {
+		return nil // its greeting, answers and events that tell nothing new
+	}
+	if e.Data.NoSpace {
+		return &DiskFullError{}
+	}
+	return fmt.Errorf("a %s on the disk %q failed: %s", e.Data.Operation, e.Data.Node, e.Data.Reason)
+}
+
+// DiskFullError is an output for which its file system had no room.
+type DiskFullError struct{ Dir string }
+
+func (e *DiskFullError) Error() string {
+	return fmt.Sprintf("the file system of the output (%s) is full", e.Dir)
+}
+
+// overdue tells when a phase has taken too long.
+func (w *watcher) overdue(now time.Time) error {
+	if limit := w.limits[w.phase]; now.Sub(w.began) > limit {
+		return fmt.Errorf("%w for %s", errNoProgress, limit)
+	}
+	if (w.phase == PhaseDevices || w.phase == PhaseInstaller) && now.Sub(w.beat) > silence {
+		return fmt.Errorf("%w: its heartbeat stopped %s ago", errNoProgress, silence)
+	}
+	return nil
+}
+
+// ended judges a QEMU that ended by itself.
+func (w *watcher) ended(exit error) error {
+	switch {
+	case exit != nil:
+		return fmt.Errorf("QEMU ended by itself (%w): %s", exit, w.m.said)
+	case w.phase == PhaseKernel || w.phase == PhaseStart:
+		return fmt.Errorf("%w: the machine went off", errKernel)
+	case w.phase != PhaseOff:
+		return errors.New("the machine went off in the middle of its work")
+	}
+	return nil
+}
