@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -90,6 +91,21 @@ func fillStoreOptions(o *cstorage.StoreOptions) error {
 	return nil
 }
 
+// useDriverOf takes the driver that made the store where the chosen one, which
+// may be a mere default, has no images there: a container sees its host's store,
+// but not its host's storage.conf. Each driver has its list in DRIVER-images.
+func useDriverOf(o *cstorage.StoreOptions) error {
+	const suffix = "-images"
+	lists, err := filepath.Glob(filepath.Join(o.GraphRoot, "*"+suffix))
+	if err != nil || len(lists) != 1 {
+		return err
+	}
+	if driver := strings.TrimSuffix(filepath.Base(lists[0]), suffix); driver != o.GraphDriverName {
+		o.GraphDriverName, o.GraphDriverOptions = driver, nil
+	}
+	return nil
+}
+
 // openStorage opens an image of containers-storage.
 func openStorage(ctx context.Context, ref Ref, o OpenOptions) (_ *Image, err error) {
 	options, name, err := storeOptions(ref.Name)
@@ -99,6 +115,9 @@ func openStorage(ctx context.Context, ref Ref, o OpenOptions) (_ *Image, err err
 	// Opening a store makes it where there is none: not the business of a reader.
 	if _, err := os.Stat(options.GraphRoot); err != nil {
 		return nil, fmt.Errorf("there is no containers-storage: %w", err)
+	}
+	if err := useDriverOf(&options); err != nil {
+		return nil, err
 	}
 	store, err := cstorage.GetStore(options)
 	if err != nil {
