@@ -20,6 +20,7 @@ type Report struct {
 	Ended      time.Time        `json:"ended"`
 	Source     SourceReport     `json:"source"`
 	Disk       DiskReport       `json:"disk"`
+	Plan       *Plan            `json:"plan,omitempty"`
 	Deployment DeploymentReport `json:"deployment"`
 	Steps      []StepResult     `json:"steps"`
 	Finalize   *finalize.Report `json:"finalize,omitempty"`
@@ -34,6 +35,7 @@ type Outcome string
 const (
 	Complete Outcome = "complete"
 	Failed   Outcome = "failed"
+	Planned  Outcome = "planned" // of a dry run: everything before the first write
 )
 
 // StepResult is one step that was begun.

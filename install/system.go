@@ -116,17 +116,10 @@ func (r *run) repoConfig() ostree.Config {
 	return ostree.Config{Bootloader: "none", BootPrefix: r.opts.Bootloader != bootloader.SystemdBoot, ReadOnly: true}
 }
 
-// rootKargs are the kernel arguments that every installation needs. The GPT
-// generator is kept from mounting the EFI system partition in places where
-// ostree binds its own.
-func (r *run) rootKargs() []string {
-	return []string{"root=UUID=" + r.target.rootUUID, "rw", "systemd.gpt_auto=0"}
-}
-
 func (r *run) deploy(ctx context.Context) error {
 	o := deploy.Options{
 		Stateroot: r.opts.Stateroot,
-		Kargs:     append(r.rootKargs(), r.opts.Kargs...),
+		Kargs:     r.target.kargs,
 		Refspec:   deploy.RootfsRef,
 	}
 	if target := r.opts.Target; target != "" {
@@ -138,6 +131,9 @@ func (r *run) deploy(ctx context.Context) error {
 	}
 	for _, note := range d.Notes {
 		r.note("%s", note)
+	}
+	if err := r.writeSSHKeys(d.Path); err != nil {
+		return err
 	}
 	if err := r.writeAleph(); err != nil {
 		return err
@@ -212,7 +208,9 @@ func (r *run) writeAleph() error {
 		return fmt.Errorf("asking for the running kernel's release: %w", err)
 	}
 	selinux := "disabled"
-	if _, err := os.Stat("/sys/fs/selinux/enforce"); err == nil {
+	if r.opts.DisableSELinux && r.source.facts.selinux {
+		selinux = "force-target-disabled" // in bootc's words
+	} else if _, err := os.Stat("/sys/fs/selinux/enforce"); err == nil {
 		selinux = "enabled"
 	}
 	aleph := deploy.NewAleph(r.source.image, r.opts.Target, unix.ByteSliceToString(host.Release[:]), selinux)

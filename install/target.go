@@ -20,7 +20,9 @@ type target struct {
 	workspace *undo
 	disk      *disk.Disk
 	claim     *undo
+	found     []disk.Found // on the disk, before
 	layout    disk.Layout
+	kargs     []string
 	esp       *disk.FAT
 	root      *disk.Device
 	rootUUID  string
@@ -43,6 +45,12 @@ func (r *run) claimDisk(context.Context) error {
 		return err
 	}
 	r.report.Disk.Path, r.report.Disk.Size, r.report.Disk.SectorSize = d.Path(), d.Size(), d.SectorSize()
+	if r.target.found, err = d.Contents(); err != nil {
+		return err
+	}
+	if len(r.target.found) > 0 && !r.opts.Wipe {
+		return &disk.NotEmptyError{Path: d.Path(), Found: r.target.found}
+	}
 	r.say("%s, %s", d.Model(), FormatBytes(d.Size()))
 	return nil
 }
@@ -59,20 +67,13 @@ func (r *run) checkKind() error {
 }
 
 // plan settles everything that can be settled before the first write.
-func (r *run) plan(context.Context) error {
+func (r *run) plan(ctx context.Context) error {
 	d := r.target.disk
-	found, err := d.Contents()
-	if err != nil {
-		return err
-	}
-	if len(found) > 0 && !r.opts.Wipe {
-		return &disk.NotEmptyError{Path: d.Path(), Found: found}
-	}
 	layout, err := disk.Plan(d.Size(), d.SectorSize(), disk.PlanOptions{
 		Arch:     runtime.GOARCH,
 		BIOSBoot: runtime.GOARCH == "amd64",
 		RootSize: r.opts.RootSize,
-		MinRoot:  rootNeed(r.source.image, r.opts.Filesystem),
+		MinRoot:  r.source.facts.need.root(r.opts.Filesystem),
 	})
 	if err != nil {
 		return err
@@ -84,10 +85,24 @@ func (r *run) plan(context.Context) error {
 	r.report.Disk.Partitions = layout.Partitions
 	r.target.rootUUID = uuid.NewString()
 	r.report.Disk.RootUUID = r.target.rootUUID
-	for _, f := range found {
-		r.note("will be overwritten: %s", f)
+	if err := r.planKargs(); err != nil {
+		return err
 	}
-	return nil
+	r.report.Plan = r.describePlan()
+	return r.confirm(ctx)
+}
+
+// confirm asks before something is lost: what is on a disk, or a disk that
+// another one was meant by. An empty file is neither.
+func (r *run) confirm(ctx context.Context) error {
+	ask := r.opts.Confirm
+	if ask == nil || r.opts.DryRun || !r.target.disk.IsBlock() && len(r.target.found) == 0 {
+		for _, f := range r.target.found {
+			r.note("will be overwritten: %s", f)
+		}
+		return nil
+	}
+	return ask(ctx, r.report.Plan)
 }
 
 func (r *run) partition(context.Context) error {

@@ -6,14 +6,18 @@ import (
 	"installer/finalize"
 )
 
+// firstWrite is the step before which nothing has been written.
+const firstWrite = "partition"
+
 // toDiskSteps is what an installation to a disk does, in order. Whatever can
-// be refused is refused before partition, the first step that writes.
+// be refused is refused before the first step that writes.
 func toDiskSteps() []step {
 	return []step{
 		{"open-source", "Opening the source image", (*run).openSource},
 		{"claim-disk", "Claiming the disk", (*run).claimDisk},
+		{"inspect", "Looking through the image", (*run).inspect},
 		{"plan", "Planning the disk", (*run).plan},
-		{"partition", "Partitioning", (*run).partition},
+		{firstWrite, "Partitioning", (*run).partition},
 		{"format", "Making file systems", (*run).format},
 		{"mount", "Mounting the root", (*run).mountRoot},
 		{"import", "Writing the image's content", (*run).importImage},
@@ -37,6 +41,29 @@ func ToDisk(ctx context.Context, o Options, observe Observer) (*Report, error) {
 		Source:  SourceReport{Reference: o.Source.String()},
 		Disk:    DiskReport{Path: o.Device, Filesystem: o.Filesystem, Bootloader: o.Bootloader},
 	}
+	if o.DryRun {
+		return r.report, r.rehearse(ctx)
+	}
 	err := r.perform(ctx, toDiskSteps())
 	return r.report, err
+}
+
+// rehearse does the steps before the first write, and gives back what they took.
+func (r *run) rehearse(ctx context.Context) error {
+	steps := toDiskSteps()
+	for i, s := range steps {
+		if s.name == firstWrite {
+			steps = steps[:i]
+			break
+		}
+	}
+	if err := r.perform(ctx, steps); err != nil {
+		return err
+	}
+	err := r.journal.unwind(func(string, error) {})
+	r.report.finish(err)
+	if err == nil {
+		r.report.Outcome = Planned
+	}
+	return err
 }

@@ -11,6 +11,11 @@ import (
 // writeSummary ends a run that succeeded. It says "complete" of a report whose
 // every proof holds, and nothing of any other: the error message speaks then.
 func writeSummary(w io.Writer, r *install.Report) {
+	if r.Outcome == install.Planned {
+		writePlan(w, r.Plan)
+		fmt.Fprintln(w, "Dry run: nothing was written.")
+		return
+	}
 	if r.Outcome != install.Complete {
 		return
 	}

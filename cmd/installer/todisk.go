@@ -5,10 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
-	"installer/disk"
 	"installer/install"
-	"installer/rootfs/bootloader"
 
 	"github.com/spf13/cobra"
 )
@@ -20,13 +19,13 @@ const workspaceDir = "/run/installer"
 type toDiskFlags struct {
 	viaLoopback bool
 	image       sourceFlags
-	filesystem  string
 	rootSize    string
+	blockSetup  string
 	wipe        bool
-	kargs       []string
-	stateroot   string
-	bootloader  string
+	yes         bool
+	dryRun      bool
 	generic     bool
+	config      configFlags
 	output      outputFlags
 }
 
@@ -36,30 +35,27 @@ func (f *toDiskFlags) addTo(cmd *cobra.Command) {
 	f.image.addTo(flags)
 	flags.BoolVar(&f.viaLoopback, "via-loopback", false, "the target is a raw disk file")
 	flags.BoolVar(&f.wipe, "wipe", false, "overwrite what is on the target")
-	flags.StringVar(&f.filesystem, "filesystem", string(disk.XFS), "root file system: xfs, ext4 or btrfs")
+	flags.BoolVar(&f.yes, "yes", false, "do not ask at a terminal before something is overwritten")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "check everything, print the plan, and write nothing")
+	flags.StringVar(&f.blockSetup, "block-setup", "", "what the root stands on: direct (default: the image's configuration, or else direct)")
 	flags.StringVar(&f.rootSize, "root-size", "", "size of the root partition; suffix M (default), G or T (default: the rest of the disk)")
-	flags.StringArrayVar(&f.kargs, "karg", nil, "kernel argument to add (may be repeated)")
-	flags.StringVar(&f.stateroot, "stateroot", "default", "name of the stateroot")
-	flags.StringVar(&f.bootloader, "bootloader", string(bootloader.GRUB), "boot loader: grub, systemd or none")
 	flags.BoolVar(&f.generic, "generic-image", false, "make the disk start under every firmware, not only this machine's kind")
+	f.config.addTo(flags)
 	f.output.addTo(cmd)
 }
 
 // options checks what the flags say and makes it an installation's options.
 func (f *toDiskFlags) options(device string) (install.Options, error) {
 	o := install.Options{
-		Device: device, ViaLoopback: f.viaLoopback, Wipe: f.wipe, Kargs: f.kargs,
-		Stateroot: f.stateroot, GenericImage: f.generic, WorkDir: workspaceDir,
+		Device: device, ViaLoopback: f.viaLoopback, Wipe: f.wipe, DryRun: f.dryRun,
+		BlockSetup: f.blockSetup, GenericImage: f.generic, WorkDir: workspaceDir,
 	}
 	var err error
 	if err = f.image.apply(&o); err != nil {
 		return o, err
 	}
-	if o.Filesystem, err = disk.ParseFilesystem(f.filesystem); err != nil {
-		return o, fmt.Errorf("--filesystem: %w", err)
-	}
-	if o.Bootloader, err = bootloader.ParseKind(f.bootloader); err != nil {
-		return o, fmt.Errorf("--bootloader: %w", err)
+	if err = f.config.apply(&o); err != nil {
+		return o, err
 	}
 	if f.rootSize != "" {
 		if o.RootSize, err = install.ParseSize(f.rootSize); err != nil {
@@ -89,6 +85,9 @@ func runToDisk(parent context.Context, flags toDiskFlags, device string, stdout,
 	o, err := flags.options(device)
 	if err != nil {
 		return &usageError{err}
+	}
+	if !flags.yes {
+		o.Confirm = confirmAtTerminal(os.Stdin, stderr)
 	}
 	out, err := flags.output.open(stdout, stderr)
 	if err != nil {

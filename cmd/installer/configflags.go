@@ -1,0 +1,78 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"installer/disk"
+	"installer/install"
+	"installer/rootfs/bootloader"
+
+	"github.com/spf13/pflag"
+)
+
+// configFlags say how the installed system is set up. What a flag leaves open
+// is the image's own configuration's to say.
+type configFlags struct {
+	filesystem     string
+	stateroot      string
+	bootloader     string
+	kargs          []string
+	kargDeletes    []string
+	sshKeys        string
+	boundImages    string
+	disableSELinux bool
+	runFetchCheck  bool
+	skipFetchCheck bool
+}
+
+func (f *configFlags) addTo(flags *pflag.FlagSet) {
+	flags.StringVar(&f.filesystem, "filesystem", "", "root file system: xfs, ext4 or btrfs (default: the image's configuration, or else xfs)")
+	flags.StringVar(&f.bootloader, "bootloader", "", "boot loader: grub, systemd or none (default: the image's configuration, or else grub)")
+	flags.StringVar(&f.stateroot, "stateroot", "", "name of the stateroot (default: the image's configuration, or else default)")
+	flags.StringArrayVar(&f.kargs, "karg", nil, "kernel argument to add, after all others (may be repeated)")
+	flags.StringArrayVar(&f.kargDeletes, "karg-delete", nil, "kernel argument to leave out of the image's: KEY or KEY=VALUE (may be repeated)")
+	flags.StringVar(&f.sshKeys, "root-ssh-authorized-keys", "", "file with the SSH keys that may log in as root")
+	flags.BoolVar(&f.disableSELinux, "disable-selinux", false, "start the installed system without SELinux")
+	flags.StringVar(&f.boundImages, "bound-images", string(install.BoundStored), "what becomes of container images that the image binds: skip; stored and pull are not supported yet")
+	flags.BoolVar(&f.runFetchCheck, "run-fetch-check", false, "check that the host can fetch its updates with the credentials in the image")
+	flags.BoolVar(&f.skipFetchCheck, "skip-fetch-check", false, "do not check that (the default)")
+}
+
+// apply checks the flags and fills in what they say.
+func (f *configFlags) apply(o *install.Options) (err error) {
+	o.Kargs, o.KargDeletes, o.Stateroot = f.kargs, f.kargDeletes, f.stateroot
+	o.DisableSELinux, o.FetchCheck = f.disableSELinux, f.runFetchCheck
+	if f.runFetchCheck && f.skipFetchCheck {
+		return fmt.Errorf("--run-fetch-check and --skip-fetch-check exclude each other")
+	}
+	if f.filesystem != "" {
+		if o.Filesystem, err = disk.ParseFilesystem(f.filesystem); err != nil {
+			return fmt.Errorf("--filesystem: %w", err)
+		}
+	}
+	if f.bootloader != "" {
+		if o.Bootloader, err = bootloader.ParseKind(f.bootloader); err != nil {
+			return fmt.Errorf("--bootloader: %w", err)
+		}
+	}
+	if o.BoundImages, err = install.ParseBoundImages(f.boundImages); err != nil {
+		return fmt.Errorf("--bound-images: %w", err)
+	}
+	if f.sshKeys != "" {
+		if o.RootSSHKeys, err = os.ReadFile(f.sshKeys); err != nil {
+			return fmt.Errorf("--root-ssh-authorized-keys: %w", err)
+		}
+	}
+	o.ConfigRoot = configRoot()
+	return nil
+}
+
+// configRoot is the root directory whose install configuration counts beside
+// the image's: that of the container this runs in, if it does.
+func configRoot() string {
+	if _, err := os.Stat("/run/.containerenv"); err != nil {
+		return ""
+	}
+	return "/"
+}

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"installer/install"
+)
+
+// writePlan shows a person what an installation is about to do.
+func writePlan(w io.Writer, p *install.Plan) {
+	device := p.Model
+	if p.Serial != "" {
+		device += ", serial " + p.Serial
+	}
+	fmt.Fprintf(w, "%s: %s, %s\n", p.Device, device, install.FormatBytes(p.Size))
+	if len(p.Found) == 0 {
+		fmt.Fprintln(w, "  is empty")
+	}
+	for _, found := range p.Found {
+		fmt.Fprintf(w, "  WILL BE LOST  %s, %s\n", found, install.FormatBytes(found.Size))
+	}
+	fmt.Fprintln(w, "Planned:")
+	for _, part := range p.Partitions {
+		fmt.Fprintf(w, "  partition %d   %-12s %10s at %s\n", part.Number, part.Name, install.FormatBytes(part.Size), install.FormatBytes(part.Start))
+	}
+	rows := [][2]string{
+		{"root", fmt.Sprintf("%s, needs %s", p.Filesystem, install.FormatBytes(p.RootNeed))},
+		{"image", p.Source},
+		{"digest", p.Digest},
+		{"updates from", p.Target},
+		{"stateroot", p.Stateroot},
+		{"boot loader", fmt.Sprintf("%s for %s", p.Bootloader, p.Firmware)},
+		{"kernel args", strings.Join(p.Kargs, " ")},
+		{"configured by", strings.Join(p.Config, ", ")},
+	}
+	for _, row := range rows {
+		if row[1] != "" {
+			fmt.Fprintf(w, "  %-13s %s\n", row[0], row[1])
+		}
+	}
+}

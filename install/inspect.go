@@ -1,0 +1,115 @@
+package install
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+
+	"installer/install/config"
+	"installer/rootfs/bootloader"
+	"installer/rootfs/deploy"
+	"installer/rootfs/image"
+)
+
+// facts are what the image says of its own installation.
+type facts struct {
+	need     need
+	config   *config.Loaded
+	kargs    *config.Loaded
+	selinux  bool     // it has a policy
+	rootLink string   // where the link /root leads, "" if it is none
+	bound    []string // names of the images that it binds
+}
+
+// Files of an image that are read before it is installed, beside the configuration.
+const (
+	boundImagesDir = "usr/lib/bootc/bound-images.d"
+	selinuxConfig  = "usr/etc/selinux/config"
+	pullSecretEtc  = "usr/etc/ostree/auth.json" // ostree-container(5): credentials of the host
+	pullSecretUsr  = "usr/lib/ostree/auth.json"
+)
+
+// inspect looks through the whole image: what is wrong with it, and how it
+// wants to be installed, must be known before the first write.
+func (r *run) inspect(ctx context.Context) error {
+	inv, err := r.scan(ctx)
+	if err != nil {
+		return err
+	}
+	if err := deploy.CheckTree(inv.Tree); err != nil {
+		return err
+	}
+	if err := r.readConfig(inv); err != nil {
+		return err
+	}
+	if err := r.choose(); err != nil {
+		return err
+	}
+	if err := bootloader.Check(r.opts.Bootloader, r.firmware(), runtime.GOARCH, inv.FS()); err != nil {
+		return err
+	}
+	if err := r.checkBound(); err != nil {
+		return err
+	}
+	if err := r.enforcePolicy(ctx); err != nil {
+		return err
+	}
+	if err := r.checkFetch(ctx, inv); err != nil {
+		return err
+	}
+	r.source.facts.need = measure(inv)
+	r.say("%s in %d files, install configuration of %d files", FormatBytes(inv.Stored), inv.Objects, len(r.source.facts.config.Files))
+	return nil
+}
+
+func (r *run) scan(ctx context.Context) (*image.Inventory, error) {
+	total := max(r.source.image.SourceSize(), 0)
+	var done atomic.Int64
+	return r.source.image.Scan(ctx, image.ScanOptions{
+		Files: append(config.ImageFiles(), pullSecretEtc, pullSecretUsr),
+		ImportOptions: image.ImportOptions{Progress: func(n int64) {
+			r.emit(Event{Kind: EventProgress, Done: done.Add(n), Total: total})
+		}},
+	})
+}
+
+// sourceFault is an error that the image is to blame for.
+func (r *run) sourceFault(err error) error {
+	return &image.SourceError{Ref: r.opts.Source.String(), Err: err}
+}
+
+// checkBound refuses to leave out images that the system counts on, unless told to.
+func (r *run) checkBound() error {
+	bound := r.source.facts.bound
+	switch {
+	case len(bound) == 0:
+		return nil
+	case r.opts.BoundImages == BoundSkip:
+		r.note("the image binds other images (%q), which are not on the disk: the host fetches them with its first update", bound)
+		return nil
+	}
+	return r.sourceFault(fmt.Errorf("it binds other images (%q), and bringing these to the disk is not supported yet: "+
+		"--bound-images=%s installs without them", bound, BoundSkip))
+}
+
+// enforcePolicy opens the image anew where its own configuration demands a
+// signature and the command line did not.
+func (r *run) enforcePolicy(ctx context.Context) error {
+	wanted := r.source.facts.config.EnforceSigPolicy
+	if wanted == nil || !*wanted || r.opts.SourceOpen.EnforceSigPolicy {
+		return nil
+	}
+	r.opts.SourceOpen.EnforceSigPolicy = true
+	if err := r.closeSource(); err != nil {
+		return err
+	}
+	digest := r.source.image.ManifestDigest
+	if err := r.openImage(ctx); err != nil {
+		return fmt.Errorf("the install configuration demands a signature (enforce-container-sigpolicy): %w", err)
+	}
+	if got := r.source.image.ManifestDigest; got != digest {
+		return r.sourceFault(fmt.Errorf("it changed from %s to %s while it was looked at", digest, got))
+	}
+	return nil
+}
