@@ -37,6 +37,7 @@ func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
 	root.AddCommand(newFinalizeCommand(stdout))
 	root.AddCommand(newHoldersCommand(stdout))
 	root.AddCommand(newVerifyCommand(stdout))
+	root.AddCommand(newPrintConfigCommand(stdout, stderr))
 	return root
 }
 
