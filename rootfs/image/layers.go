@@ -54,7 +54,7 @@ type layerImport struct {
 	chunks  *sync.Pool
 	entries atomic.Int64
 	out     storer
-	scan    *scanner      // of a scan, which reads layers for what entries say; else nil
+	scan    bool          // see [Image.Scan]
 	results []layerResult // one for each layer
 }
 
@@ -128,11 +128,7 @@ func (li *layerImport) distinct() (first, order []int) {
 
 // readLayer reads one layer. What is the source's fault becomes a SourceError.
 func (li *layerImport) readLayer(ctx context.Context, i int) error {
-	read := li.readBlob
-	if li.scan != nil {
-		read = li.scanBlob
-	}
-	err := read(ctx, i)
+	err := li.readBlob(ctx, i)
 	if err == nil {
 		return nil
 	}
@@ -200,7 +196,10 @@ func (li *layerImport) readStream(ctx context.Context, i int, raw *pump) (_ *Nod
 		if li.src.served[i].size > li.opts.MaxLayerSize {
 			return nil, nil, li.tooLarge()
 		}
-		return li.parseTo(li.out, plain)
+		return li.parse(plain)
+	}
+	if li.scan {
+		return li.scanStream(plain)
 	}
 	out := startPump(ctx, plain, li.chunks, li.plainBounds(), func(int64) {})
 	defer func() {
@@ -210,7 +209,7 @@ func (li *layerImport) readStream(ctx context.Context, i int, raw *pump) (_ *Nod
 		}
 		out.wait()
 	}()
-	root, dropped, err := li.parseTo(li.out, out)
+	root, dropped, err := li.parse(out)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -224,8 +223,8 @@ func (li *layerImport) readStream(ctx context.Context, i int, raw *pump) (_ *Nod
 	return root, dropped, nil
 }
 
-func (li *layerImport) parseTo(out storer, plain io.Reader) (*Node, map[string]int, error) {
-	r := tarReader{tree: newBuilder(), out: out, entries: &li.entries, bytes: li.opts.MaxLayerSize}
+func (li *layerImport) parse(plain io.Reader) (*Node, map[string]int, error) {
+	r := tarReader{tree: newBuilder(), out: li.out, entries: &li.entries, bytes: li.opts.MaxLayerSize}
 	root, err := r.read(plain)
 	return root, r.tree.dropped, err
 }

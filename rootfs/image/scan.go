@@ -1,15 +1,12 @@
 package image
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"path"
 	"strings"
-
-	"github.com/klauspost/compress/zstd"
 )
 
 // Bounds of the contents that a scan keeps, in bytes: configuration files are small.
@@ -33,9 +30,8 @@ type Inventory struct {
 	Tree *Tree // as an import returns it, but that no node has a Content
 
 	// Stored is what the files of all layers take when each distinct one is
-	// stored once, in bytes, each file rounded up to StoredBlock. Where contents
-	// are not read (layers that are not compressed, directories) files count as
-	// distinct though they may be equal.
+	// stored once, in bytes, each file rounded up to StoredBlock. The files of a
+	// directory are not read: they count as distinct though they may be equal.
 	Stored int64
 	// Objects is the number of distinct files and symbolic links.
 	Objects int64
@@ -47,10 +43,9 @@ type Inventory struct {
 const StoredBlock = 4096
 
 // Scan reads the image for what it holds, before anything is stored: all that
-// can be refused of it can be refused then. It decompresses each layer once
-// (layers that are not compressed, and directories, are skimmed), and is no
-// verification: checksums of the compression are checked, digests are left to
-// [Image.Import]. Faults of the source are a [*SourceError].
+// can be refused of it can be refused then. Every layer is read and decompressed
+// once, and its digest compared with the manifest's; of a directory only the
+// metadata is read. Faults of the source are a [*SourceError].
 func (img *Image) Scan(ctx context.Context, o ScanOptions) (*Inventory, error) {
 	o.ImportOptions = o.ImportOptions.withDefaults()
 	inv, err := img.scan(ctx, o, nil)
@@ -101,7 +96,7 @@ func (inv *Inventory) unkeptSizes(files []string) map[int64]bool {
 }
 
 func (s *layeredSource) scanTree(ctx context.Context, img *Image, out *scanner, o ImportOptions) (*Tree, error) {
-	li := &layerImport{img: img, src: s, opts: o, scan: out, results: make([]layerResult, len(img.Layers))}
+	li := &layerImport{img: img, src: s, opts: o, chunks: newChunkPool(), out: out, scan: true, results: make([]layerResult, len(img.Layers))}
 	li.entries.Store(o.MaxEntries)
 	if err := li.readAll(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -120,40 +115,11 @@ func (s *rootfsSource) scanTree(ctx context.Context, img *Image, out *scanner, o
 	return assemble(img.Ref, []*Node{w.tree.root}, w.tree.dropped)
 }
 
-// scanBlob reads one layer for its entries.
-func (li *layerImport) scanBlob(ctx context.Context, i int) error {
-	served := li.src.served[i]
-	blob, err := li.src.blobs.open(ctx, served)
-	if err != nil {
-		return fmt.Errorf("opening the blob: %w", err)
-	}
-	defer blob.Close()
-	stop := context.AfterFunc(ctx, func() { blob.Close() }) // ends a read that is blocked
-	defer stop()
-	root, dropped, err := li.scanStream(i, blob, li.scan)
-	if err != nil {
-		return err
-	}
-	li.results[i] = layerResult{root: root, dropped: dropped}
-	return nil
-}
-
-func (li *layerImport) scanStream(i int, blob io.Reader, out *scanner) (*Node, map[string]int, error) {
-	served := li.src.served[i]
-	if f, ok := blob.(*layoutFile); ok && isPlain(f, served.mediaType) {
-		// The tar reader seeks over what is not read.
-		root, dropped, err := li.parseTo(skimmer{out}, f.SectionReader)
-		li.opts.Progress(f.Size())
-		return root, dropped, err
-	}
-	raw := bufio.NewReaderSize(&meteredReader{src: blob, seen: li.opts.Progress}, 64<<10)
-	plain, _, free, err := decompress(raw, served.mediaType)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer free()
+// scanStream parses a decompressed layer. Its diff-id is left to the import:
+// the blob, which is all that the diff-id speaks of, has a digest of its own.
+func (li *layerImport) scanStream(plain io.Reader) (*Node, map[string]int, error) {
 	limited := &boundedReader{src: plain, left: li.opts.MaxLayerSize, tooLong: li.tooLarge()}
-	root, dropped, err := li.parseTo(out, limited)
+	root, dropped, err := li.parse(limited)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -162,13 +128,6 @@ func (li *layerImport) scanStream(i int, blob io.Reader, out *scanner) (*Node, m
 		return nil, nil, fmt.Errorf("reading on to the layer's end: %w", err)
 	}
 	return root, dropped, nil
-}
-
-// isPlain tells a blob that is not compressed.
-func isPlain(f *layoutFile, mediaType string) bool {
-	head := make([]byte, zstd.HeaderMaxSize)
-	n, err := f.ReadAt(head, 0)
-	return (err == nil || err == io.EOF) && detect(head[:n], mediaType) == uncompressed
 }
 
 // boundedReader fails where a stream goes on for too long.
