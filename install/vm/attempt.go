@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -46,7 +47,7 @@ func (b *build) accels() (list []Accel, why string) {
 	if b.opts.Accel != AccelAuto {
 		return []Accel{b.opts.Accel}, ""
 	}
-	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+	f, err := os.OpenFile(b.kvm, os.O_RDWR, 0)
 	if err != nil {
 		return []Accel{AccelTCG}, fmt.Sprintf("KVM cannot be used (%v)", err)
 	}
@@ -79,7 +80,7 @@ func (b *build) attempt(ctx context.Context, accel Accel) (*watcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &watcher{m: m, accel: accel, observe: b.emit, limits: limits(accel)}
+	w := &watcher{m: m, accel: accel, observe: b.emit, limits: b.limits(accel)}
 	w.started = func() {
 		b.done(fmt.Sprintf("%s, %d processors, %s of memory", accel, cpus(), install.FormatBytes(b.opts.Memory)), nil)
 	}
@@ -153,7 +154,8 @@ func (b *build) explain(err error) error {
 
 // blame makes an error one of the source's, if it is.
 func (b *build) blame(err error) error {
-	if missing := (*kmod.MissingError)(nil); errors.As(err, &missing) || errors.Is(err, errKernel) {
+	missing := (*kmod.MissingError)(nil)
+	if errors.As(err, &missing) || errors.Is(err, errKernel) || errors.Is(err, fs.ErrNotExist) {
 		return &image.SourceError{Ref: b.opts.Install.Source.String(), Err: err}
 	}
 	return err

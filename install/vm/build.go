@@ -28,6 +28,9 @@ type build struct {
 	mu       sync.Mutex // orders events
 	observer install.Observer
 
+	kvm    string                              // device node
+	limits func(Accel) map[Phase]time.Duration // of each phase
+
 	files []func() error // what is open, to be closed in reverse
 	began time.Time      // of the step under way
 	step  install.Event  // the one under way; its kind says if it was told to be done
@@ -45,13 +48,20 @@ type build struct {
 // [*MissingProgramError], [*GuestError], [*MachineError], [*image.SourceError],
 // [*disk.RefusedError].
 func Build(ctx context.Context, o Options, observe install.Observer) (*Report, error) {
-	b := &build{opts: o, observer: observe, report: newReport(o), started: time.Now()}
+	b := newBuild(o, observe)
 	err := b.run(ctx)
 	for n := len(b.files) - 1; n >= 0; n-- {
 		err = errors.Join(err, b.files[n]())
 	}
 	b.complete(err)
 	return b.report, err
+}
+
+func newBuild(o Options, observe install.Observer) *build {
+	return &build{
+		opts: o, observer: observe, report: newReport(o), started: time.Now(),
+		kvm: "/dev/kvm", limits: limits,
+	}
 }
 
 func newReport(o Options) *Report {
@@ -159,13 +169,15 @@ func (b *build) openImage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.onEnd(file.Close)
 	b.note("the layers of %s are copied first: they do not lie in files", img.Ref)
 	if err := copySource(ctx, img, file, b.counter("open-image", img.SourceSize())); err != nil {
-		return explainFull(err, b.dir())
+		return errors.Join(explainFull(err, b.dir()), file.Close())
 	}
-	_, err = b.openRef(ctx, image.Ref{Transport: image.TransportOCIArchive, Name: fmt.Sprintf("/proc/self/fd/%d", file.Fd())})
-	return err
+	if b.image, err = img.Reopen(file); err != nil {
+		return err
+	}
+	b.onEnd(b.image.Close)
+	return nil
 }
 
 func streamed(ref image.Ref) bool {

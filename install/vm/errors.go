@@ -47,4 +47,3 @@ func (e *GuestError) Error() string {
 	}
 	return text
 }
-

@@ -39,6 +39,9 @@ func memory(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
+// fdPath is a name of an open file for this process.
+func fdPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
+
 // output is the file that is made. Until commit it has no name, or where the
 // file system has no such files, one of its own beside the final one.
 type output struct {
@@ -100,8 +103,7 @@ func (o *output) commit() error {
 		if err := os.Remove(o.partial); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("removing what another build left: %w", err)
 		}
-		self := fmt.Sprintf("/proc/self/fd/%d", o.file.Fd())
-		if err := unix.Linkat(unix.AT_FDCWD, self, unix.AT_FDCWD, o.partial, unix.AT_SYMLINK_FOLLOW); err != nil {
+		if err := unix.Linkat(unix.AT_FDCWD, fdPath(o.file), unix.AT_FDCWD, o.partial, unix.AT_SYMLINK_FOLLOW); err != nil {
 			return fmt.Errorf("giving %s its name: %w", o.path, err)
 		}
 		o.named = true

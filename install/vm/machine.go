@@ -148,6 +148,12 @@ func (m *machine) start(path string, h *handles, args []string) error {
 		err := cmd.Start()
 		if err == nil {
 			m.kill = func() { _ = cmd.Process.Kill() }
+			// An emulator that aborts would leave a core in the user's directory.
+			err = unix.Prlimit(cmd.Process.Pid, unix.RLIMIT_CORE, &unix.Rlimit{}, nil)
+		}
+		if err != nil && m.kill != nil {
+			m.kill()
+			err = errors.Join(err, cmd.Wait())
 		}
 		started <- err
 		if err == nil {

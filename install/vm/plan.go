@@ -32,7 +32,7 @@ type Plan struct {
 // MakePlan reads the image, and makes nothing. It refuses what Build would refuse
 // before it starts a machine, as far as that shows without unpacking anything.
 func MakePlan(ctx context.Context, o Options) (*Plan, error) {
-	b := &build{opts: o, observer: func(install.Event) {}, report: newReport(o)}
+	b := newBuild(o, func(install.Event) {})
 	var err error
 	if b.programs, err = findPrograms(exec.LookPath); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 )
 
 // ServedLayer is a layer's blob as its source serves it: some sources keep
@@ -41,4 +42,23 @@ func (l *ServedLayer) File() (file *os.File, offset int64, ok bool) {
 	r, offset, _ := f.Outer()
 	file, ok = r.(*os.File)
 	return file, offset, ok
+}
+
+// Reopen returns the same image with its layers in archive, an OCI archive to
+// which they were copied. What the signature policy says of an image was settled
+// when that was opened. The archive is closed with what is returned, or at once
+// if there is an error; the image itself is not needed any more, nor closed.
+func (img *Image) Reopen(archive *os.File) (_ *Image, err error) {
+	a := &layoutArchive{file: archive, index: map[string]extent{}}
+	defer func() {
+		if err != nil {
+			a.close()
+		}
+	}()
+	if err := a.scan(); err != nil {
+		return nil, &SourceError{Ref: img.Ref.String(), Err: err}
+	}
+	again := *img
+	again.Layers = slices.Clone(img.Layers)
+	return &again, (&layout{files: a}).attach(&again)
 }

@@ -1,0 +1,416 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"installer/disk"
+	"installer/install"
+	"installer/rootfs/bootloader"
+	"installer/rootfs/image"
+)
+
+// layoutOf makes an OCI layout of two layers, whose sizes are no multiples of a sector.
+func layoutOf(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "oci")
+	work := t.TempDir()
+	script := `set -e; umoci init --layout "$1"; umoci new --image "$1:x"
+		mkdir "$2/a" "$2/b"; seq 30000 >"$2/a/one"; echo two >"$2/b/two"
+		umoci insert --image "$1:x" "$2/a" /usr/a; umoci insert --image "$1:x" "$2/b" /usr/b; umoci gc --layout "$1"`
+	if out, err := exec.Command("sh", "-c", script, "sh", dir, work).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return dir
+}
+
+func openImage(t *testing.T, transport, name string) *image.Image {
+	t.Helper()
+	img, err := image.Open(t.Context(), image.Ref{Transport: transport, Name: name}, image.OpenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { img.Close() })
+	return img
+}
+
+// names lists an image's tree, having verified its layers.
+func names(t *testing.T, img *image.Image) string {
+	t.Helper()
+	tree, err := img.Import(t.Context(), forget{}, image.ImportOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	if err := tree.Walk(func(path string, _ *image.Node) error { all = append(all, path); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(all, " ")
+}
+
+// What QEMU makes of the composed disk must be an archive that holds the image,
+// as tar and as our own reader see it: from a directory, and out of another archive.
+func TestComposedDiskIsAnArchive(t *testing.T) {
+	layout := layoutOf(t)
+	archive := filepath.Join(t.TempDir(), "in.tar")
+	if out, err := exec.Command("tar", "-C", layout, "-cf", archive, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for transport, name := range map[string]string{image.TransportOCI: layout, image.TransportOCIArchive: archive} {
+		img := openImage(t, transport, name)
+		s, err := compose(t.Context(), img)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.close()
+		h := &handles{}
+		descriptor, err := memory("test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer descriptor.Close()
+		if _, err := descriptor.Write(s.descriptor(h.path)); err != nil {
+			t.Fatal(err)
+		}
+		out := filepath.Join(t.TempDir(), "out.tar")
+		p := programs{img: "qemu-img"}
+		if p.img, err = exec.LookPath(p.img); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.image(t.Context(), h, "convert", "-f", "vmdk", "-O", "raw", h.path(descriptor), out); err != nil {
+			t.Fatal(err)
+		}
+		if text, err := exec.Command("tar", "-tf", out).CombinedOutput(); err != nil || strings.Count(string(text), "blobs/sha256/") != 4 {
+			t.Errorf("%s: tar: %v: %s", transport, err, text)
+		}
+		again := openImage(t, image.TransportOCIArchive, out)
+		if again.ManifestDigest != img.ManifestDigest || names(t, again) != names(t, img) {
+			t.Errorf("%s: the disk holds %s with %q", transport, again.ManifestDigest, names(t, again))
+		}
+	}
+}
+
+// A source of streams is copied to an archive that holds the same image.
+func TestCopiedSourceIsAnArchive(t *testing.T) {
+	layout, dir := layoutOf(t), filepath.Join(t.TempDir(), "dir")
+	if out, err := exec.Command("skopeo", "--insecure-policy", "copy", "oci:"+layout+":x", "dir:"+dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	img := openImage(t, image.TransportDir, dir)
+	f, err := scratch(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seen int64
+	if err := copySource(t.Context(), img, f, func(n int64) { seen += n }); err != nil {
+		t.Fatal(err)
+	}
+	if seen != img.SourceSize() {
+		t.Errorf("progress told of %d bytes of %d", seen, img.SourceSize())
+	}
+	again, err := img.Reopen(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if again.ManifestDigest != img.ManifestDigest || names(t, again) != names(t, img) {
+		t.Errorf("the copy holds %s with %q", again.ManifestDigest, names(t, again))
+	}
+}
+
+func TestOutputAppearsWhole(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "disk.raw")
+	if err := os.WriteFile(path, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, named := range []bool{false, true} {
+		dropped := openTestOutput(t, path, named)
+		if err := dropped.close(); err != nil {
+			t.Fatal(err)
+		}
+		only(t, dir, "disk.raw")
+		o := openTestOutput(t, path, named)
+		if _, err := o.file.WriteString("new"); err != nil {
+			t.Fatal(err)
+		}
+		if data, err := os.ReadFile(path); err != nil || string(data) == "new" {
+			t.Errorf("before it is complete the output is %q, %v", data, err)
+		}
+		if err := errors.Join(o.commit(), o.close()); err != nil {
+			t.Fatal(err)
+		}
+		only(t, dir, "disk.raw")
+		if data, err := os.ReadFile(path); err != nil || string(data) != "new" {
+			t.Errorf("the output is %q, %v", data, err)
+		}
+		if err := os.WriteFile(path, []byte("old"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// openTestOutput opens an output, with a name of its own if told so.
+func openTestOutput(t *testing.T, path string, named bool) *output {
+	t.Helper()
+	o, err := openOutput(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if named {
+		o.file.Close()
+		if err := o.openNamed(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return o
+}
+
+func only(t *testing.T, dir, name string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 || entries[0].Name() != name {
+		t.Errorf("the directory has %v, %v; want %s alone", entries, err, name)
+	}
+}
+
+// Where files need names, what a killed build left is used again, and what
+// another build is writing is not.
+func TestNamedOutputIsTakenOver(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "disk.raw")
+	o := openTestOutput(t, path, true)
+	if err := os.WriteFile(o.partial, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other := &output{path: path, partial: o.partial}
+	if err := other.openNamed(); err == nil {
+		t.Error("two builds write the same file")
+	}
+	o.file.Close() // as if it had been killed
+	if err := other.openNamed(); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := other.file.Stat(); err != nil || info.Size() != 0 {
+		t.Errorf("what was left is still there: %v, %v", info, err)
+	}
+	if err := other.close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOutputThatIsNoFileIsRefused(t *testing.T) {
+	var refused *disk.RefusedError
+	for _, path := range []string{"/dev/null", t.TempDir()} {
+		if _, err := openOutput(path); !errors.As(err, &refused) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+// The kernel unpacks what the fields of each header say, at the places that they say.
+func TestCpio(t *testing.T) {
+	var b strings.Builder
+	c := &cpio{out: &b}
+	c.add("dir", 0o040755, nil)
+	c.add("dir/file", 0o100644, []byte("12345"))
+	c.device("console", 0o020600, 5, 1)
+	c.add("TRAILER!!!", 0, nil)
+	if c.err != nil {
+		t.Fatal(c.err)
+	}
+	want := "dir 40755 \"\" 0:0, dir/file 100644 \"12345\" 0:0, console 20600 \"\" 5:1, TRAILER!!! 0 \"\" 0:0, "
+	if got := listCpio(t, b.String()); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// listCpio reads newc by the field table of the kernel's documentation.
+func listCpio(t *testing.T, data string) (list string) {
+	t.Helper()
+	for at := 0; at < len(data); {
+		if data[at:at+6] != "070701" {
+			t.Fatalf("no header at byte %d", at)
+		}
+		var fields [13]int
+		for n := range fields {
+			value, err := strconv.ParseUint(data[at+6+8*n:at+14+8*n], 16, 32)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fields[n] = int(value)
+		}
+		name := data[at+110 : at+110+fields[11]-1]
+		body := (at + 110 + fields[11] + 3) &^ 3
+		list += fmt.Sprintf("%s %o %q %d:%d, ", name, fields[1], data[body:body+fields[6]], fields[9], fields[10])
+		at = (body + fields[6] + 3) &^ 3
+	}
+	return list
+}
+
+func testOptions(t *testing.T) Options {
+	return Options{
+		Install: install.Options{
+			Source: image.Ref{Transport: image.TransportOCI, Name: "os:v1"}, Filesystem: disk.Ext4, RootSize: 3 << 30,
+			Kargs: []string{"console=ttyS0", "-odd word"}, Stateroot: "default", Bootloader: bootloader.GRUB,
+		},
+		Output: filepath.Join(t.TempDir(), "disk.qcow2"), Format: QCOW2, DiskSize: 1 << 30, Memory: DefaultMemory, Accel: AccelAuto,
+	}
+}
+
+func TestInstallerCommandLine(t *testing.T) {
+	o := testOptions(t)
+	if err := o.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	argv := o.argv()
+	for _, want := range [][]string{
+		{"--source-imgref", "oci-archive:@source"}, {"--target-imgref", "oci:os:v1"}, {"--root-size", "3145728K"},
+		{"--karg=-odd word", "@target"}, {"--filesystem", "ext4"}, {"--generic-image"},
+	} {
+		if at := slices.Index(argv, want[0]); at < 0 || !slices.Equal(argv[at:at+len(want)], want) {
+			t.Errorf("%v is not in %q", want, argv)
+		}
+	}
+	if size, err := install.ParseSize("3145728K"); err != nil || size != o.Install.RootSize {
+		t.Errorf("the size is understood as %d, %v", size, err)
+	}
+}
+
+func TestOptionsThatCannotBe(t *testing.T) {
+	for name, change := range map[string]func(*Options){
+		"compressed raw": func(o *Options) { o.Format, o.Compress = Raw, true },
+		"half a sector":  func(o *Options) { o.DiskSize += 100 },
+		"no memory":      func(o *Options) { o.Memory = 1 << 20 },
+	} {
+		o := testOptions(t)
+		change(&o)
+		if err := o.Validate(); err == nil {
+			t.Errorf("%s was accepted", name)
+		}
+	}
+}
+
+func TestMissingProgramNamesItsPackages(t *testing.T) {
+	for _, missing := range []string{"qemu-system", "qemu-img"} {
+		_, err := findPrograms(func(name string) (string, error) {
+			if strings.Contains(name, "qemu-kvm") || strings.HasPrefix(name, missing) {
+				return "", exec.ErrNotFound
+			}
+			return "/bin/" + name, nil
+		})
+		var e *MissingProgramError
+		if !errors.As(err, &e) || e.Debian == "" || e.Fedora == "" || !strings.Contains(err.Error(), e.Debian) {
+			t.Errorf("%s: %v", missing, err)
+		}
+	}
+}
+
+// fakeBuild is a build that is ready to start a machine, which is a script that
+// finds its accelerator in $ACCEL.
+func fakeBuild(t *testing.T, script string) (*build, *[]install.Event) {
+	t.Helper()
+	dir := t.TempDir()
+	qemu := filepath.Join(dir, "qemu")
+	head := "#!/bin/sh\ncase \"$*\" in *'-accel kvm'*) ACCEL=kvm;; *) ACCEL=tcg;; esac\n"
+	if err := os.WriteFile(qemu, []byte(head+script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	kvm := filepath.Join(dir, "kvm")
+	if err := os.WriteFile(kvm, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var events []install.Event
+	o := testOptions(t)
+	o.Format = Raw
+	b := newBuild(o, func(e install.Event) { events = append(events, e) })
+	b.programs.qemu, b.kvm = qemu, kvm
+	short := map[Phase]time.Duration{PhaseStart: time.Second, PhaseKernel: time.Second, PhaseDevices: time.Second, PhaseInstaller: time.Second, PhaseOff: time.Second}
+	b.limits = func(Accel) map[Phase]time.Duration { return short }
+	file, err := os.Create(filepath.Join(dir, "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	b.kernel, b.initrd, b.tree = file, file, &tree{file: file}
+	b.output = &output{file: file}
+	return b, &events
+}
+
+// KVM that opens and never runs the guest is given up in time, and said so; so
+// is KVM that makes QEMU fail.
+func TestKVMThatDoesNotWork(t *testing.T) {
+	for name, script := range map[string]string{
+		"hangs": `test $ACCEL = tcg || exec sleep 1000; echo emulation was tried >&2; exit 3`,
+		"fails": `test $ACCEL = tcg || exit 1; echo emulation was tried >&2; exit 3`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, events := fakeBuild(t, script)
+			began := time.Now()
+			_, err := b.install(t.Context())
+			var e *MachineError
+			if !errors.As(err, &e) || e.Accel != AccelTCG || !strings.Contains(err.Error(), "emulation was tried") {
+				t.Errorf("got %v", err)
+			}
+			if len(b.report.Machine.Attempts) != 1 || time.Since(began) > 10*time.Second {
+				t.Errorf("after %s the attempts are %q", time.Since(began), b.report.Machine.Attempts)
+			}
+			if n := slices.IndexFunc(*events, func(e install.Event) bool { return e.Kind == install.EventNote }); n < 0 || !strings.Contains((*events)[n].Message, "KVM") {
+				t.Errorf("nothing was said of it: %+v", *events)
+			}
+		})
+	}
+}
+
+func TestOnlyWhatWasAskedForIsTried(t *testing.T) {
+	b, _ := fakeBuild(t, "exec sleep 1000")
+	b.opts.Accel = AccelKVM
+	_, err := b.install(t.Context())
+	var e *MachineError
+	if !errors.As(err, &e) || e.Accel != AccelKVM || !errors.Is(err, errNoProgress) || e.Phase != PhaseStart {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestKVMThatCannotBeOpened(t *testing.T) {
+	b, events := fakeBuild(t, "exit 3")
+	b.kvm = filepath.Join(t.TempDir(), "nothing")
+	if _, err := b.install(t.Context()); err == nil {
+		t.Error("no error")
+	}
+	if len(*events) == 0 || !strings.Contains((*events)[0].Message, "KVM cannot be used") {
+		t.Errorf("nothing was said of it: %+v", *events)
+	}
+}
+
+func TestCancelEndsTheMachine(t *testing.T) {
+	b, _ := fakeBuild(t, "exec sleep 1000")
+	b.limits = limits
+	cause := errors.New("told to stop")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	stop := time.AfterFunc(100*time.Millisecond, func() { cancel(cause) })
+	defer stop.Stop()
+	if _, err := b.install(ctx); !errors.Is(err, cause) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A console is what a guest wrote: it must not command the reader's terminal.
+func TestConsoleTail(t *testing.T) {
+	c := &tail{limit: 40}
+	if _, err := io.WriteString(c, strings.Repeat("x", 50)+"\nred \x1b[31m\a\xff\u009b text\r\nlast"); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.lines(2); got != "red [31m text\nlast" {
+		t.Errorf("got %q", got)
+	}
+}
