@@ -20,7 +20,7 @@ func (w *walker) fanotify(t task, fd int, info fdInfo) {
 	}
 	h := Holder{Class: Fanotify, Path: "anon_inode:[fanotify]",
 		Remedy:   "read the pending events, or close this file descriptor, or end the process",
-		Evidence: fmt.Sprintf("%s/fdinfo/%d: %s", t.path, fd, strings.TrimSpace(info.extra))}
+		Evidence: fmt.Sprintf("%s/fdinfo/%d: %s", t.path(), fd, strings.TrimSpace(info.extra))}
 	pending, err := pendingBytes(t.pid, fd)
 	if err != nil {
 		h.Suspect = true

@@ -13,69 +13,123 @@ import (
 // descriptors looks at the open files of a file table. Nothing is asked of the
 // files themselves, whose file system may hang.
 func (w *walker) descriptors(t task) {
-	err := eachNumber(t.dir, "fdinfo", w.fds, func(fd int) {
-		if !w.elsewhere(t, fd) {
-			w.descriptor(t, fd)
+	dir, err := rawOpen(t.dir, w.file.named("fd"), unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		w.note(t, "fd", err)
+		return
+	}
+	defer rawClose(dir)
+	from, all := w.lowest(t, dir)
+	if all {
+		return
+	}
+	err = eachEntry(dir, w.fds, func(fd int) {
+		if fd >= from {
+			w.descriptor(t, dir, fd)
 		}
 	})
+	w.note(t, "fd", err)
+}
+
+// lowest looks at the files with the lowest numbers, which mostly are all there
+// are: listing the directory costs as much as looking at them. The size of the
+// directory is their number since Linux 6.2, and 0 before. It returns the first
+// number that was not looked at, and whether no other is left.
+func (w *walker) lowest(t task, dir int) (next int, all bool) {
+	const gaps = 4 // how many free numbers below the highest are put up with
+	if err := rawStatx(dir, w.file.named("."), unix.STATX_SIZE, &w.file.stat); err != nil {
+		return 0, false
+	}
+	count, seen := int(w.file.stat.Size), 0
+	for next = 0; seen < count && next < seen+gaps; next++ {
+		if w.descriptor(t, dir, next) {
+			seen++
+		}
+	}
+	return next, count > 0 && seen >= count
+}
+
+// descriptor asks for the mount of a file first: that is half the work of reading
+// fdinfo, and most files are plainly of no interest then.
+// It returns whether there is such a file.
+func (w *walker) descriptor(t task, dir, fd int) bool {
+	where, err := w.mountOf(t, dir, fd)
 	if err != nil {
-		w.note(t, "fdinfo", err)
+		w.note(t, "fd", err)
+		return !gone(err)
 	}
+	switch {
+	case w.held[where.mount]:
+		w.openFile(t, fd, FD)
+	case where.mount == w.internal.namespaces:
+		w.namespaceFile(t, fd)
+	case where.mount == w.internal.sockets:
+		w.socket(t, fd)
+	case where.mount == w.internal.anonymous:
+		w.anonymous(t, dir, fd)
+	case w.unknown(where.mount) && w.target.isStat(where.dev):
+		w.openFile(t, fd, DetachedMount)
+	}
+	return true
 }
 
-// elsewhere says whether a file is plainly of no interest, which most are; asking
-// that first takes half the time of reading fdinfo. It is not asked where network
-// file systems are mounted, which may be consulted about it.
-func (w *walker) elsewhere(t task, fd int) bool {
-	if len(w.remote) != 0 {
-		return false
+// mountOf returns where an open file is. Network file systems may be consulted
+// when a link of /proc is followed: where there is one, fdinfo is read for the
+// mount, and only a file on no known mount is asked about its device.
+func (w *walker) mountOf(t task, dir, fd int) (location, error) {
+	if len(w.remote) == 0 {
+		return w.file.where(dir, w.file.numbered("", fd))
 	}
-	where, err := w.file.quickWhere(t.dir, "fd/", fd)
-	if err != nil || w.held[where.mount] || w.internal.has(where.mount) {
-		return false
+	info, err := w.fdInfo(t, fd)
+	if err != nil {
+		return location{}, err
 	}
-	if !w.unknown(where.mount) {
-		return true
+	if w.internal.has(info.mount) || !w.unknown(info.mount) {
+		return location{mount: info.mount}, nil
 	}
-	return !w.target.isStat(where.dev)
+	if _, asked := w.detached[info.mount]; !asked {
+		where, err := w.file.where(dir, w.file.numbered("", fd))
+		if err != nil || where.mount != info.mount {
+			return location{mount: info.mount}, err
+		}
+		w.detached[info.mount] = where.dev
+	}
+	return location{info.mount, w.detached[info.mount]}, nil
 }
 
-func (w *walker) descriptor(t task, fd int) {
+// fdInfo reads what the kernel says about an open file.
+func (w *walker) fdInfo(t task, fd int) (fdInfo, error) {
 	text, err := w.file.quick(t.dir, "fdinfo/", fd)
 	if err != nil {
-		w.note(t, "fdinfo", err)
+		return fdInfo{}, err
+	}
+	return parseFDInfo(text)
+}
+
+// anonymous looks at files that are no files; the link tells their kind.
+func (w *walker) anonymous(t task, dir, fd int) {
+	link, err := w.file.link(dir, w.file.numbered("", fd))
+	if err != nil {
+		w.note(t, "fd", err)
 		return
 	}
-	info, err := parseFDInfo(text)
+	var look func(task, int, fdInfo)
+	switch string(link) {
+	case "anon_inode:[fscontext]":
+		look = w.fsContext
+	case "anon_inode:[fanotify]":
+		look = w.fanotify
+	case "anon_inode:[io_uring]":
+		look = w.ring
+	default:
+		return
+	}
+	info, err := w.fdInfo(t, fd)
 	if err != nil {
 		w.note(t, "fdinfo", err)
 		return
 	}
-	switch {
-	case w.held[info.mount]:
-		w.openFile(t, fd, info, FD)
-	case info.mount == w.internal.namespaces:
-		w.namespaceFile(t, fd)
-	case info.mount == w.internal.sockets:
-		w.socket(t, fd, info)
-	case info.mount == w.internal.anonymous:
-		w.anonymous(t, fd, info)
-	case w.unknown(info.mount) && w.isDetached(t, fd, info.mount):
-		w.openFile(t, fd, info, DetachedMount)
-	}
-}
-
-// anonymous looks at files that are no files: each kind shows in fdinfo what it
-// is, but for the ones that show nothing.
-func (w *walker) anonymous(t task, fd int, info fdInfo) {
-	switch {
-	case info.extra == "":
-		w.fsContext(t, fd)
-	case strings.HasPrefix(info.extra, "fanotify "):
-		w.fanotify(t, fd, info)
-	case strings.Contains(info.extra, "UserFiles:"):
-		w.ring(t, fd, info)
-	}
+	look(t, fd, info)
 }
 
 // internalMounts are the ids of the kernel's own mounts, which are in no
@@ -119,32 +173,19 @@ func mountOfOwn(fd int) (int, error) {
 	return info.mount, err
 }
 
-// isDetached says whether a mount that is in no namespace is of the target. Most
-// are the kernel's own, of pipes and sockets; each is asked about once.
-func (w *walker) isDetached(t task, fd, mount int) bool {
-	ours, asked := w.detached[mount]
-	if asked {
-		return ours
-	}
-	where, err := whereIs(t.dir, "fd/"+strconv.Itoa(fd))
+func (w *walker) openFile(t task, fd int, class Class) {
+	info, err := w.fdInfo(t, fd)
 	if err != nil {
-		w.note(t, "fd", err)
-		return false
+		w.note(t, "fdinfo", err)
+		return
 	}
-	if where.mount == mount {
-		w.detached[mount] = w.target.isStat(where.dev)
-	}
-	return w.detached[mount]
-}
-
-func (w *walker) openFile(t task, fd int, info fdInfo, class Class) {
 	link, err := readLink(t.dir, "fd/"+strconv.Itoa(fd))
 	if err != nil {
 		w.note(t, "fd", err)
 		return
 	}
 	h := Holder{Class: class, Path: link, Remedy: "close this file descriptor, or end the process",
-		Evidence: fmt.Sprintf("%s/fd/%d -> %s (mnt_id %d, flags %s)", t.path, fd, link, info.mount, info.flags)}
+		Evidence: fmt.Sprintf("%s/fd/%d -> %s (mnt_id %d, flags %s)", t.path(), fd, link, info.mount, info.flags)}
 	if class == DetachedMount {
 		h.Remedy = "close this file descriptor: it keeps a mount that is attached nowhere"
 	}

@@ -1,24 +1,15 @@
 package holders
 
-import (
-	"fmt"
-	"strconv"
-)
+import "fmt"
 
-// fsContext looks at a file without any mark of its kind in fdinfo. An fs context
+// fsContext names an fs context. It
 // may hold a super block with no mount of it left; of which file system it is,
 // the kernel does not tell, so that it is a suspect at most: when its process is
 // where it could have reached the target.
-func (w *walker) fsContext(t task, fd int) {
-	name := "fd/" + strconv.Itoa(fd)
-	link, err := readLink(t.dir, name)
-	if err != nil {
-		w.note(t, "fd", err)
-		return
-	}
-	if link == "anon_inode:[fscontext]" && w.canReach(t) {
-		w.hit(t, Holder{Class: FSContext, Suspect: true, Path: link,
-			Evidence: fmt.Sprintf("%s/%s -> %s (the kernel does not show of which file system)", t.path, name, link),
+func (w *walker) fsContext(t task, fd int, _ fdInfo) {
+	if w.canReach(t) {
+		w.hit(t, Holder{Class: FSContext, Suspect: true, Path: "anon_inode:[fscontext]",
+			Evidence: fmt.Sprintf("%s/fd/%d -> anon_inode:[fscontext] (the kernel does not show of which file system)", t.path(), fd),
 			Remedy:   "close this file descriptor, or end the process, if it was made for the target"})
 	}
 }

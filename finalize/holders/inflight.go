@@ -12,7 +12,7 @@ import (
 // can be peeked at is told for certain; the rest is a suspect.
 func (w *walker) inFlight(t task, fd, count int) {
 	h := Holder{Class: InFlight, Path: "socket",
-		Evidence: fmt.Sprintf("%s/fdinfo/%d: scm_fds: %d", t.path, fd, count),
+		Evidence: fmt.Sprintf("%s/fdinfo/%d: scm_fds: %d", t.path(), fd, count),
 		Remedy:   "let the process receive what was sent to this socket, or close the socket, or end the process"}
 	seen, path, err := w.peek(t.pid, fd)
 	switch {
@@ -77,7 +77,7 @@ func receivedFiles(control []byte) ([]int, error) {
 
 func (w *walker) isReceivedHeld(fd int) (path string, held bool) {
 	link := fmt.Sprintf("/proc/self/fd/%d", fd)
-	where, err := whereIs(unix.AT_FDCWD, link)
+	where, err := w.file.where(unix.AT_FDCWD, w.file.named(link))
 	if err != nil {
 		return "", false
 	}

@@ -4,14 +4,27 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"installer/finalize/mounts"
 )
 
-// maps looks at the mapped files. They are matched by the device that the lines
-// show, which is mountinfo's also on btrfs; a mapping needs no open descriptor.
+// maps looks at the mapped files. They are matched by the device that the kernel
+// shows, which is mountinfo's also on btrfs; a mapping needs no open descriptor.
 func (w *walker) maps(t task) {
-	text, err := w.file.read(t.dir, "maps")
+	fd, err := unix.Openat(t.dir, "maps", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		w.note(t, "maps", err)
+		return
+	}
+	defer unix.Close(fd)
+	if mapped, asked := w.anyMapped(fd); asked && !mapped {
+		return
+	}
+	w.file.grow()
+	text, err := w.file.rest(fd, 0)
 	if err != nil {
 		w.note(t, "maps", err)
 		return
@@ -22,7 +35,45 @@ func (w *walker) maps(t task) {
 	}
 	for _, m := range mergeMaps(lines) { // copied: reading comm reuses the buffer
 		w.hit(t, Holder{Class: Map, Path: m.path, Remedy: "unmap the file (munmap), or end the process",
-			Evidence: fmt.Sprintf("%s/maps: %s", t.path, m.line)})
+			Evidence: fmt.Sprintf("%s/maps: %s", t.path(), m.line)})
+	}
+}
+
+// The ioctl PROCMAP_QUERY of linux/fs.h, Linux 6.11: the next mapping, without
+// the text of its path, which is most of the work of reading maps.
+const (
+	procmapQuery      = 0xC0686611
+	procmapNext       = 0x10 // PROCMAP_QUERY_COVERING_OR_NEXT_VMA
+	procmapFileBacked = 0x20 // PROCMAP_QUERY_FILE_BACKED_VMA
+)
+
+// procmap is struct procmap_query.
+type procmap struct {
+	size, flags, address       uint64
+	start, end                 uint64
+	vmaFlags, pageSize, offset uint64
+	inode                      uint64
+	major, minor               uint32
+	nameSize, buildIDSize      uint32
+	name, buildID              uint64
+}
+
+// anyMapped says whether a file of the target is mapped; asked is false where the
+// kernel cannot be asked so. The device is that of the maps file.
+func (w *walker) anyMapped(fd int) (mapped, asked bool) {
+	q := procmap{size: uint64(unsafe.Sizeof(procmap{})), flags: procmapNext | procmapFileBacked}
+	for {
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), procmapQuery, uintptr(unsafe.Pointer(&q)))
+		if errno == unix.EINTR {
+			continue
+		}
+		if errno != 0 {
+			return false, errno == unix.ENOENT || errno == unix.ESRCH // the end, or of the process
+		}
+		if w.target.onDevice(mounts.DevNum{Major: q.major, Minor: q.minor}) {
+			return true, true
+		}
+		q.address = q.end
 	}
 }
 

@@ -29,7 +29,7 @@ func (w *walker) namespace(t task) {
 		w.note(t, "ns/mnt", err)
 		return
 	}
-	w.keeps(t, link, fmt.Sprintf("%s/ns/mnt -> %s", t.path, link),
+	w.keeps(t, link, fmt.Sprintf("%s/ns/mnt -> %s", t.path(), link),
 		"unmount the target in this process's mount namespace, or end the process")
 }
 
@@ -44,7 +44,7 @@ func (w *walker) namespaceFile(t task, fd int) {
 		w.note(t, "fd", err)
 		return
 	}
-	w.keeps(t, link, fmt.Sprintf("%s/%s -> %s", t.path, name, link),
+	w.keeps(t, link, fmt.Sprintf("%s/%s -> %s", t.path(), name, link),
 		"close this file descriptor, or unmount the target in the namespace that it stands for")
 }
 

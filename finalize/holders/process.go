@@ -4,18 +4,19 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strconv"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
 	"installer/finalize/mounts"
 )
 
-// workers is how many goroutines share the processes. More than two gain
-// nothing: the kernel's locks are the limit.
-const workers = 2
+// workersPerCPU is how many goroutines share the processes, for each processor:
+// while one waits for a process's lock another one goes on.
+const workersPerCPU = 2
 
 // findInProcesses looks at every process for what a process can hold.
 func findInProcesses(ctx context.Context, s *scan) error {
@@ -30,22 +31,15 @@ func findInProcesses(ctx context.Context, s *scan) error {
 
 // inspect looks at the given processes.
 func (s *scan) inspect(ctx context.Context, pids []int) error {
-	queue := make(chan int, len(pids))
-	for _, pid := range pids {
-		queue <- pid
-	}
-	close(queue)
+	var next atomic.Int64
 	var group sync.WaitGroup
-	for range workers {
+	for range min(workersPerCPU*runtime.NumCPU(), len(pids)) {
 		group.Go(func() {
 			w := newWalker(s)
-			for pid := range queue {
-				if ctx.Err() != nil {
-					return
-				}
-				w.process(pid)
+			for i := next.Add(1); i <= int64(len(pids)) && ctx.Err() == nil; i = next.Add(1) {
+				w.process(pids[i-1])
 			}
-			s.add(w.found...)
+			s.collect(w)
 		})
 	}
 	group.Wait()
@@ -58,13 +52,14 @@ type walker struct {
 	file     procFile
 	fds      []byte // directory entries
 	tasks    []byte
-	detached map[int]bool // mounts that are in no namespace, and whether they are of the target
+	detached map[int]mounts.DevNum // the mounts that are in no namespace, as far as they were asked about
 	found    []Holder
+	uses     []socketUse
 	mapLine  [][]byte // what a line of maps contains when it is of the target, " 07:00 "
 }
 
 func newWalker(s *scan) *walker {
-	w := &walker{scan: s, fds: make([]byte, 16<<10), tasks: make([]byte, 16<<10), detached: map[int]bool{}}
+	w := &walker{scan: s, fds: make([]byte, 16<<10), tasks: make([]byte, 16<<10), detached: map[int]mounts.DevNum{}}
 	for _, d := range s.target.Devices {
 		w.mapLine = append(w.mapLine, mapPattern(d))
 	}
@@ -75,20 +70,26 @@ func newWalker(s *scan) *walker {
 // being looked at.
 type task struct {
 	pid, tid int
-	dir      int    // its directory in /proc, as a place
-	path     string // the same for people
+	dir      int // its directory in /proc, as a place
+}
+
+// path returns the task's directory for people.
+func (t task) path() string {
+	if t.tid != t.pid {
+		return fmt.Sprintf("/proc/%d/task/%d", t.pid, t.tid)
+	}
+	return fmt.Sprintf("/proc/%d", t.pid)
 }
 
 // process looks at one process. What all threads share is looked at once.
 func (w *walker) process(pid int) {
-	name := strconv.Itoa(pid)
-	dir, err := unix.Openat(w.proc, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	dir, err := rawOpen(w.proc, w.file.numbered("", pid), unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
-		w.cannot("directory", "/proc/"+name, err)
+		w.cannot("directory", fmt.Sprintf("/proc/%d", pid), err)
 		return
 	}
-	defer unix.Close(dir)
-	t := task{pid: pid, tid: pid, dir: dir, path: "/proc/" + name}
+	defer rawClose(dir)
+	t := task{pid: pid, tid: pid, dir: dir}
 	alive := w.exe(t)
 	if !alive && w.isKernelThread(t) {
 		return
@@ -114,11 +115,12 @@ func (w *walker) filesystem(t task) {
 	w.note(t, "cwd", w.place(t, Cwd, "cwd", "change this process's working directory, or end it"))
 	w.note(t, "root", w.place(t, Root, "root", "end this process: it runs in a chroot"))
 	w.namespace(t)
+	w.network(t)
 }
 
 func (w *walker) note(t task, name string, err error) {
 	if err != nil {
-		w.cannot(name, t.path, err)
+		w.cannot(name, t.path(), err)
 	}
 }
 
@@ -139,12 +141,11 @@ func (w *walker) isKernelThread(t task) bool {
 // hasThreads uses the link count of the task directory, which is two more than
 // the number of threads.
 func (w *walker) hasThreads(t task) bool {
-	var st unix.Stat_t
-	if err := unix.Fstatat(t.dir, "task", &st, 0); err != nil {
+	if err := rawStatx(t.dir, w.file.named("task"), unix.STATX_NLINK, &w.file.stat); err != nil {
 		w.note(t, "task", err)
 		return false
 	}
-	return st.Nlink != 3
+	return w.file.stat.Nlink != 3
 }
 
 // place looks at a link that leads to a place: cwd, root or exe.
@@ -152,7 +153,7 @@ func (w *walker) place(t task, class Class, name, remedy string) error {
 	if w.remoteLink(t, name) {
 		return nil
 	}
-	where, err := whereIs(t.dir, name)
+	where, err := w.file.where(t.dir, w.file.named(name))
 	if err != nil {
 		return err
 	}
@@ -168,7 +169,7 @@ func (w *walker) place(t task, class Class, name, remedy string) error {
 		return err
 	}
 	w.hit(t, Holder{Class: class, Path: link, Remedy: remedy,
-		Evidence: fmt.Sprintf("%s/%s -> %s (mount %d)", t.path, name, link, where.mount)})
+		Evidence: fmt.Sprintf("%s/%s -> %s (mount %d)", t.path(), name, link, where.mount)})
 	return nil
 }
 
@@ -197,17 +198,6 @@ func (w *walker) comm(t task) string {
 type location struct {
 	mount int
 	dev   mounts.DevNum
-}
-
-// whereIs follows a link of /proc to the very object it stands for. It asks for
-// the mount alone, which a hung file system need not be consulted about.
-func whereIs(dir int, name string) (location, error) {
-	var st unix.Statx_t
-	err := unix.Statx(dir, name, unix.AT_STATX_DONT_SYNC|unix.AT_NO_AUTOMOUNT, unix.STATX_MNT_ID, &st)
-	if err != nil {
-		return location{}, err
-	}
-	return location{int(st.Mnt_id), mounts.DevNum{Major: st.Dev_major, Minor: st.Dev_minor}}, nil
 }
 
 // isRemote names the file systems that may ask a server when a link of /proc is

@@ -73,8 +73,13 @@ func eachNumber(dir int, name string, buf []byte, visit func(n int)) error {
 		return err
 	}
 	defer unix.Close(fd)
+	return eachEntry(fd, buf, visit)
+}
+
+// eachEntry is eachNumber for a directory that is open.
+func eachEntry(fd int, buf []byte, visit func(n int)) error {
 	for {
-		n, err := unix.Getdents(fd, buf)
+		n, err := rawEntries(fd, buf)
 		if err != nil {
 			return err
 		}
@@ -97,7 +102,10 @@ func eachRecord(buf []byte, visit func(name []byte)) {
 		if length <= nameAt || length > len(buf) {
 			return
 		}
-		name, _, _ := bytes.Cut(buf[nameAt:length], []byte{0})
+		name := buf[nameAt:length]
+		if end := bytes.IndexByte(name, 0); end >= 0 {
+			name = name[:end]
+		}
 		visit(name)
 		buf = buf[length:]
 	}

@@ -19,14 +19,13 @@ type probe struct {
 	find    func(context.Context, *scan) error
 }
 
-// probes are all searches, in the order in which they run: sockets with a name on
-// the target are known before the processes are walked, and who is in which
-// namespace after that.
+// probes are all searches, in the order in which they run: who is in which
+// namespace, and has which socket, is known when the processes have been walked.
 func probes() []probe {
 	return []probe{
 		{[]Class{UnixSocket}, findBoundSockets},
 		{[]Class{FD, Map, Cwd, Root, Exe, DetachedMount, Fanotify, InFlight, IOUring, FSContext}, findInProcesses},
-		{[]Class{UnixSocket}, findOrphanSockets},
+		{[]Class{UnixSocket}, findForeignSockets},
 		{[]Class{MountClass}, findMounts},
 		{[]Class{Namespace}, findNamespaces},
 		{[]Class{Loop}, findLoops},
@@ -54,11 +53,15 @@ type scan struct {
 	internal internalMounts
 	sockets  map[uint64]boundSocket // sockets with a name on the target, by inode
 
+	ownNetwork string // the own network namespace, "net:[4026531840]"
+
 	mu          sync.Mutex
 	holders     []Holder
 	keepers     map[uint64][]keeper // who keeps a foreign namespace, by inode
 	failures    map[string]*failure
-	seenSockets map[uint64]bool // those of sockets that a process has open
+	networks    map[string]string // a path to each other network namespace, by its name
+	socketUses  []socketUse       // all open sockets
+	seenSockets map[uint64]bool   // those of sockets that a process has open
 	processes   int
 }
 
@@ -95,7 +98,7 @@ func newScan(ctx context.Context, target Target) (*scan, error) {
 		target: target, snapshot: snapshot,
 		own: map[int]bool{}, known: map[int]mounts.DevNum{}, held: map[int]bool{},
 		remote: map[uint64][]string{}, foreign: map[uint64]bool{}, holding: map[uint64]bool{},
-		sockets: map[uint64]boundSocket{}, seenSockets: map[uint64]bool{}, keepers: map[uint64][]keeper{}, failures: map[string]*failure{},
+		sockets: map[uint64]boundSocket{}, seenSockets: map[uint64]bool{}, networks: map[string]string{}, keepers: map[uint64][]keeper{}, failures: map[string]*failure{},
 	}
 	s.index()
 	if s.family, err = family(os.Getpid()); err != nil {
@@ -136,6 +139,14 @@ func (s *scan) add(h ...Holder) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.holders = append(s.holders, h...)
+}
+
+// collect takes what a worker has found.
+func (s *scan) collect(w *walker) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.holders = append(s.holders, w.found...)
+	s.socketUses = append(s.socketUses, w.uses...)
 }
 
 func (s *scan) report(searched []Class) Report {

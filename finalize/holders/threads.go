@@ -2,7 +2,6 @@ package holders
 
 import (
 	"errors"
-	"fmt"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -57,7 +56,7 @@ func (w *walker) thread(leader task, tid int, files, fs, mapped bool) bool {
 		return false
 	}
 	defer unix.Close(dir)
-	t := task{pid: leader.pid, tid: tid, dir: dir, path: fmt.Sprintf("%s/%s", leader.path, name)}
+	t := task{pid: leader.pid, tid: tid, dir: dir}
 	if fs {
 		w.filesystem(t)
 	}

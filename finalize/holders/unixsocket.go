@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -36,20 +35,58 @@ func (b boundSocket) evidence() string {
 	return fmt.Sprintf("sock_diag of %s: socket %d, name %q, inode %d on device %s", b.net, b.inode, b.name, b.file, b.dev)
 }
 
-// findBoundSockets asks every network namespace for its sockets. Who has them
-// open is seen later, from the processes.
-func findBoundSockets(ctx context.Context, s *scan) error {
+// findBoundSockets asks the own network namespace for its sockets before the
+// processes are walked, which is where almost all are.
+func findBoundSockets(_ context.Context, s *scan) error {
 	own, err := readLink(unix.AT_FDCWD, "/proc/thread-self/ns/net")
 	if err != nil {
 		s.cannot("network namespace", "this process", err)
 		return nil
 	}
-	s.askSockets(own, func() ([]boundSocket, error) { return bound() })
-	for link, path := range s.networkNamespaces(own) {
+	s.ownNetwork = own
+	s.askSockets(own, bound)
+	return nil
+}
+
+// network notes the network namespace of a task, when it is another one.
+func (w *walker) network(t task) {
+	link, err := w.file.link(t.dir, w.file.named("ns/net"))
+	if err != nil {
+		w.note(t, "ns/net", err)
+		return
+	}
+	if string(link) == w.ownNetwork {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.networks[string(link)] = t.path() + "/ns/net"
+}
+
+// findForeignSockets asks the other network namespaces: of the processes that
+// were walked, and of bind mounts in the own mount namespace. Then the sockets
+// that nobody has open are named: they wait to be accepted, or are under way
+// themselves.
+func findForeignSockets(ctx context.Context, s *scan) error {
+	for _, m := range s.snapshot.Own().Mounts {
+		if m.FSType == "nsfs" && strings.HasPrefix(m.Root, "net:[") && m.Root != s.ownNetwork {
+			s.networks[m.Root] = m.Point
+		}
+	}
+	for link, path := range s.networks {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		s.askSockets(link, func() ([]boundSocket, error) { return boundIn(path) })
+	}
+	for _, use := range s.socketUses {
+		s.nameSocket(use)
+	}
+	for inode, b := range s.sockets {
+		if !s.seenSockets[inode] {
+			s.add(Holder{Class: UnixSocket, Path: b.name, Evidence: b.evidence(),
+				Remedy: "close the socket; no process was seen to have it open: it may wait to be accepted, or be under way in another socket"})
+		}
 	}
 	return nil
 }
@@ -66,27 +103,6 @@ func (s *scan) askSockets(net string, ask func() ([]boundSocket, error)) {
 			s.sockets[b.inode] = b
 		}
 	}
-}
-
-// networkNamespaces returns a path to each network namespace but the own one: of
-// a process in it, or of a bind mount in the own mount namespace.
-func (s *scan) networkNamespaces(own string) map[string]string {
-	found := map[string]string{}
-	err := eachNumber(s.proc, ".", make([]byte, 64<<10), func(pid int) {
-		path := strconv.Itoa(pid) + "/ns/net"
-		if link, err := readLink(s.proc, path); err == nil && link != own {
-			found[link] = "/proc/" + path
-		}
-	})
-	if err != nil {
-		s.cannot("processes", "/proc", err)
-	}
-	for _, m := range s.snapshot.Own().Mounts {
-		if m.FSType == "nsfs" && strings.HasPrefix(m.Root, "net:[") && m.Root != own {
-			found[m.Root] = m.Point
-		}
-	}
-	return found
 }
 
 // boundIn asks in another network namespace, into which the thread goes for it.
@@ -205,29 +221,43 @@ func parseSocket(b []byte) (boundSocket, bool) {
 	return s, found
 }
 
-// socket looks at an open socket: whether it is one of those with a name on the
-// target, and whether file descriptors are under way in it.
-func (w *walker) socket(t task, fd int, info fdInfo) {
-	if b, ok := w.sockets[info.inode]; ok {
-		w.mu.Lock()
-		w.seenSockets[info.inode] = true
-		w.mu.Unlock()
-		w.hit(t, Holder{Class: UnixSocket, Path: b.name, Remedy: "close this socket, or end the process",
-			Evidence: fmt.Sprintf("%s/fd/%d -> socket:[%d]; %s", t.path, fd, info.inode, b.evidence())})
+// socketUse is an open socket of a task.
+type socketUse struct {
+	pid, tid, fd int
+	inode        uint64
+}
+
+// socket looks at an open socket: whether file descriptors are under way in it,
+// and, later, whether it is one of those with a name on the target.
+func (w *walker) socket(t task, fd int) {
+	info, err := w.fdInfo(t, fd)
+	if err != nil {
+		w.note(t, "fdinfo", err)
+		return
 	}
 	if n := socketCount(info.extra); n > 0 {
 		w.inFlight(t, fd, n)
 	}
+	w.uses = append(w.uses, socketUse{t.pid, t.tid, fd, info.inode})
 }
 
-// findOrphanSockets names the sockets with a name on the target that no process
-// was seen to have open: they wait to be accepted, or are under way themselves.
-func findOrphanSockets(_ context.Context, s *scan) error {
-	for inode, b := range s.sockets {
-		if !s.seenSockets[inode] {
-			s.add(Holder{Class: UnixSocket, Path: b.name, Evidence: b.evidence(),
-				Remedy: "close the socket; no process was seen to have it open: it may wait to be accepted, or be under way in another socket"})
-		}
+// nameSocket names who has a socket open that is bound to a name on the target.
+func (s *scan) nameSocket(use socketUse) {
+	b, ok := s.sockets[use.inode]
+	if !ok {
+		return
 	}
-	return nil
+	s.seenSockets[use.inode] = true
+	t := task{pid: use.pid, tid: use.tid}
+	dir, err := unix.Open(t.path(), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		s.cannot("directory", t.path(), err)
+		return
+	}
+	defer unix.Close(dir)
+	t.dir = dir
+	w := walker{scan: s}
+	w.hit(t, Holder{Class: UnixSocket, Path: b.name, Remedy: "close this socket, or end the process",
+		Evidence: fmt.Sprintf("%s/fd/%d -> socket:[%d]; %s", t.path(), use.fd, use.inode, b.evidence())})
+	s.add(w.found...)
 }
