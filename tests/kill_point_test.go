@@ -28,7 +28,7 @@ func killPoint(random *rand.Rand, i int, events []runEvent, whole time.Duration)
 		return &point{name: "start", after: time.Duration(random.Int64N(int64(whole)))}
 	}
 	n := random.IntN(len(marks))
-	return &point{event: n, name: marks[n], after: time.Duration(random.Int64N(int64(20 * time.Millisecond)))}
+	return &point{event: n, name: marks[n], after: time.Duration(random.Int64N(int64(5 * time.Millisecond)))}
 }
 
 // landmarks names the events that each run has alike.
