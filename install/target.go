@@ -29,7 +29,7 @@ type target struct {
 }
 
 // claimDisk takes the disk for the whole run, or refuses it. Nothing is written.
-func (r *run) claimDisk(context.Context) error {
+func (r *run) claimDisk(ctx context.Context) error {
 	paths, err := r.openWorkspace()
 	if err != nil {
 		return err
@@ -37,7 +37,7 @@ func (r *run) claimDisk(context.Context) error {
 	r.target.paths = paths
 	d, err := disk.Open(r.opts.Device, disk.NodeDir(paths.nodes()))
 	if err != nil {
-		return err
+		return nameUsers(ctx, err)
 	}
 	r.target.disk = d
 	r.target.claim = r.journal.add("gave up the claim on "+d.Path(), d.Close)

@@ -21,6 +21,7 @@ import (
 type finalizeFlags struct {
 	keepMounted bool
 	namespace   string
+	everywhere  bool
 	report      string
 	json        bool
 	quiet       bool
@@ -34,7 +35,9 @@ func newFinalizeCommand(stdout io.Writer) *cobra.Command {
 		Long: `finalize releases the tree that is mounted on ROOT, with all that is mounted below
 it: it writes everything out, makes the file systems read-only, proves that
 nothing holds them, unmounts each once, never lazily, and proves that the kernel
-let go. What holds the target is named, and never killed; the tree stays mounted then.`,
+let go. What holds the target is named, and never killed; the tree stays mounted then.
+
+Exit status: 0 released, 3 held (the message says by whom), 1 failed otherwise.`,
 		Example: `  installer finalize /mnt
   installer finalize --mount-namespace 4711 /sysroot`,
 		Args: usageArgs(cobra.ExactArgs(1)),
@@ -46,6 +49,7 @@ let go. What holds the target is named, and never killed; the tree stays mounted
 	f.SortFlags = false
 	f.BoolVar(&flags.keepMounted, "keep-mounted", false, "stop before the unmount, with the file systems read-only and nobody holding them")
 	f.StringVar(&flags.namespace, "mount-namespace", "", "work in this mount namespace: a process id, or the path of a namespace file")
+	f.BoolVar(&flags.everywhere, "all-namespaces", false, "unmount also the copies in mount namespaces that the unmount does not reach; without this they are holders")
 	f.StringVar(&flags.report, "report", "", "write the evidence of every stage to this file, as JSON")
 	f.BoolVar(&flags.json, "json", false, "print each stage as one JSON object on a line")
 	f.BoolVarP(&flags.quiet, "quiet", "q", false, "show errors only")
@@ -81,6 +85,7 @@ func release(ctx context.Context, flags finalizeFlags, root string, stdout io.Wr
 		return err
 	}
 	defer func() { err = errors.Join(err, closeAll()) }()
+	target.AllNamespaces = flags.everywhere
 	stages := finalize.DiskStages()
 	if flags.keepMounted {
 		stages = finalize.MountedStages()

@@ -1,0 +1,68 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"installer/disk"
+	"installer/finalize/holders"
+)
+
+// nameUsers completes the refusal of a disk that is in use. Package disk reads
+// what /proc shows; a mount namespace may hold the disk with no process in it,
+// which the full search for holders finds and names.
+func nameUsers(ctx context.Context, refusal error) error {
+	var inUse *disk.InUseError
+	if !errors.As(refusal, &inUse) {
+		return refusal
+	}
+	report, err := holders.Examine(ctx, inUse.Path)
+	if err != nil {
+		return errors.Join(refusal, fmt.Errorf("looking for who uses it: %w", err))
+	}
+	for _, h := range report.Holders {
+		if concernsDevice(h) && !told(inUse.Uses, h) {
+			inUse.Uses = append(inUse.Uses, disk.Use{What: inUse.Path, Why: why(h), Remedy: h.Remedy})
+		}
+	}
+	return refusal
+}
+
+// concernsDevice tells what uses the device from what uses files on it, which
+// stand and fall with its mounts.
+func concernsDevice(h holders.Holder) bool {
+	switch h.Class {
+	case holders.MountClass, holders.Namespace, holders.DetachedMount, holders.FSContext, holders.Kernel:
+		return true
+	}
+	return false
+}
+
+// told says whether a use names the mount point already.
+func told(uses []disk.Use, h holders.Holder) bool {
+	if h.Class != holders.MountClass {
+		return false
+	}
+	for _, u := range uses {
+		if strings.HasPrefix(u.Why+" ", "mounted at "+h.Path+" ") && (h.Namespace == "") == !strings.Contains(u.Why, "namespace") {
+			return true
+		}
+	}
+	return false
+}
+
+func why(h holders.Holder) string {
+	text := string(h.Class)
+	if h.Path != "" {
+		text += " " + h.Path
+	}
+	if h.Namespace != "" {
+		text += " in " + h.Namespace
+	}
+	if h.PID != 0 {
+		text += fmt.Sprintf(" by process %d (%s)", h.PID, h.Comm)
+	}
+	return text + " [" + h.Evidence + "]"
+}
