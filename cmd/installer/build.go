@@ -6,30 +6,24 @@ import (
 	"fmt"
 	"io"
 
-	"installer/disk"
 	"installer/install"
 	"installer/install/vm"
-	"installer/rootfs/bootloader"
-	"installer/rootfs/image"
 
 	"github.com/spf13/cobra"
 )
 
 // buildFlags are the flags of build as given.
 type buildFlags struct {
-	target     string
-	filesystem string
-	rootSize   string
-	kargs      []string
-	stateroot  string
-	bootloader string
-	format     string
-	diskSize   string
-	compress   bool
-	accel      string
-	memory     string
-	dryRun     bool
-	output     outputFlags
+	image    sourceFlags
+	rootSize string
+	format   string
+	diskSize string
+	compress bool
+	accel    string
+	memory   string
+	dryRun   bool
+	config   configFlags
+	output   outputFlags
 }
 
 func (f *buildFlags) addTo(cmd *cobra.Command) {
@@ -38,26 +32,31 @@ func (f *buildFlags) addTo(cmd *cobra.Command) {
 	flags.StringVar(&f.format, "format", "", "format of OUTPUT: qcow2 or raw (default: raw for .raw and .img, else qcow2)")
 	flags.StringVar(&f.diskSize, "disk-size", "10G", "size of the disk; suffix M (default), G or T")
 	flags.BoolVar(&f.compress, "compress", false, "compress the qcow2")
-	flags.StringVar(&f.target, "target-imgref", "", "image that the host takes updates from (default: the source)")
-	flags.StringVar(&f.filesystem, "filesystem", string(disk.XFS), "root file system: xfs, ext4 or btrfs")
 	flags.StringVar(&f.rootSize, "root-size", "", "size of the root partition; suffix M (default), G or T (default: the rest of the disk)")
-	flags.StringArrayVar(&f.kargs, "karg", nil, "kernel argument to add (may be repeated)")
-	flags.StringVar(&f.stateroot, "stateroot", "default", "name of the stateroot")
-	flags.StringVar(&f.bootloader, "bootloader", string(bootloader.GRUB), "boot loader: grub, systemd or none")
 	flags.StringVar(&f.accel, "accel", string(vm.AccelAuto), "virtual machine: kvm, tcg (emulated, slow), or auto: kvm, and tcg where that does not work")
 	flags.StringVar(&f.memory, "memory", "1G", "memory of the virtual machine; suffix M (default) or G")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print what would be done, and touch nothing")
+	f.image.addFollowedTo(flags)
+	f.config.addTo(flags)
 	f.output.addTo(cmd)
 }
 
 // options checks what the flags say and makes it the options of a build.
 func (f *buildFlags) options(source, output string) (vm.Options, error) {
-	o := vm.Options{Output: output, Compress: f.compress}
-	in, err := f.installation(source)
+	o := vm.Options{Output: output, Compress: f.compress, Install: install.Options{GenericImage: true}}
+	f.image.source = source
+	err := f.image.apply(&o.Install)
 	if err != nil {
 		return o, err
 	}
-	o.Install = in
+	if err = f.config.apply(&o.Install); err != nil {
+		return o, err
+	}
+	if f.rootSize != "" {
+		if o.Install.RootSize, err = install.ParseSize(f.rootSize); err != nil {
+			return o, fmt.Errorf("--root-size: %w", err)
+		}
+	}
 	if o.Format, err = vm.ParseFormat(f.format, output); err != nil {
 		return o, fmt.Errorf("--format: %w", err)
 	}
@@ -71,31 +70,6 @@ func (f *buildFlags) options(source, output string) (vm.Options, error) {
 		return o, fmt.Errorf("--memory: %w", err)
 	}
 	return o, o.Validate()
-}
-
-// installation is the part of the options that the installer in the machine gets.
-func (f *buildFlags) installation(source string) (o install.Options, err error) {
-	o = install.Options{Kargs: f.kargs, Stateroot: f.stateroot, GenericImage: true}
-	if o.Source, err = image.ParseRef(source); err != nil {
-		return o, err
-	}
-	if f.target != "" {
-		if o.Target, err = install.ParseTarget(f.target); err != nil {
-			return o, fmt.Errorf("--target-imgref: %w", err)
-		}
-	}
-	if o.Filesystem, err = disk.ParseFilesystem(f.filesystem); err != nil {
-		return o, fmt.Errorf("--filesystem: %w", err)
-	}
-	if o.Bootloader, err = bootloader.ParseKind(f.bootloader); err != nil {
-		return o, fmt.Errorf("--bootloader: %w", err)
-	}
-	if f.rootSize != "" {
-		if o.RootSize, err = install.ParseSize(f.rootSize); err != nil {
-			return o, fmt.Errorf("--root-size: %w", err)
-		}
-	}
-	return o, nil
 }
 
 func newBuildCommand(stdout, stderr io.Writer) *cobra.Command {

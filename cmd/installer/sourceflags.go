@@ -22,11 +22,16 @@ type sourceFlags struct {
 
 func (f *sourceFlags) addTo(flags *pflag.FlagSet) {
 	flags.StringVar(&f.source, "source-imgref", "", "image to install: containers-storage:NAME, docker://NAME, oci:PATH[:TAG], oci-archive:FILE, docker-archive:FILE, dir:PATH or rootfs:DIR (default: the image of the podman container this runs in)")
+	f.addFollowedTo(flags)
+	flags.BoolVar(&f.enforcePolicy, "enforce-container-sigpolicy", false, "refuse the image unless the signature policy demands a signature and finds it; the host's updates are held to it too")
+}
+
+// addFollowedTo adds the flags that a command has too whose source is an argument.
+func (f *sourceFlags) addFollowedTo(flags *pflag.FlagSet) {
 	flags.StringVar(&f.target, "target-imgref", "", "image that the host takes updates from (default: the source; of an image in podman's storage, the registry of its name)")
 	flags.StringVar(&f.targetTransport, "target-transport", "", "how the host gets --target-imgref: registry, oci, oci-archive, dir, … (default: registry, unless the name says otherwise)")
 	flags.StringVar(&f.platform, "platform", "", "image to choose from a multi-platform index, as OS/ARCHITECTURE[/VARIANT] (default: this machine's)")
 	flags.StringVar(&f.authFile, "authfile", "", "credentials for registries (default: where containers-auth.json(5) says)")
-	flags.BoolVar(&f.enforcePolicy, "enforce-container-sigpolicy", false, "refuse the image unless the signature policy demands a signature and finds it; the host's updates are held to it too")
 }
 
 // apply checks the flags and fills in what they say.

@@ -75,7 +75,6 @@ func (b *build) complete(err error) {
 	r := b.report
 	r.Source.Reference = b.opts.Install.Source.String()
 	r.Disk.Path = b.opts.Output
-	r.Disk.Filesystem, r.Disk.Bootloader = b.opts.Install.Filesystem, b.opts.Install.Bootloader
 	r.Started, r.Ended, r.Outcome, r.Error = b.started, time.Now(), install.Complete, ""
 	if err != nil {
 		r.Outcome, r.Error = install.Failed, err.Error()
@@ -189,7 +188,7 @@ func streamed(ref image.Ref) bool {
 }
 
 func (b *build) openRef(ctx context.Context, ref image.Ref) (*image.Image, error) {
-	img, err := image.Open(ctx, ref, image.OpenOptions{})
+	img, err := image.Open(ctx, ref, b.opts.Install.SourceOpen)
 	if err != nil {
 		return nil, err
 	}

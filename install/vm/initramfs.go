@@ -23,7 +23,7 @@ func (t *tree) pack(f *os.File, exe *os.File, modules []string, o Options) error
 	}
 	c.device("dev/console", unix.S_IFCHR|0o600, 5, 1) // devices.txt: the kernel opens it for its first process
 	c.addFile("init", exe)
-	todo := wire.Instructions{Argv: o.argv(), SourceDir: o.fromDirectory()}
+	todo := wire.Instructions{Argv: o.argv(), SourceDir: o.fromDirectory(), Files: o.files()}
 	for n, file := range modules {
 		r, err := t.open(file)
 		if err != nil {

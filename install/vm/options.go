@@ -3,11 +3,13 @@ package vm
 import (
 	"errors"
 	"fmt"
+	"path"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
 
+	"installer/disk"
 	"installer/install"
 	"installer/install/vm/internal/wire"
 	"installer/rootfs/image"
@@ -65,8 +67,9 @@ const (
 
 // Options is what a person chooses for a build.
 type Options struct {
-	// Install says what is installed. Device, ViaLoopback, Wipe, WorkDir and
-	// GenericImage are the guest's affair and ignored.
+	// Install says what is installed; Target is settled already. What is of one
+	// machine (Device, ViaLoopback, Wipe, WorkDir, ConfigRoot, Confirm, GenericImage)
+	// is the guest's affair and ignored.
 	Install  install.Options
 	Output   string // path of the file to make; an existing file is replaced at the end
 	Format   Format
@@ -87,47 +90,79 @@ func (o Options) Validate() error {
 	case o.Memory < MinMemory:
 		return fmt.Errorf("%s of memory is too little for the guest: give it %s at least", install.FormatBytes(o.Memory), install.FormatBytes(MinMemory))
 	}
+	if o.Install.FetchCheck {
+		return errors.New("the virtual machine has no network, so it cannot be checked there whether updates can be fetched")
+	}
 	return o.Install.Validate()
 }
 
 // cpus is how many processors the guest has: more gain nothing.
 func cpus() int { return min(4, runtime.NumCPU()) }
 
-// argv is the installer's command line in the guest.
+// argv is the installer's command line in the guest. What is left open there
+// is the image's own configuration's to choose.
 func (o Options) argv() []string {
 	in := o.Install
 	source := image.TransportOCIArchive + ":@" + wire.SourceDisk
-	if in.Source.Transport == image.TransportRootfs {
+	if o.fromDirectory() {
 		source = image.TransportRootfs + ":" + wire.SourceDir
 	}
-	argv := []string{
-		"installer", "to-disk", "--progress=json", "--generic-image", "--source-imgref", source,
-		"--filesystem", string(in.Filesystem), "--stateroot", in.Stateroot, "--bootloader", string(in.Bootloader),
+	argv := []string{"installer", "to-disk", "--progress=json", "--generic-image", "--source-imgref=" + source}
+	flag := func(name, value string) {
+		if value != "" {
+			argv = append(argv, "--"+name+"="+value)
+		}
 	}
-	if target := o.target(); target != "" {
-		argv = append(argv, "--target-imgref", target)
-	}
+	flag("target-imgref", in.Target)
+	flag("filesystem", string(in.Filesystem))
+	flag("bootloader", string(in.Bootloader))
+	flag("stateroot", in.Stateroot)
+	flag("bound-images", string(in.BoundImages))
 	if in.RootSize > 0 {
-		argv = append(argv, "--root-size", strconv.FormatInt(in.RootSize>>10, 10)+"K")
+		flag("root-size", strconv.FormatInt(in.RootSize>>10, 10)+"K")
+	}
+	if in.RootSSHKeys != nil {
+		flag("root-ssh-authorized-keys", path.Join(wire.FilesDir, sshKeysFile))
+	}
+	if in.DisableSELinux {
+		argv = append(argv, "--disable-selinux")
 	}
 	for _, arg := range in.Kargs {
 		argv = append(argv, "--karg="+arg)
 	}
+	for _, arg := range in.KargDeletes {
+		argv = append(argv, "--karg-delete="+arg)
+	}
 	return append(argv, "@"+wire.TargetDisk)
 }
 
-// target is what the installed system follows: in the guest the source goes by
-// a name that means nothing outside.
-func (o Options) target() string {
-	if o.Install.Target == "" && o.Install.Source.Transport != image.TransportRootfs {
-		return o.Install.Source.String()
+// sshKeysFile is the name of a file for the installer in the guest.
+const sshKeysFile = "authorized_keys"
+
+// files are what the installer in the guest reads beside the image.
+func (o Options) files() map[string][]byte {
+	if o.Install.RootSSHKeys == nil {
+		return nil
 	}
-	return o.Install.Target
+	return map[string][]byte{sshKeysFile: o.Install.RootSSHKeys}
 }
 
-// modules are what the guest cannot do without.
-func (o Options) modules() []string {
-	return []string{"virtio_pci", "virtio_blk", "virtio_console", "erofs", "loop", string(o.Install.Filesystem)}
+// required are the modules that the guest cannot do without.
+func (o Options) required() []string {
+	names := []string{"virtio_pci", "virtio_blk", "virtio_console", "erofs", "loop"}
+	if o.Install.Filesystem != "" {
+		names = append(names, string(o.Install.Filesystem))
+	}
+	return names
+}
+
+// possible are those that it may need: which file system it is to be may stand
+// in the image's configuration.
+func (o Options) possible() []string {
+	if o.Install.Filesystem != "" {
+		return nil
+	}
+	return []string{string(disk.XFS), string(disk.Ext4), string(disk.Btrfs)}
 }
 
 // shellWords writes a command line for a person.

@@ -55,7 +55,7 @@ func MakePlan(ctx context.Context, o Options) (*Plan, error) {
 	if err := deploy.CheckTree(tree); err != nil {
 		return nil, err
 	}
-	p := &Plan{Digest: img.ManifestDigest, Partitions: layout.Partitions, Modules: o.modules(), CPUs: cpus()}
+	p := &Plan{Digest: img.ManifestDigest, Partitions: layout.Partitions, Modules: append(o.required(), o.possible()...), CPUs: cpus()}
 	p.Files, _, _, p.Bytes = tree.Stats()
 	version := kernelVersion(tree)
 	p.Kernel = version + ", " + install.FormatBytes(tree.Lookup(modulesDir+"/"+version+"/vmlinuz").Size)

@@ -127,7 +127,7 @@ func (t *tree) initramfs(o Options) (_ *os.File, err error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err := index.Resolve(o.modules()...)
+	files, err := index.Resolve(o.required(), o.possible())
 	if err != nil {
 		return nil, err
 	}

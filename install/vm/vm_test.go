@@ -261,7 +261,8 @@ func testOptions(t *testing.T) Options {
 	return Options{
 		Install: install.Options{
 			Source: image.Ref{Transport: image.TransportOCI, Name: "os:v1"}, Filesystem: disk.Ext4, RootSize: 3 << 30,
-			Kargs: []string{"console=ttyS0", "-odd word"}, Stateroot: "default", Bootloader: bootloader.GRUB,
+			Kargs: []string{"console=ttyS0", "-odd word"}, KargDeletes: []string{"quiet"}, Target: "oci:os:v1",
+			RootSSHKeys: []byte("ssh-ed25519 AAAA"), Stateroot: "default", Bootloader: bootloader.GRUB,
 		},
 		Output: filepath.Join(t.TempDir(), "disk.qcow2"), Format: QCOW2, DiskSize: 1 << 30, Memory: DefaultMemory, Accel: AccelAuto,
 	}
@@ -274,8 +275,9 @@ func TestInstallerCommandLine(t *testing.T) {
 	}
 	argv := o.argv()
 	for _, want := range [][]string{
-		{"--source-imgref", "oci-archive:@source"}, {"--target-imgref", "oci:os:v1"}, {"--root-size", "3145728K"},
-		{"--karg=-odd word", "@target"}, {"--filesystem", "ext4"}, {"--generic-image"},
+		{"--source-imgref=oci-archive:@source", "--target-imgref=oci:os:v1", "--filesystem=ext4"}, {"--root-size=3145728K"},
+		{"--karg=-odd word", "--karg-delete=quiet", "@target"}, {"--generic-image"},
+		{"--root-ssh-authorized-keys=/run/files/authorized_keys"},
 	} {
 		if at := slices.Index(argv, want[0]); at < 0 || !slices.Equal(argv[at:at+len(want)], want) {
 			t.Errorf("%v is not in %q", want, argv)

@@ -20,14 +20,15 @@ import (
 
 // container is the installer in a root made of the image.
 type container struct {
-	Tree      uint64   `json:"tree"` // device number of the disk with the tree
-	Argv      []string `json:"argv"` // the installer's, its own name included
-	SourceDir bool     `json:"source_dir"`
+	Tree      uint64            `json:"tree"` // device number of the disk with the tree
+	Argv      []string          `json:"argv"` // the installer's, its own name included
+	SourceDir bool              `json:"source_dir"`
+	Files     map[string][]byte `json:"files"`
 }
 
 // prepare waits for the disks and puts their names into the command line.
 func prepare(todo *wire.Instructions, events *uevents) (*container, error) {
-	c := &container{SourceDir: todo.SourceDir}
+	c := &container{SourceDir: todo.SourceDir, Files: todo.Files}
 	tree, err := events.disk(wire.TreeDisk)
 	if err != nil {
 		return nil, err
@@ -157,6 +158,9 @@ func (c *container) enter() error {
 	if err := c.furnish(root); err != nil {
 		return err
 	}
+	if err := c.place(root + wire.FilesDir); err != nil {
+		return err
+	}
 	const old = "/run/initramfs"
 	if err := os.Mkdir(root+old, 0o700); err != nil {
 		return fmt.Errorf("making a place for the old root: %w", err)
@@ -202,6 +206,19 @@ func (c *container) furnish(root string) error {
 		list = append(list, tree)
 	}
 	return mountAll(list)
+}
+
+// place puts the files for the installer into a directory of the container's /run.
+func (c *container) place(dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return fmt.Errorf("making a place for files: %w", err)
+	}
+	for name, data := range c.Files {
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(name)), data, 0o600); err != nil {
+			return fmt.Errorf("placing a file for the installer: %w", err)
+		}
+	}
+	return nil
 }
 
 // requireDirs demands plain directories: the tree is not the root yet, so that

@@ -115,13 +115,17 @@ func moduleName(file string) string {
 func canonical(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
 // Resolve lists the files to load for the modules named, each after what it
-// needs. A named module that is not there is a [*MissingError].
-func (x *Index) Resolve(names ...string) ([]string, error) {
+// needs. A required module that is not there is a [*MissingError], an optional
+// one is passed by.
+func (x *Index) Resolve(required, optional []string) ([]string, error) {
 	r := resolver{index: x, begun: map[string]bool{}}
-	for _, name := range names {
+	for _, name := range required {
 		if !r.add(name) {
 			return nil, &MissingError{Module: name}
 		}
+	}
+	for _, name := range optional {
+		r.add(name)
 	}
 	return r.files, nil
 }

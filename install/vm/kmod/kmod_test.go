@@ -57,13 +57,13 @@ kernel/b.ko:
 			"kernel/virtio/virtio_pci_modern_dev.ko", "kernel/virtio/virtio_pci.ko"}},
 		{[]string{"a"}, []string{"kernel/b.ko", "kernel/a.ko"}},
 	} {
-		got, err := x.Resolve(c.names...)
+		got, err := x.Resolve(c.names, []string{"nowhere"})
 		if err != nil || !slices.Equal(got, c.want) {
 			t.Errorf("Resolve(%v) = %v, %v; want %v", c.names, got, err, c.want)
 		}
 	}
 	var missing *MissingError
-	if _, err := x.Resolve("ext4", "erofs"); !errors.As(err, &missing) || missing.Module != "erofs" {
+	if _, err := x.Resolve([]string{"ext4", "erofs"}, nil); !errors.As(err, &missing) || missing.Module != "erofs" {
 		t.Errorf("a module that is not there: %v", err)
 	}
 }

@@ -26,6 +26,9 @@ const (
 // that is a directory, as the installer sees it.
 const SourceDir = "/run/source"
 
+// FilesDir is where the installer finds what it is to read beside the image.
+const FilesDir = "/run/files"
+
 // GuestCommand is the hidden command of the installer that runs in the guest;
 // its one argument is GuestInit, or GuestContainer with a second argument.
 const (
@@ -41,6 +44,8 @@ type Instructions struct {
 	// the disk with that serial number, at the end of an argument.
 	Argv      []string `json:"argv"`
 	SourceDir bool     `json:"source_dir"` // mount the tree on SourceDir too
+	// Files are put into FilesDir, by their names.
+	Files map[string][]byte `json:"files,omitempty"`
 }
 
 // Phases that the guest tells of.
