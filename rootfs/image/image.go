@@ -33,7 +33,8 @@ type OpenOptions struct {
 	// RegistriesConf replaces containers-registries.conf(5) if not empty.
 	RegistriesConf string
 	// TempDir takes what a transport must unpack before it can be read
-	// (compressed docker archives); empty means the libraries' default.
+	// (compressed docker archives), and the blobs of a registry between a scan and
+	// the import, in files without names; empty means the libraries' default, /var/tmp.
 	TempDir string
 }
 

@@ -68,7 +68,11 @@ func openLibrary(ctx context.Context, ref Ref, o OpenOptions) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	src := &layeredSource{blobs: newLibraryBlobs(l.src)}
+	var blobs blobSource = newLibraryBlobs(l.src)
+	if ref.Transport == TransportDocker {
+		blobs = newSpool(blobs, o.TempDir)
+	}
+	src := &layeredSource{blobs: blobs}
 	for _, info := range l.img.Layers {
 		src.served = append(src.served, servedBlob{digest: info.Digest, size: info.Size, mediaType: info.MediaType})
 	}

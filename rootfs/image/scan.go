@@ -98,6 +98,10 @@ func (inv *Inventory) unkeptSizes(files []string) map[int64]bool {
 func (s *layeredSource) scanTree(ctx context.Context, img *Image, out *scanner, o ImportOptions) (*Tree, error) {
 	li := &layerImport{img: img, src: s, opts: o, chunks: newChunkPool(), out: out, scan: true, results: make([]layerResult, len(img.Layers))}
 	li.entries.Store(o.MaxEntries)
+	if remote, ok := s.blobs.(*spool); ok {
+		remote.fill(true)
+		defer remote.fill(false)
+	}
 	if err := li.readAll(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("looking through %s: %w", img.Ref, context.Cause(ctx))
