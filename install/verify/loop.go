@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +11,9 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"installer/finalize/holders"
+	"installer/finalize/mounts"
 )
 
 // Numbers of the loop driver's control device (linux/miscdevice.h), and how many free loop devices may be lost to
@@ -112,14 +116,47 @@ func (l *loop) detach() error {
 	if err != nil {
 		return fmt.Errorf("closing %s: %w", l.path, err)
 	}
-	backing, err := l.attribute("loop/backing_file")
-	if err != nil || strings.TrimSuffix(backing, " (deleted)") != strings.TrimSuffix(l.backing, " (deleted)") {
-		return nil // it has none any more, or is another program's by now
-	}
-	if offset, err := l.attribute("loop/offset"); err != nil || offset != strconv.FormatInt(l.offset, 10) {
+	if !l.attached() {
 		return nil
 	}
-	return fmt.Errorf("%s is still attached after it was closed: another program has it open", l.path)
+	// Who holds it is looked up before the second look, which alone decides: a program in search of a free loop device
+	// opens those of others for a moment.
+	who := l.holders()
+	if !l.attached() {
+		return nil
+	}
+	return fmt.Errorf("%s is still attached after it was closed: %s", l.path, who)
+}
+
+// attached tells whether the device lies over the volume now. It may be gone, or another program's by now.
+func (l *loop) attached() bool {
+	backing, err := l.attribute("loop/backing_file")
+	if err != nil || strings.TrimSuffix(backing, " (deleted)") != strings.TrimSuffix(l.backing, " (deleted)") {
+		return false
+	}
+	offset, err := l.attribute("loop/offset")
+	return err == nil && offset == strconv.FormatInt(l.offset, 10)
+}
+
+// holders names who has the device open or mounted, for a message.
+func (l *loop) holders() string {
+	number, err := l.number()
+	if err != nil {
+		return err.Error()
+	}
+	device := mounts.DevNum{Major: unix.Major(number), Minor: unix.Minor(number)}
+	report, err := holders.Scan(context.Background(), holders.Target{Devices: []mounts.DevNum{device}, Blocks: []mounts.DevNum{device}})
+	if err != nil {
+		return err.Error()
+	}
+	if len(report.Holders) == 0 {
+		return "no holder was found in any process or mount namespace"
+	}
+	names := make([]string, len(report.Holders))
+	for n, h := range report.Holders {
+		names[n] = h.String()
+	}
+	return "held by " + strings.Join(names, "; ")
 }
 
 func (l *loop) attribute(name string) (string, error) {
