@@ -2,6 +2,7 @@ package holders
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -19,44 +20,53 @@ func (w *walker) descriptors(t task) {
 		return
 	}
 	defer rawClose(dir)
-	from, all := w.lowest(t, dir)
-	if all {
+	from, all, err := w.lowest(t, dir)
+	if err != nil || all {
+		w.note(t, "fd", err)
 		return
 	}
+	var unreadable error
 	err = eachEntry(dir, w.fds, func(fd int) {
-		if fd >= from {
-			w.descriptor(t, dir, fd)
+		if fd >= from && unreadable == nil {
+			_, unreadable = w.descriptor(t, dir, fd)
 		}
 	})
-	w.note(t, "fd", err)
+	w.note(t, "fd", errors.Join(err, unreadable))
 }
 
 // lowest looks at the files with the lowest numbers, which mostly are all there
 // are: listing the directory costs as much as looking at them. The size of the
 // directory is their number since Linux 6.2, and 0 before. It returns the first
-// number that was not looked at, and whether no other is left.
-func (w *walker) lowest(t task, dir int) (next int, all bool) {
+// number that was not looked at, and whether no other is left. What may not be
+// looked at ends it.
+func (w *walker) lowest(t task, dir int) (next int, all bool, err error) {
 	const gaps = 4 // how many free numbers below the highest are put up with
 	if err := rawStatx(dir, w.file.named("."), unix.STATX_SIZE, &w.file.stat); err != nil {
-		return 0, false
+		return 0, false, nil
 	}
 	count, seen := int(w.file.stat.Size), 0
 	for next = 0; seen < count && next < seen+gaps; next++ {
-		if w.descriptor(t, dir, next) {
+		there, err := w.descriptor(t, dir, next)
+		if err != nil {
+			return next, false, err
+		}
+		if there {
 			seen++
 		}
 	}
-	return next, count > 0 && seen >= count
+	return next, count > 0 && seen >= count, nil
 }
 
 // descriptor asks for the mount of a file first: that is half the work of reading
 // fdinfo, and most files are plainly of no interest then.
 // It returns whether there is such a file.
-func (w *walker) descriptor(t task, dir, fd int) bool {
+func (w *walker) descriptor(t task, dir, fd int) (there bool, err error) {
 	where, err := w.mountOf(t, dir, fd)
+	if gone(err) {
+		return false, nil
+	}
 	if err != nil {
-		w.note(t, "fd", err)
-		return !gone(err)
+		return false, err
 	}
 	switch {
 	case w.held[where.mount]:
@@ -70,7 +80,7 @@ func (w *walker) descriptor(t task, dir, fd int) bool {
 	case w.unknown(where.mount) && w.target.isStat(where.dev):
 		w.openFile(t, fd, DetachedMount)
 	}
-	return true
+	return true, nil
 }
 
 // mountOf returns where an open file is. Network file systems may be consulted

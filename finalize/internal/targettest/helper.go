@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"installer/finalize/mounts"
+	"installer/tests/hold"
 )
 
 // variable names the kind of holder in the environment of a helper.
@@ -26,7 +27,7 @@ func Main() {
 		return
 	}
 	os.Unsetenv(variable)
-	if err := hold(kind, os.Args[1:]); err != nil {
+	if err := hold.Hold(kind, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

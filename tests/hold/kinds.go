@@ -1,4 +1,6 @@
-package targettest
+// Package hold makes the calling process hold a file system, in every way that a
+// process can. It serves tests of what finds holders, and knows nothing of it.
+package hold
 
 import (
 	"bytes"
@@ -10,9 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hold makes a holder of a kind in this process. What is acquired is never
-// given back but by the end of the process.
-func hold(kind string, args []string) error {
+// Hold makes a holder of a kind in this process. What is acquired is never
+// given back but by the end of the process. It is to be called on the process's
+// first thread; args[0] is a path on the target.
+func Hold(kind string, args []string) error {
 	kinds := holderKinds()
 	make, ok := kinds[kind]
 	if !ok {
@@ -21,7 +24,7 @@ func hold(kind string, args []string) error {
 	return make(args)
 }
 
-// holderKinds are the ways to hold; args[0] is a path on the target.
+// holderKinds are the ways to hold.
 func holderKinds() map[string]func(args []string) error {
 	return map[string]func([]string) error{
 		"nothing":     func([]string) error { return nil },
@@ -31,6 +34,9 @@ func holderKinds() map[string]func(args []string) error {
 		"fd-deleted":  keepDeleted,
 		"map":         func(a []string) error { return mapFile(a[0]) },
 		"map-deleted": mapDeleted,
+		"map-write":   mapShared,
+		"fd-tmpfile":  func(a []string) error { return keep(a[0], unix.O_TMPFILE|unix.O_RDWR) },
+		"fd-locked":   keepLocked,
 		"cwd":         func(a []string) error { return unix.Chdir(a[0]) },
 		"root":        changeRoot,
 		"thread-cwd":  func(a []string) error { return onThread(unix.CLONE_FS, func() error { return unix.Chdir(a[0]) }) },
@@ -51,13 +57,19 @@ func holderKinds() map[string]func(args []string) error {
 		"thread-ns":     func([]string) error { return onThread(0, privateNamespace) },
 		"ns-fd":         func([]string) error { return namespaceFD() },
 		"detached-tree": detachedTree,
+		"detached-file": detachedFile,
+		"freeze":        freeze,
+		"claim":         func(a []string) error { return keep(a[0], unix.O_RDWR|unix.O_EXCL) },
+		"plain-device":  func(a []string) error { return keep(a[0], unix.O_RDWR) },
 		"fs-context":    pickContext,
 		"fanotify":      func(a []string) error { return watch(a, true) },
 		"fanotify-read": func(a []string) error { return watch(a, false) },
 		"inotify":       inotify,
 		"socket":        bindSocket,
 		"socket-gone":   bindUnlinked,
+		"socket-taken":  bindAccepted,
 		"in-flight":     sendFile,
+		"garbage":       func(a []string) error { return leaveCycle(a[0]) },
 		"ring":          registerFile,
 	}
 }
@@ -188,4 +200,50 @@ func backHome() error {
 func detachedTree(args []string) error {
 	_, err := unix.OpenTree(unix.AT_FDCWD, args[0], unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	return err
+}
+
+// detachedFile keeps a file that was opened through a mount that is attached
+// nowhere, and not that mount itself.
+func detachedFile(args []string) error {
+	tree, err := unix.OpenTree(unix.AT_FDCWD, args[0], unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(tree)
+	_, err = unix.Openat(tree, "file", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	return err
+}
+
+func mapShared(args []string) error {
+	fd, err := unix.Open(args[0], unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	if _, err := unix.Mmap(fd, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		return err
+	}
+	return unix.Close(fd)
+}
+
+func keepLocked(args []string) error {
+	fd, err := unix.Open(args[0], unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	return unix.Flock(fd, unix.LOCK_EX)
+}
+
+// freeze freezes the file system and keeps nothing of it open. It outlives the
+// process. The number is FIFREEZE of linux/fs.h.
+func freeze(args []string) error {
+	const fiFreeze = 0xC0045877
+	fd, err := unix.Open(args[0], unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), fiFreeze, 0); errno != 0 {
+		return fmt.Errorf("freezing: %w", errno)
+	}
+	return nil
 }

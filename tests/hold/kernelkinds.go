@@ -1,6 +1,7 @@
-package targettest
+package hold
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"unsafe"
@@ -62,6 +63,52 @@ func bindUnlinked(args []string) error {
 		return err
 	}
 	return os.Remove(args[0] + "/sock")
+}
+
+// bindAccepted keeps the accepted side of a socket that was bound to a name on the
+// target, and neither the listening one nor the name.
+func bindAccepted(args []string) error {
+	listener, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	name := &unix.SockaddrUnix{Name: args[0] + "/taken"}
+	if err := unix.Bind(listener, name); err != nil {
+		return err
+	}
+	if err := unix.Listen(listener, 1); err != nil {
+		return err
+	}
+	client, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	if err := unix.Connect(client, name); err != nil {
+		return err
+	}
+	if _, _, err := unix.Accept4(listener, unix.SOCK_CLOEXEC); err != nil {
+		return err
+	}
+	return errors.Join(unix.Close(listener), os.Remove(name.Name))
+}
+
+// leaveCycle makes garbage: two sockets, each under way in the other one, one of
+// them with a file of the target behind it. No process has any of it open; the
+// kernel frees it when its collector of such cycles happens to run.
+func leaveCycle(path string) error {
+	sockets, err := pair()
+	if err != nil {
+		return err
+	}
+	if err := sendAndClose(sockets[0], path); err != nil {
+		return err
+	}
+	for i, socket := range sockets {
+		if err := unix.Sendmsg(sockets[1-i], []byte("x"), unix.UnixRights(socket), nil, 0); err != nil {
+			return err
+		}
+	}
+	return errors.Join(unix.Close(sockets[0]), unix.Close(sockets[1]))
 }
 
 func pair() ([2]int, error) {
