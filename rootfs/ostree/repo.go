@@ -25,6 +25,7 @@ type Repo struct {
 	// written is not there, and no one else reads it, so that objects can be
 	// made under their final names.
 	fresh bool
+	xfs   bool // the repository is on XFS; see asShown
 
 	gate     gate
 	dir      handle // ostree/repo
@@ -194,6 +195,9 @@ func (r *Repo) open(root *os.File) error {
 // openFolders opens the folders that writing and reading start from.
 func (r *Repo) openFolders() error {
 	var err error
+	if r.xfs, err = isXFS(r.dir.fd); err != nil {
+		return fmt.Errorf("asking for the file system of %s: %w", repoPath, err)
+	}
 	if r.objects, err = openDirAt(r.ledger, repoPath+"/objects", r.dir.fd, "objects"); err != nil {
 		return err
 	}

@@ -50,6 +50,9 @@ func (s *scratch) grow(n int) []byte {
 // socket is a *FileTypeError. Nothing is synced: see Sync.
 func (r *Repo) WriteContent(ctx context.Context, h FileHeader, size int64, content io.Reader) (Checksum, error) {
 	h, err := h.normalize()
+	if err == nil && len(h.Xattrs) > 0 {
+		h, err = r.asShown(h)
+	}
 	if err != nil {
 		return Checksum{}, fmt.Errorf("storing a file: %w", err)
 	}
