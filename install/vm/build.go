@@ -218,6 +218,12 @@ func (b *build) read(ctx context.Context) (string, error) {
 	b.tree = t
 	b.onEnd(t.file.Close)
 	b.report.Machine.Kernel = t.version
+	// The guest would say the same, later. A file system that the image chooses it alone knows.
+	if fs := b.opts.Install.Filesystem; fs != "" {
+		if err := fs.Require(t.program); err != nil {
+			return "", fmt.Errorf("in the image: %w", err)
+		}
+	}
 	if b.kernel, err = t.kernel(); err != nil {
 		return "", err
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path"
 
 	"installer/install/vm/erofs"
@@ -97,6 +98,16 @@ func (t *tree) open(name string) (io.Reader, error) {
 		return nil, fmt.Errorf("/%s of the image: %w", full, err)
 	}
 	return r, nil
+}
+
+// program finds a program of the image by its name, as [exec.LookPath] does on the host.
+func (t *tree) program(name string) (string, error) {
+	for _, dir := range []string{"usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin"} {
+		if t.tree.Lookup(path.Join(dir, name)) != nil {
+			return path.Join("/", dir, name), nil
+		}
+	}
+	return "", exec.ErrNotFound
 }
 
 // kernel copies the image's kernel to a file of its own, for QEMU.

@@ -1,0 +1,352 @@
+package tests
+
+import (
+	"archive/tar"
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ordinaryUser is who builds in these tests: nobody.
+const ordinaryUser = 65534
+
+// userHome is a directory of an ordinary user, with the installer and the image in it.
+type userHome struct {
+	dir, bin, image string
+}
+
+// newUserHome lets that user into a directory of his own. Blobs of the image are hard links where that can be.
+func newUserHome(t *testing.T, image string) userHome {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "build-vm")
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	must(t, os.Chmod(dir, 0o755))
+	h := userHome{dir: filepath.Join(dir, "home"), bin: filepath.Join(dir, "installer")}
+	must(t, os.Mkdir(h.dir, 0o700))
+	must(t, os.Chown(h.dir, ordinaryUser, ordinaryUser))
+	mustCommand(t, "install", "-m", "0755", BuildInstaller(t), h.bin)
+	src, tag := splitRef(image)
+	own := filepath.Join(dir, "oci")
+	mustCommand(t, "cp", "-RLl", "--", src, own)
+	mustCommand(t, "chmod", "-R", "a+rX", own)
+	h.image = "oci:" + own + ":" + tag
+	return h
+}
+
+// command prepares a build by the ordinary user, without any privilege.
+func (h userHome) command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), h.bin, append([]string{"build"}, args...)...)
+	cmd.Dir = h.dir
+	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + h.dir}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinaryUser, Gid: ordinaryUser}}
+	return cmd
+}
+
+func (h userHome) run(t *testing.T, args ...string) Result {
+	t.Helper()
+	var stdout, stderr strings.Builder
+	cmd := h.command(t, args...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if cmd.ProcessState == nil {
+		t.Fatalf("running the installer: %v", err)
+	}
+	h.noMachine(t)
+	return Result{Stdout: stdout.String(), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()}
+}
+
+// noMachine fails the test if a process of the ordinary user's is left in his home.
+func (h userHome) noMachine(t *testing.T) {
+	t.Helper()
+	links, err := filepath.Glob("/proc/[0-9]*/cwd")
+	must(t, err)
+	for _, link := range links {
+		if cwd, err := os.Readlink(link); err == nil && cwd == h.dir {
+			line, _ := os.ReadFile(filepath.Join(filepath.Dir(link), "cmdline")) // it may have ended since
+			t.Errorf("process %s is left: %q", filepath.Base(filepath.Dir(link)), line)
+		}
+	}
+}
+
+// holds fails the test unless the home has just these files.
+func (h userHome) holds(t *testing.T, names ...string) {
+	t.Helper()
+	entries, err := os.ReadDir(h.dir)
+	must(t, err)
+	var have []string
+	for _, e := range entries {
+		have = append(have, e.Name())
+	}
+	if strings.Join(have, " ") != strings.Join(names, " ") {
+		t.Errorf("the directory holds %q, want %q", have, names)
+	}
+}
+
+// One command of an ordinary user makes a disk that is complete: released in the guest, whole as a
+// qcow2, cheap where it is empty, and what verify takes as its own.
+func TestBuildByAnOrdinaryUser(t *testing.T) {
+	h := newUserHome(t, CacheImage(t))
+	r := h.run(t, "--accel", "tcg", "--progress", "json", "--report", "report.json", "--disk-size", "6G",
+		"--karg", "console=ttyS0,115200n8", h.image, "disk.qcow2").Must(t)
+	h.holds(t, "disk.qcow2", "report.json")
+	disk := filepath.Join(h.dir, "disk.qcow2")
+
+	mustCommand(t, "qemu-img", "check", "-q", disk)
+	var st unix.Stat_t
+	must(t, unix.Stat(disk, &st))
+	if allocated := st.Blocks * 512; allocated > 800<<20 {
+		t.Errorf("the disk takes %d bytes", allocated)
+	}
+	var info struct {
+		Size int64 `json:"virtual-size"`
+	}
+	must(t, json.Unmarshal([]byte(mustCommand(t, "qemu-img", "info", "--output=json", disk)), &info))
+	if info.Size != 6<<30 {
+		t.Errorf("the disk has %d bytes", info.Size)
+	}
+	checkBuildReport(t, filepath.Join(h.dir, "report.json"), h.image)
+	for _, event := range []string{`"step":"import"`, `"name":"prove-released","status":"ok"`} {
+		if !strings.Contains(r.Stdout, event) {
+			t.Errorf("the events have no %s", event)
+		}
+	}
+	Run(t, "verify", disk).Must(t)
+}
+
+// checkBuildReport looks at what a build says of itself.
+func checkBuildReport(t *testing.T, path, image string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	must(t, err)
+	var report struct {
+		Outcome string `json:"outcome"`
+		Source  struct {
+			Reference string `json:"reference"`
+		} `json:"source"`
+		Finalize struct {
+			Released bool `json:"released"`
+		} `json:"finalize"`
+		Machine struct {
+			Accel  string `json:"accel"`
+			Phases []struct {
+				Phase   string  `json:"phase"`
+				Seconds float64 `json:"seconds"`
+			} `json:"phases"`
+		} `json:"machine"`
+	}
+	must(t, json.Unmarshal(data, &report))
+	if report.Outcome != "complete" || !report.Finalize.Released || report.Source.Reference != image || report.Machine.Accel != "tcg" {
+		t.Errorf("the report is %+v", report)
+	}
+	for _, p := range report.Machine.Phases {
+		t.Logf("phase %-10s %6.1f s", p.Phase, p.Seconds)
+	}
+	if len(report.Machine.Phases) != 5 {
+		t.Errorf("the report has %d phases of the machine", len(report.Machine.Phases))
+	}
+}
+
+// A build that is killed or told to stop, and one whose machine is killed, leaves no process and no file.
+func TestBuildKilled(t *testing.T) {
+	h := newUserHome(t, CacheImage(t))
+	for _, c := range []struct {
+		name   string
+		signal syscall.Signal
+		whom   func(*testing.T, *exec.Cmd) int
+		want   string // of standard error
+		status int    // -1: ended by the signal
+	}{
+		{"build is killed", syscall.SIGKILL, own, "", -1},
+		{"build is interrupted", syscall.SIGINT, own, "interrupt", 1},
+		{"machine is killed", syscall.SIGKILL, childOf, "signal: killed", 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cmd := h.command(t, "--accel", "tcg", h.image, "disk.qcow2")
+			var stderr strings.Builder
+			cmd.Stderr = &stderr
+			stdout, err := cmd.StdoutPipe()
+			must(t, err)
+			must(t, cmd.Start())
+			lines := bufio.NewScanner(stdout)
+			for lines.Scan() && !strings.Contains(lines.Text(), "Starting the virtual machine") {
+			}
+			machine := childOf(t, cmd)
+			must(t, syscall.Kill(c.whom(t, cmd), c.signal))
+			for lines.Scan() {
+			}
+			err = cmd.Wait()
+			if got := cmd.ProcessState.ExitCode(); got != c.status || !strings.Contains(stderr.String(), c.want) {
+				t.Errorf("exit status %d (%v), want %d and %q\n%s", got, err, c.status, c.want, stderr.String())
+			}
+			gone(t, machine)
+			h.noMachine(t)
+			h.holds(t)
+		})
+	}
+}
+
+func own(_ *testing.T, cmd *exec.Cmd) int { return cmd.Process.Pid }
+
+// childOf waits for the virtual machine of a build, a few milliseconds after it was announced, and
+// returns its process.
+func childOf(t *testing.T, cmd *exec.Cmd) int {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", cmd.Process.Pid))
+		must(t, err)
+		for _, list := range lists {
+			text, _ := os.ReadFile(list) // its thread may have ended
+			for _, field := range strings.Fields(string(text)) {
+				pid, err := strconv.Atoi(field)
+				must(t, err)
+				if name, _ := os.ReadFile("/proc/" + field + "/comm"); strings.HasPrefix(string(name), "qemu-system") {
+					return pid
+				}
+			}
+		}
+	}
+	t.Fatal("the build started no virtual machine")
+	return 0
+}
+
+// gone waits for the end of a process that the kernel was told to kill.
+func gone(t *testing.T, pid int) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		// An orphan whose new parent has not looked at it yet is gone too.
+		if err != nil || strings.Contains(string(state), ") Z ") {
+			return
+		}
+	}
+	t.Errorf("the virtual machine, process %d, is left", pid)
+}
+
+// What the image or the host lacks is named, with the exit status that to-disk has for it.
+func TestBuildRefusals(t *testing.T) {
+	modules := kernelModules(t)
+	for _, c := range []struct {
+		name   string
+		image  func() string
+		status int
+		want   string
+		args   []string
+	}{
+		{"no kernel", func() string { return NoKernelImage(t) }, 5, "kernel", nil},
+		{"kernel that does not unpack", func() string { return brokenKernelImage(t, modules) }, 5, "the image's kernel did not start", nil},
+		{"no modules", func() string {
+			return Variant(t, CacheImage(t), emptyFiles(modules+"/modules.dep"))
+		}, 5, "the image's kernel has no virtio_pci", nil},
+		{"no mkfs.xfs, seen in the guest", func() string { return withoutXFS(t) }, 1, "in the virtual machine", nil},
+		{"no mkfs.xfs, seen before", func() string { return withoutXFS(t) }, 1, "in the image: mkfs.xfs", []string{"--filesystem=xfs"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newUserHome(t, c.image())
+			r := h.run(t, append(c.args, "--accel", "tcg", h.image, "disk.qcow2")...)
+			if strings.Contains(c.name, "xfs") && !strings.Contains(r.Stderr, "install the package xfsprogs") {
+				t.Errorf("no package is named:\n%s", r.Stderr)
+			}
+			if r.Code != c.status || !strings.Contains(r.Stderr, c.want) {
+				t.Errorf("exit status %d, want %d and %q:\n%s", r.Code, c.status, c.want, r.Stderr)
+			}
+			h.holds(t)
+		})
+	}
+}
+
+// withoutXFS is the image without the program that makes its file system.
+func withoutXFS(t *testing.T) string {
+	t.Helper()
+	return Variant(t, CacheImage(t), emptyFiles("usr/sbin/.wh.mkfs.xfs"))
+}
+
+func TestBuildWithoutQEMU(t *testing.T) {
+	h := newUserHome(t, TinyImage(t))
+	cmd := h.command(t, h.image, "disk.qcow2")
+	cmd.Env = []string{"PATH=/nonexistent"}
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "qemu-system-x86 (Debian)") {
+		t.Errorf("%v: %s", err, out)
+	}
+	h.holds(t)
+}
+
+// A dry run says what would be done, and does nothing.
+func TestBuildDryRun(t *testing.T) {
+	h := newUserHome(t, TinyImage(t))
+	r := h.run(t, "--dry-run", "--karg", "quiet", h.image, "disk.qcow2").Must(t)
+	for _, want := range []string{"EFI-SYSTEM", "6.1.0", "qemu-system-", "to-disk", "--karg=quiet"} {
+		if !strings.Contains(r.Stdout, want) {
+			t.Errorf("the plan has no %q:\n%s", want, r.Stdout)
+		}
+	}
+	h.holds(t)
+}
+
+// The file system of the output fills up, first under the image's tree, then under the disk that the guest writes.
+func TestBuildOutputFull(t *testing.T) {
+	h := newUserHome(t, CacheImage(t))
+	for size, where := range map[string]string{"100m": "Reading the image", "450m": "the virtual machine"} {
+		t.Run(size, func(t *testing.T) {
+			must(t, unix.Mount("tmpfs", h.dir, "tmpfs", 0, fmt.Sprintf("size=%s,mode=0700,uid=%d,gid=%d", size, ordinaryUser, ordinaryUser)))
+			defer func() { must(t, unix.Unmount(h.dir, 0)) }()
+			r := h.run(t, "--accel", "tcg", h.image, "disk.qcow2")
+			if r.Code != 1 || !strings.Contains(r.Stderr, "is full") || !strings.Contains(r.Stderr, where) {
+				t.Errorf("exit status %d:\n%s", r.Code, r.Stderr)
+			}
+			h.holds(t)
+		})
+	}
+}
+
+// kernelModules is the directory of the image's kernel.
+func kernelModules(t *testing.T) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(FlattenOracle(t, CacheImage(t)), "usr/lib/modules/*/vmlinuz"))
+	must(t, err)
+	if len(found) != 1 {
+		t.Fatalf("the image has %d kernels", len(found))
+	}
+	return "usr/lib/modules/" + filepath.Base(filepath.Dir(found[0]))
+}
+
+// brokenKernelImage has a kernel whose packed part is damaged: it starts, and gives up.
+func brokenKernelImage(t *testing.T, modules string) string {
+	t.Helper()
+	kernel, err := os.ReadFile(filepath.Join(FlattenOracle(t, CacheImage(t)), modules, "vmlinuz"))
+	must(t, err)
+	for n := range 64 << 10 {
+		kernel[len(kernel)/2+n] ^= 0x5a
+	}
+	return Variant(t, CacheImage(t), func(w *tar.Writer) error {
+		err := w.WriteHeader(&tar.Header{Name: modules + "/vmlinuz", Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(kernel))})
+		if err == nil {
+			_, err = w.Write(kernel)
+		}
+		return err
+	})
+}
+
+// emptyFiles fills a layer with empty files.
+func emptyFiles(names ...string) func(*tar.Writer) error {
+	return func(w *tar.Writer) error {
+		for _, name := range names {
+			if err := w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
