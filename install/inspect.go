@@ -64,14 +64,21 @@ func (r *run) inspect(ctx context.Context) error {
 }
 
 func (r *run) scan(ctx context.Context) (*image.Inventory, error) {
-	total := max(r.source.image.SourceSize(), 0)
-	var done atomic.Int64
 	return r.source.image.Scan(ctx, image.ScanOptions{
-		Files: append(config.ImageFiles(), pullSecretEtc, pullSecretUsr),
-		ImportOptions: image.ImportOptions{Progress: func(n int64) {
-			r.emit(Event{Kind: EventProgress, Done: done.Add(n), Total: total})
-		}},
+		Files:         append(config.ImageFiles(), pullSecretEtc, pullSecretUsr),
+		ImportOptions: r.importOptions(new(atomic.Int64)),
 	})
+}
+
+// importOptions bounds the reading of the source, which adds to done and tells of it.
+func (r *run) importOptions(done *atomic.Int64) image.ImportOptions {
+	total := max(r.source.image.SourceSize(), 0)
+	return image.ImportOptions{
+		MaxLayerSize: r.opts.MaxLayerSize,
+		Progress: func(n int64) {
+			r.emit(Event{Kind: EventProgress, Done: done.Add(n), Total: total})
+		},
+	}
 }
 
 // sourceFault is an error that the image is to blame for.

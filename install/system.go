@@ -15,7 +15,6 @@ import (
 	"installer/install/confine"
 	"installer/rootfs/bootloader"
 	"installer/rootfs/deploy"
-	"installer/rootfs/image"
 	"installer/rootfs/ostree"
 
 	"golang.org/x/sys/unix"
@@ -84,11 +83,8 @@ func (r *run) importImage(ctx context.Context) error {
 	r.hold("repository", repo.Close)
 
 	img := r.source.image
-	total := max(img.SourceSize(), 0)
 	var done atomic.Int64
-	tree, err := img.Import(ctx, deploy.NewSink(repo), image.ImportOptions{Progress: func(n int64) {
-		r.emit(Event{Kind: EventProgress, Done: done.Add(n), Total: total})
-	}})
+	tree, err := img.Import(ctx, deploy.NewSink(repo), r.importOptions(&done))
 	if err != nil {
 		return err
 	}

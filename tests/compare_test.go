@@ -180,7 +180,7 @@ func readXattrs(full string) (map[string]string, error) {
 	}
 	found := map[string]string{}
 	for name := range strings.SplitSeq(strings.Trim(string(names[:n]), "\x00"), "\x00") {
-		if name == "" {
+		if name == "" || strings.HasPrefix(name, "trusted.SGI_ACL_") { // XFS's second name for what is in system.posix_acl_*
 			continue
 		}
 		value := make([]byte, 64<<10)

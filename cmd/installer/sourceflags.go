@@ -17,6 +17,7 @@ type sourceFlags struct {
 	targetTransport string
 	platform        string
 	authFile        string
+	maxLayerSize    string
 	enforcePolicy   bool
 }
 
@@ -31,6 +32,7 @@ func (f *sourceFlags) addFollowedTo(flags *pflag.FlagSet) {
 	flags.StringVar(&f.target, "target-imgref", "", "image that the host takes updates from (default: the source; of an image in podman's storage, the registry of its name)")
 	flags.StringVar(&f.targetTransport, "target-transport", "", "how the host gets --target-imgref: registry, oci, oci-archive, dir, … (default: registry, unless the name says otherwise)")
 	flags.StringVar(&f.platform, "platform", "", "image to choose from a multi-platform index, as OS/ARCHITECTURE[/VARIANT] (default: this machine's)")
+	flags.StringVar(&f.maxLayerSize, "max-layer-size", "64G", "refuse an image with a layer of more than this uncompressed; suffix M (default), G or T")
 	flags.StringVar(&f.authFile, "authfile", "", "credentials for registries (default: where containers-auth.json(5) says)")
 }
 
@@ -39,6 +41,9 @@ func (f *sourceFlags) apply(o *install.Options) (err error) {
 	o.SourceOpen = image.OpenOptions{EnforceSigPolicy: f.enforcePolicy, AuthFile: f.authFile}
 	if o.SourceOpen.Platform, err = parsePlatform(f.platform); err != nil {
 		return err
+	}
+	if o.MaxLayerSize, err = install.ParseSize(f.maxLayerSize); err != nil {
+		return fmt.Errorf("--max-layer-size: %w", err)
 	}
 	if f.source == "" {
 		if o.Container, err = install.FindContainer(); err != nil {

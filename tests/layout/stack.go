@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/opencontainers/go-digest"
@@ -48,8 +49,14 @@ func (s *Stack) Add(fill func(*tar.Writer) error) error {
 		tw := tar.NewWriter(w)
 		w.CloseWithError(errors.Join(fill(tw), tw.Close()))
 	}()
-	top, err := AddLayer(s.dir, r)
+	err := s.AddTar(r)
 	r.CloseWithError(err) // so that fill ends, whatever was read of it
+	return err
+}
+
+// AddTar puts a layer on top that is a tar already.
+func (s *Stack) AddTar(r io.Reader) error {
+	top, err := AddLayer(s.dir, r)
 	if err != nil {
 		return err
 	}
@@ -58,6 +65,9 @@ func (s *Stack) Add(fill func(*tar.Writer) error) error {
 	s.config.History = append(s.config.History, v1.History{Created: s.config.Created, CreatedBy: "tests"})
 	return nil
 }
+
+// SetCreated sets the image's time.
+func (s *Stack) SetCreated(t time.Time) { s.config.Created = &t }
 
 // Finish writes the configuration, with these labels besides its own, the manifest and the index.
 func (s *Stack) Finish(labels map[string]string) error {
