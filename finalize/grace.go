@@ -2,6 +2,7 @@ package finalize
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -11,12 +12,12 @@ import (
 
 // graceTime is how long a release waits, once and before the one umount2, for
 // what the kernel itself gives back late. io_uring takes 18 to 55 ms from the end
-// of its process on Linux 6.18.
+// of its process on Linux 6.18; the collector of unix sockets some 50 ms.
 const graceTime = 250 * time.Millisecond
 
 // Grace says that a release waited, and why.
 type Grace struct {
-	Why     []string `json:"why"` // the kernel workers that were seen
+	Why     []string `json:"why"` // the kernel workers, or sockets, that were seen
 	Seconds float64  `json:"seconds"`
 }
 
@@ -35,12 +36,22 @@ func (r *Release) watchAsync() error {
 // grace waits once if a mount of the tree is referred to, no holder was found, and
 // the kernel is seen to be letting go of files by itself. In any other case it
 // does nothing: a holder that shows itself is a finding.
-func (r *Release) grace(ctx context.Context) (*Grace, error) {
-	if err := r.watchAsync(); err != nil || len(r.async) == 0 {
+func (r *Release) grace(ctx context.Context, unownedSockets int) (*Grace, error) {
+	if err := r.watchAsync(); err != nil {
 		return nil, err
+	}
+	why := slices.Clone(r.async)
+	if unownedSockets > 0 {
+		why = append(why, fmt.Sprintf("%d unix sockets are open in no process", unownedSockets))
+	}
+	if len(why) == 0 {
+		return nil, nil
 	}
 	referenced, err := r.leafReferenced()
 	if err != nil || !referenced {
+		return nil, err
+	}
+	if err := holders.CollectSockets(); err != nil {
 		return nil, err
 	}
 	start := time.Now()
@@ -49,7 +60,7 @@ func (r *Release) grace(ctx context.Context) (*Grace, error) {
 		return nil, ctx.Err()
 	case <-time.After(graceTime):
 	}
-	return &Grace{Why: r.async, Seconds: time.Since(start).Seconds()}, nil
+	return &Grace{Why: why, Seconds: time.Since(start).Seconds()}, nil
 }
 
 // leafReferenced asks about the mounts that no other stands on: those that carry

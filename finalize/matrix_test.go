@@ -83,3 +83,13 @@ func TestContextIsFoundBySuperBlock(t *testing.T) {
 		release(t, x)
 	}
 }
+
+// TestSocketGarbageIsWaitedFor has a file under way between sockets that nobody
+// has: the kernel is made to collect it, and one bounded wait is enough.
+func TestSocketGarbageIsWaitedFor(t *testing.T) {
+	for _, fs := range targettest.Filesystems() {
+		x := targettest.New(t, fs)
+		targettest.Hold(t, "garbage", x.Path("file")).Stop()
+		release(t, x)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -158,22 +159,11 @@ func TestForgottenDescriptor(t *testing.T) {
 func TestFrozenBeforehand(t *testing.T) {
 	for _, fs := range targettest.Filesystems() {
 		x := targettest.New(t, fs)
-		dir, err := os.Open(x.Dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := ioctl(dir, fiFreeze, 0); err != nil {
-			t.Fatal(err)
-		}
-		dir.Close()
+		targettest.Hold(t, "freeze", x.Dir).Stop()
 		wantHeld(t, x, targetOf(x), "remount-read-only", holders.Frozen, 0)
-		if dir, err = os.Open(x.Dir); err != nil {
-			t.Fatal(err)
+		if out, err := exec.Command("fsfreeze", "--unfreeze", x.Dir).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
 		}
-		if err := ioctl(dir, fiThaw, 0); err != nil {
-			t.Fatal(err)
-		}
-		dir.Close()
 		release(t, x)
 	}
 }

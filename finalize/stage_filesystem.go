@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
-	"sync"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -17,13 +14,9 @@ import (
 	"installer/finalize/mounts"
 )
 
-// Requests of linux/fs.h that golang.org/x/sys does not carry; the same on all
-// architectures but mips, powerpc and sparc.
-const (
-	fiFreeze = 0xC0045877
-	fiThaw   = 0xC0045878
-	fiTrim   = 0xC0185879
-)
+// fiTrim is FITRIM of linux/fs.h, which golang.org/x/sys does not carry; the same
+// on all architectures but mips, powerpc and sparc.
+const fiTrim = 0xC0185879
 
 // PerFilesystem is the evidence of a stage that treats each file system of the
 // tree, in the order of unmounting.
@@ -179,91 +172,31 @@ func (r *Release) explainBusy(ctx context.Context, m mounts.Mount, err error) er
 		return errors.Join(err, scanErr)
 	}
 	held := &HeldError{Holders: report.Holders, Err: err, Why: "the kernel refuses"}
-	if frozen, probeErr := isFrozen(m); probeErr != nil {
+	if frozen, probeErr := holders.IsFrozen(m); probeErr != nil {
 		held.Err = errors.Join(err, probeErr)
 	} else if frozen {
-		held.Holders = append(held.Holders, frozenHolder(m))
+		held.Holders = append(held.Holders, holders.FrozenHolder(m))
 	}
 	if len(held.Holders) == 0 {
-		held.Holders = []holders.Holder{kernelHolder(m.Point, report, err.Error())}
+		held.Holders = []holders.Holder{holders.KernelHolder(m.Point, report, err.Error())}
 	}
 	return held
 }
-
-func frozenHolder(m mounts.Mount) holders.Holder {
-	return holders.Holder{Class: holders.Frozen, Path: m.Point, Evidence: "FIFREEZE: device or resource busy",
-		Remedy: "thaw it: fsfreeze --unfreeze " + m.Point}
-}
-
-// kernelHolder stands for what no process shows.
-func kernelHolder(path string, searched holders.Report, evidence string) holders.Holder {
-	names := make([]string, len(searched.Searched))
-	for i, c := range searched.Searched {
-		names[i] = string(c)
-	}
-	return holders.Holder{Class: holders.Kernel, Path: path,
-		Evidence: fmt.Sprintf("%s; looked for and not found: %s", evidence, strings.Join(names, ", ")),
-		Remedy: "nothing in user space was found to hold it; what the kernel gives back late (an io_uring or sockets of a process " +
-			"that has just ended) may be gone soon: run this again. If it stays, look at dmesg, and reboot before the device is used for something else"}
-}
-
-// freezeLimit bounds how long the file system stays frozen, whatever happens to
-// this program's threads: frozen, every writer hangs beyond the reach of signals.
-const freezeLimit = 10 * time.Second
 
 // freezeThaw freezes and thaws: that fails when someone else's freeze is in
 // force, under which an unmount would leave the super block alive for good.
 func freezeThaw(_ context.Context, r *Release) (Evidence, error) {
 	return r.each(func(m mounts.Mount, dir *os.File) (FilesystemResult, error) {
-		err := freezeOnce(dir)
+		err := holders.FreezeThaw(dir)
 		if unsupported(err) {
 			return FilesystemResult{Done: m.FSType + " does not freeze", Note: true}, nil
 		}
 		if errors.Is(err, unix.EBUSY) {
-			return FilesystemResult{}, &HeldError{Holders: []holders.Holder{frozenHolder(m)}, Why: "someone froze it and has not thawed it", Err: err}
+			return FilesystemResult{}, &HeldError{Holders: []holders.Holder{holders.FrozenHolder(m)}, Why: "someone froze it and has not thawed it", Err: err}
 		}
 		if err != nil {
 			return FilesystemResult{}, fmt.Errorf("freezing and thawing %s: %w", m.Point, err)
 		}
 		return FilesystemResult{Done: "frozen and thawed"}, nil
 	})
-}
-
-// freezeOnce freezes and thaws at once, on one thread, so that as little as can
-// be lies between the two: a freeze outlives the process that is killed there.
-func freezeOnce(dir *os.File) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	fd := dir.Fd()
-	var once sync.Once
-	var thawed error
-	thaw := func() {
-		once.Do(func() {
-			if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, fiThaw, 0); errno != 0 {
-				thawed = fmt.Errorf("thawing (try fsfreeze --unfreeze): %w", errno)
-			}
-		})
-	}
-	watchdog := time.AfterFunc(freezeLimit, thaw)
-	defer watchdog.Stop()
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, fd, fiFreeze, 0); errno != 0 {
-		once.Do(func() {}) // there is nothing of ours to thaw
-		return errno
-	}
-	thaw()
-	return thawed
-}
-
-// isFrozen asks by trying; its own freeze is undone at once.
-func isFrozen(m mounts.Mount) (bool, error) {
-	_, err := withRoot(m, func(_ mounts.Mount, dir *os.File) (FilesystemResult, error) {
-		return FilesystemResult{}, freezeOnce(dir)
-	})
-	if errors.Is(err, unix.EBUSY) {
-		return true, nil
-	}
-	if unsupported(err) {
-		return false, nil
-	}
-	return false, err
 }

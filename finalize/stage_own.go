@@ -115,6 +115,6 @@ func proveNoHolders(ctx context.Context, r *Release) (Evidence, error) {
 	if len(report.Certain()) > 0 { // a mere suspect does not stop the release: the super block decides
 		return Search{Report: report}, &HeldError{Holders: report.Holders, Why: "nothing was unmounted"}
 	}
-	grace, err := r.grace(ctx)
+	grace, err := r.grace(ctx, report.UnownedSockets)
 	return Search{Report: report, Grace: grace}, err
 }

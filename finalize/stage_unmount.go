@@ -135,9 +135,9 @@ func (r *Release) explainAlive(ctx context.Context, dead Dead, d Device, signs h
 // kernel keeps.
 func unexplained(d Device, report holders.Report, signs holders.Liveness) holders.Holder {
 	if signs.Alive() {
-		return kernelHolder(d.Path, report, signs.String())
+		return holders.KernelHolder(d.Path, report, signs.String())
 	}
-	return holders.ClaimHolder(d.Path, signs)
+	return holders.ClaimHolder(d.block(), signs)
 }
 
 // Clean is the evidence of prove-clean.

@@ -6,6 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+
+	"golang.org/x/sys/unix"
+
+	"installer/finalize/mounts"
 )
 
 // Examine answers for a path what Scan answers for a target, and for a block
@@ -18,8 +22,11 @@ func Examine(ctx context.Context, path string) (Report, error) {
 	}
 	subject.Target.Probe = subject.Mount
 	report, err := Scan(ctx, subject.Target)
-	if err != nil || subject.Mount != nil {
+	if err != nil {
 		return report, err
+	}
+	if subject.Mount != nil {
+		return report, report.addFrozen(*subject.Mount)
 	}
 	report.Searched = append(report.Searched, BlockClaim, Kernel)
 	dead := true
@@ -38,6 +45,28 @@ func Examine(ctx context.Context, path string) (Report, error) {
 	return report, nil
 }
 
+// addFrozen asks whether a mounted file system is frozen, when nobody else holds
+// it: there is nobody to be kept waiting then. The system's own root is left alone.
+func (r *Report) addFrozen(m mounts.Mount) error {
+	if len(r.Certain()) > 0 || !Stored(m) || m.Point == "/" {
+		return nil
+	}
+	frozen, err := IsFrozen(m)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ENOTDIR) { // a file may be mounted on a file
+		r.Unreadable = append(r.Unreadable, fmt.Sprintf("whether %s is frozen: %v", m.Point, err))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	r.Searched = append(r.Searched, Frozen)
+	if frozen {
+		r.Holders = append(r.Holders, FrozenHolder(m))
+	}
+	r.judge()
+	return nil
+}
+
 // addClaim explains a claim on the device that none of the holders found so far
 // explains. A claim on a partition shows on its disk too, and is told once. gone
 // says that neither a claim nor a super block is there.
@@ -54,7 +83,7 @@ func (r *Report) addClaim(b Block) (gone bool, err error) {
 	if gone || len(r.Certain()) > 0 {
 		return gone, nil
 	}
-	h := ClaimHolder(b.Path, signs)
+	h := ClaimHolder(b, signs)
 	if signs.Alive() {
 		h.Class = Kernel
 		h.Remedy = "the super block lives with no mount and no holder in user space: it may have been unmounted while frozen; " +
@@ -62,13 +91,6 @@ func (r *Report) addClaim(b Block) (gone bool, err error) {
 	}
 	r.Holders = append(r.Holders, h)
 	return false, nil
-}
-
-// ClaimHolder stands for someone else's exclusive claim on a device whose super
-// block does not live.
-func ClaimHolder(path string, signs Liveness) Holder {
-	return Holder{Class: BlockClaim, Path: path, Evidence: signs.String(),
-		Remedy: "end what has opened the device exclusively (see lsof on the device, /sys/class/block/*/holders)"}
 }
 
 // liveness asks for every kind of file system when it is not known which is on

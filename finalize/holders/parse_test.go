@@ -152,7 +152,7 @@ func FuzzParsers(f *testing.F) {
 		}
 		parseStat(text)
 		parseSwaps(strings.NewReader(s))
-		parseDiag(text)
+		new(sockets).parse(text)
 		parseSocket(text)
 		receivedFiles(text)
 		eachRecord(text, func([]byte) {})

@@ -110,6 +110,10 @@ type Report struct {
 	Unreadable []string `json:"unreadable,omitempty"` // what could not be read, and why
 	Processes  int      `json:"processes"`            // how many were looked at
 	Namespaces int      `json:"namespaces"`           // how many mount namespaces were looked at
+	// UnownedSockets is how many unix sockets are open in no process that could be
+	// read: they are under way in another socket. When nobody can receive them, the
+	// kernel frees them late, see unix(7), and what they carry stays in use so long.
+	UnownedSockets int `json:"unowned_sockets,omitempty"`
 	// Probed is what the kernel answered when it was asked whether anything refers
 	// to the mount; empty when it was not asked.
 	Probed Answer `json:"probed,omitempty"`

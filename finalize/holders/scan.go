@@ -59,6 +59,7 @@ type scan struct {
 	holders     []Holder
 	keepers     map[uint64][]keeper // who keeps a foreign namespace, by inode
 	failures    map[string]*failure
+	listed      []uint64          // inodes of all unix sockets
 	networks    map[string]string // a path to each other network namespace, by its name
 	socketUses  []socketUse       // all open sockets
 	seenSockets map[uint64]bool   // those of sockets that a process has open
@@ -153,7 +154,7 @@ func (s *scan) report(searched []Class) Report {
 	r := Report{
 		Version: Version, Target: s.target, Holders: s.holders, Searched: searched,
 		Unreadable: append(s.unreadable(), s.snapshot.Unreadable...),
-		Processes:  s.processes, Namespaces: len(s.snapshot.Namespaces),
+		Processes:  s.processes, Namespaces: len(s.snapshot.Namespaces), UnownedSockets: s.unowned(),
 	}
 	slices.SortStableFunc(r.Holders, func(a, b Holder) int {
 		return cmp.Or(cmp.Compare(a.PID, b.PID), cmp.Compare(a.TID, b.TID))

@@ -29,12 +29,22 @@ func settle(r *Report) error {
 }
 
 func (r *Report) kernelHolder() Holder {
-	names := make([]string, len(r.Searched))
-	for i, c := range r.Searched {
+	return KernelHolder(r.Target.Probe.Point, *r, "the kernel counts references to the mount (umount2 with MNT_EXPIRE: EBUSY)")
+}
+
+// KernelHolder stands for what holds the target and shows nowhere, with evidence
+// that it is held, and of what was searched for.
+func KernelHolder(path string, searched Report, evidence string) Holder {
+	names := make([]string, len(searched.Searched))
+	for i, c := range searched.Searched {
 		names[i] = string(c)
 	}
-	return Holder{Class: Kernel, Path: r.Target.Probe.Point,
-		Evidence: fmt.Sprintf("the kernel counts references to the mount (umount2 with MNT_EXPIRE: EBUSY); looked for and not found: %s",
-			strings.Join(names, ", ")),
-		Remedy: "nothing in user space was found to hold it: look at dmesg; a reference that the kernel gives back late (io_uring, sockets) may be gone soon"}
+	h := Holder{Class: Kernel, Path: path,
+		Evidence: fmt.Sprintf("%s; looked for and not found: %s", evidence, strings.Join(names, ", ")),
+		Remedy: "nothing in user space was found to hold it; what the kernel gives back late (an io_uring or sockets of a process " +
+			"that has just ended) may be gone soon: run this again. If it stays, look at dmesg, and reboot before the device is used for something else"}
+	if n := searched.UnownedSockets; n > 0 {
+		h.Evidence += fmt.Sprintf("; %d unix sockets are open in no process", n)
+	}
+	return h
 }

@@ -44,7 +44,7 @@ func findBoundSockets(_ context.Context, s *scan) error {
 		return nil
 	}
 	s.ownNetwork = own
-	s.askSockets(own, bound)
+	s.askSockets(own, listSockets)
 	return nil
 }
 
@@ -77,7 +77,7 @@ func findForeignSockets(ctx context.Context, s *scan) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		s.askSockets(link, func() ([]boundSocket, error) { return boundIn(path) })
+		s.askSockets(link, func() (sockets, error) { return socketsIn(path) })
 	}
 	for _, use := range s.socketUses {
 		s.nameSocket(use)
@@ -91,13 +91,14 @@ func findForeignSockets(ctx context.Context, s *scan) error {
 	return nil
 }
 
-func (s *scan) askSockets(net string, ask func() ([]boundSocket, error)) {
+func (s *scan) askSockets(net string, ask func() (sockets, error)) {
 	list, err := ask()
 	if err != nil {
 		s.cannot("sockets (sock_diag)", net, err)
 		return
 	}
-	for _, b := range list {
+	s.listed = append(s.listed, list.inodes...)
+	for _, b := range list.bound {
 		if s.target.onDevice(b.dev) {
 			b.net = net
 			s.sockets[b.inode] = b
@@ -105,51 +106,83 @@ func (s *scan) askSockets(net string, ask func() ([]boundSocket, error)) {
 	}
 }
 
-// boundIn asks in another network namespace, into which the thread goes for it.
-func boundIn(path string) (list []boundSocket, err error) {
+// unowned counts the sockets that are open in no process that could be read. One
+// that waits to be accepted has no inode yet and does not count.
+func (s *scan) unowned() int {
+	open := map[uint64]bool{0: true}
+	for _, use := range s.socketUses {
+		open[use.inode] = true
+	}
+	count := 0
+	for _, inode := range s.listed {
+		if !open[inode] {
+			count++
+		}
+	}
+	return count
+}
+
+// CollectSockets makes the kernel look for unix sockets that are under way in one
+// another and nowhere else, and free them with what else is under way in them. It
+// does that, in the background, when some unix socket is closed; see unix(7).
+func CollectSockets() error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("opening a socket: %w", err)
+	}
+	return unix.Close(fd)
+}
+
+// sockets are the unix sockets of one network namespace.
+type sockets struct {
+	bound  []boundSocket
+	inodes []uint64 // of all of them
+}
+
+// socketsIn asks in another network namespace, into which the thread goes for it.
+func socketsIn(path string) (list sockets, err error) {
 	target, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, err
+		return sockets{}, err
 	}
 	defer unix.Close(target)
 	runtime.LockOSThread()
 	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		runtime.UnlockOSThread()
-		return nil, err
+		return sockets{}, err
 	}
 	defer unix.Close(home)
 	if err := unix.Setns(target, unix.CLONE_NEWNET); err != nil {
 		runtime.UnlockOSThread()
-		return nil, fmt.Errorf("entering the network namespace: %w", err)
+		return sockets{}, fmt.Errorf("entering the network namespace: %w", err)
 	}
-	list, err = bound()
+	list, err = listSockets()
 	if back := unix.Setns(home, unix.CLONE_NEWNET); back != nil {
-		return nil, errors.Join(err, fmt.Errorf("leaving the network namespace: %w", back)) // the thread stays locked and ends
+		return sockets{}, errors.Join(err, fmt.Errorf("leaving the network namespace: %w", back)) // the thread stays locked and ends
 	}
 	runtime.UnlockOSThread()
 	return list, err
 }
 
-// bound asks the calling thread's network namespace, see sock_diag(7).
-func bound() ([]boundSocket, error) {
+// listSockets asks the calling thread's network namespace, see sock_diag(7).
+func listSockets() (sockets, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
-		return nil, fmt.Errorf("opening sock_diag: %w", err)
+		return sockets{}, fmt.Errorf("opening sock_diag: %w", err)
 	}
 	defer unix.Close(fd)
 	if err := unix.Sendto(fd, diagRequest(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return nil, fmt.Errorf("asking sock_diag: %w", err)
+		return sockets{}, fmt.Errorf("asking sock_diag: %w", err)
 	}
-	var list []boundSocket
+	var list sockets
 	buf := make([]byte, 64<<10)
 	for {
 		n, _, err := unix.Recvfrom(fd, buf, 0)
 		if err != nil {
-			return nil, fmt.Errorf("reading from sock_diag: %w", err)
+			return sockets{}, fmt.Errorf("reading from sock_diag: %w", err)
 		}
-		more, done, err := parseDiag(buf[:n])
-		list = append(list, more...)
+		done, err := list.parse(buf[:n])
 		if done || err != nil {
 			return list, err
 		}
@@ -170,29 +203,37 @@ func diagRequest() []byte {
 	return b
 }
 
-// parseDiag reads the messages of one answer and says whether it was the last.
-func parseDiag(b []byte) (list []boundSocket, done bool, err error) {
+// parse reads the messages of one answer and says whether it was the last.
+func (l *sockets) parse(b []byte) (done bool, err error) {
 	ne := binary.NativeEndian
 	for len(b) >= 16 {
 		length := int(ne.Uint32(b))
 		if length < 16 || length > len(b) {
-			return list, true, errors.New("reading from sock_diag: a message is longer than the answer")
+			return true, errors.New("reading from sock_diag: a message is longer than the answer")
 		}
 		switch ne.Uint16(b[4:]) {
 		case unix.NLMSG_DONE:
-			return list, true, nil
+			return true, nil
 		case unix.NLMSG_ERROR:
 			if length < 20 {
-				return list, true, errors.New("reading from sock_diag: short error message")
+				return true, errors.New("reading from sock_diag: short error message")
 			}
-			return list, true, fmt.Errorf("asking sock_diag: %w", unix.Errno(-int32(ne.Uint32(b[16:]))))
+			return true, fmt.Errorf("asking sock_diag: %w", unix.Errno(-int32(ne.Uint32(b[16:]))))
 		}
-		if s, ok := parseSocket(b[16:length]); ok {
-			list = append(list, s)
-		}
+		l.add(b[16:length])
 		b = b[min(len(b), (length+3)&^3):]
 	}
-	return list, false, nil
+	return false, nil
+}
+
+func (l *sockets) add(message []byte) {
+	s, named := parseSocket(message)
+	if len(message) >= 16 {
+		l.inodes = append(l.inodes, s.inode)
+	}
+	if named {
+		l.bound = append(l.bound, s)
+	}
 }
 
 // parseSocket reads struct unix_diag_msg and its attributes; false for a socket
