@@ -1,6 +1,8 @@
 package install
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -8,6 +10,7 @@ import (
 	"installer/disk"
 	"installer/install/config"
 	"installer/rootfs/bootloader"
+	"installer/rootfs/image"
 )
 
 func ptr[T any](v T) *T { return &v }
@@ -112,5 +115,57 @@ func TestSSHTmpfilesLine(t *testing.T) {
 	}
 	if checkSSHKeys(keys) != nil || checkSSHKeys([]byte("# none\n \n")) == nil || checkSSHKeys(nil) == nil {
 		t.Error("a file's keys were not seen, or seen where none are")
+	}
+}
+
+// tree makes a directory of files.
+func tree(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	for name, text := range files {
+		name = filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+// In a container, what its root has goes over what the image has, file by file;
+// kernel arguments of the image are the image's alone.
+func TestReadConfigInAContainer(t *testing.T) {
+	source := tree(t, map[string]string{
+		"usr/lib/bootc/install/00.toml": "[install]\nkargs = [\"image\"]\nstateroot = \"image\"",
+		"etc/bootc/install/10.toml":     "[install]\nkargs = [\"image-etc\"]",
+		"usr/lib/bootc/kargs.d/00.toml": "kargs = [\"kargs-d\"]",
+		"etc/selinux/config":            "",
+	})
+	container := tree(t, map[string]string{
+		"usr/lib/bootc/install/00.toml": "[install]\nkargs = [\"container\"]",
+		"run/bootc/install/20.toml":     "[install]\nkargs = [\"container-run\"]",
+		"usr/lib/bootc/kargs.d/00.toml": "kargs = [\"never\"]",
+	})
+	for root, want := range map[string]string{"": "image image-etc", container: "container image-etc container-run"} {
+		r := configured(Options{Source: image.Ref{Transport: image.TransportRootfs, Name: source}, ConfigRoot: root}, config.Config{})
+		img, err := image.Open(t.Context(), r.opts.Source, image.OpenOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer img.Close()
+		r.source.image = img
+		inv, err := r.scan(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.readConfig(inv); err != nil {
+			t.Fatal(err)
+		}
+		f := r.source.facts
+		if got := strings.Join(f.config.Kargs, " "); got != want || !slices.Equal(f.kargs.Kargs, []string{"kargs-d"}) || !f.selinux {
+			t.Errorf("with the root %q: %s and %q", root, got, f.kargs.Kargs)
+		}
 	}
 }
