@@ -143,16 +143,21 @@ func (r *run) rootKargs() []string {
 	return kargs
 }
 
-// planKargs settles the kernel's command line.
-func (r *run) planKargs() error {
+// assembleKargs makes the kernel's command line of all that adds to it.
+func (r *run) assembleKargs() []string {
 	c := r.source.facts.config
-	r.target.kargs = kargSources{
+	return kargSources{
 		root:    r.rootKargs(),
 		config:  c.Kargs,
 		image:   r.source.facts.kargs.Kargs,
 		deletes: append(c.KargDeletes[:len(c.KargDeletes):len(c.KargDeletes)], r.opts.KargDeletes...),
 		flags:   r.opts.Kargs,
 	}.assemble()
+}
+
+// planKargs settles the kernel's command line, once the root has a name.
+func (r *run) planKargs() error {
+	r.target.kargs = r.assembleKargs()
 	if r.opts.Bootloader == bootloader.GRUB {
 		return bootloader.CheckArguments(r.target.kargs)
 	}

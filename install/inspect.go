@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync/atomic"
 
 	"installer/install/config"
@@ -49,6 +50,9 @@ func (r *run) inspect(ctx context.Context) error {
 	if err := bootloader.Check(r.opts.Bootloader, r.firmware(), runtime.GOARCH, inv.FS()); err != nil {
 		return err
 	}
+	if err := deploy.CheckComposefs(inv.FS(), r.assembleKargs()); err != nil {
+		return err
+	}
 	if err := r.checkBound(); err != nil {
 		return err
 	}
@@ -65,7 +69,7 @@ func (r *run) inspect(ctx context.Context) error {
 
 func (r *run) scan(ctx context.Context) (*image.Inventory, error) {
 	return r.source.image.Scan(ctx, image.ScanOptions{
-		Files:         append(config.ImageFiles(), pullSecretEtc, pullSecretUsr),
+		Files:         scannedFiles(),
 		ImportOptions: r.importOptions(new(atomic.Int64)),
 	})
 }
@@ -79,6 +83,18 @@ func (r *run) importOptions(done *atomic.Int64) image.ImportOptions {
 			r.emit(Event{Kind: EventProgress, Done: done.Add(n), Total: total})
 		},
 	}
+}
+
+// scannedFiles lists what is read of an image before it is installed, as paths of the scan.
+func scannedFiles() []string {
+	files := append(config.ImageFiles(), pullSecretEtc, pullSecretUsr)
+	for _, name := range deploy.PrepareRootFiles() {
+		if strings.HasPrefix(name, "etc/") {
+			name = "usr/" + name
+		}
+		files = append(files, name)
+	}
+	return files
 }
 
 // sourceFault is an error that the image is to blame for.

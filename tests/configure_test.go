@@ -206,6 +206,7 @@ func TestRefusedBeforeTheFirstWrite(t *testing.T) {
 		"encrypted only":        {plain(map[string]string{install: "[install]\nblock = [\"tpm2-luks\"]"}), []string{"--block-setup", "direct"}, 5, `direct is not enabled`},
 		"a bad kernel argument": {plain(map[string]string{"usr/lib/bootc/kargs.d/0.toml": "kargs = [\"a\\tb\"]"}), nil, 5, `kernel argument`},
 		"bound images":          {plain(map[string]string{"usr/lib/bootc/bound-images.d/app.image": "-> /usr/share/app.image"}), nil, 5, `app\.image.*--bound-images=skip`},
+		"composefs":             {plain(map[string]string{"etc/ostree/prepare-root.conf": "[composefs]\nenabled = signed\n"}), nil, 5, `composefs.enabled=signed.*not supported yet`},
 		"no signature":          {plain(map[string]string{install: "[install]\nenforce-container-sigpolicy = true"}), nil, 5, `install configuration demands a signature`},
 		"fetch check":           {plain(nil), []string{"--run-fetch-check", "--target-imgref", "oci:/nonexistent/image"}, 5, `could not fetch its updates.*/nonexistent/image`},
 	} {

@@ -20,36 +20,62 @@ func (e *ComposefsError) Error() string {
 		e.Setting)
 }
 
+// CheckComposefs tells whether the tree of an image can be booted without a composefs image of its deployment, with the
+// kernel arguments; the error is a *ComposefsError. It is there to refuse an image before anything is written. The
+// contents of PrepareRootFiles have to be readable.
+func CheckComposefs(tree fs.FS, kargs []string) error {
+	settings, err := prepareRootSettings(func(name string) ([]byte, error) { return fs.ReadFile(tree, name) })
+	if err == nil {
+		_, err = withoutComposefs(settings, kargs)
+	}
+	return err
+}
+
+// PrepareRootFiles are the configuration files of ostree-prepare-root(1) in a deployment; what the later one says wins.
+func PrepareRootFiles() []string {
+	return []string{"usr/lib/ostree/prepare-root.conf", "etc/ostree/prepare-root.conf"}
+}
+
 // composefsArguments returns the kernel argument without which an image whose initramfs wants a composefs image would
-// not boot, since none is made. A check of signatures or digests is never turned off: that is a *ComposefsError.
+// not boot, since none is made.
 func (d *deployer) composefsArguments(t *dir) ([]string, error) {
-	settings, err := prepareRootSettings(t)
+	settings, err := prepareRootSettings(func(name string) ([]byte, error) { return t.readFile(name, maxTextFile) })
 	if err != nil {
 		return nil, err
 	}
-	for _, arg := range d.o.Kargs {
-		if strings.HasPrefix(arg, "ostree.prepare-root.composefs=") {
-			return nil, nil // whoever installs has decided
-		}
-	}
-	enabled := settings["composefs.enabled"]
-	switch {
-	case enabled == "signed" || enabled == "verity":
-		return nil, &ComposefsError{Setting: "composefs.enabled=" + enabled}
-	case !isTrue(enabled):
-		return nil, nil
-	case isTrue(settings["root.transient"]):
-		return nil, &ComposefsError{Setting: "root.transient=true"}
+	needed, err := withoutComposefs(settings, d.o.Kargs)
+	if err != nil || !needed {
+		return nil, err
 	}
 	d.dep.Notes = append(d.dep.Notes, "the image asks for composefs; the system is installed to boot without it ("+noComposefsArgument+")")
 	return []string{noComposefsArgument}, nil
 }
 
-// prepareRootSettings reads "group.key" of ostree-prepare-root's configuration; what /etc says wins.
-func prepareRootSettings(t *dir) (map[string]string, error) {
+// withoutComposefs tells whether noComposefsArgument is needed. A check of signatures or digests is never turned off:
+// that is a *ComposefsError.
+func withoutComposefs(settings map[string]string, kargs []string) (needed bool, err error) {
+	for _, arg := range kargs {
+		if strings.HasPrefix(arg, "ostree.prepare-root.composefs=") {
+			return false, nil // whoever installs has decided
+		}
+	}
+	enabled := settings["composefs.enabled"]
+	switch {
+	case enabled == "signed" || enabled == "verity":
+		return false, &ComposefsError{Setting: "composefs.enabled=" + enabled}
+	case !isTrue(enabled):
+		return false, nil
+	case isTrue(settings["root.transient"]):
+		return false, &ComposefsError{Setting: "root.transient=true"}
+	}
+	return true, nil
+}
+
+// prepareRootSettings reads "group.key" of ostree-prepare-root's configuration.
+func prepareRootSettings(read func(name string) ([]byte, error)) (map[string]string, error) {
 	settings := map[string]string{}
-	for _, name := range []string{"usr/lib/ostree/prepare-root.conf", "etc/ostree/prepare-root.conf"} {
-		data, err := t.readFile(name, maxTextFile)
+	for _, name := range PrepareRootFiles() {
+		data, err := read(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
