@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"installer/install"
 	"installer/install/vm"
+	"installer/rootfs/image"
 
 	"github.com/spf13/cobra"
 )
@@ -90,7 +92,7 @@ loop driver and virtio, built in or as modules.
 OUTPUT appears when it is complete, and replaces a file of that name then. A
 build that is interrupted or killed leaves nothing behind.`,
 		Example: `  installer build oci:myos:latest disk.qcow2
-  installer build --filesystem ext4 --karg console=ttyS0 --compress containers-storage:localhost/myos disk.qcow2`,
+  podman unshare installer build --karg console=ttyS0 --compress containers-storage:localhost/myos disk.qcow2`,
 		Args: usageArgs(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runBuild(cmd.Context(), flags, args[0], args[1], stdout, stderr)
@@ -118,5 +120,15 @@ func runBuild(parent context.Context, flags buildFlags, source, path string, std
 		return &usageError{err}
 	}
 	report, err := vm.Build(ctx, o, out.event)
-	return errors.Join(err, finishBuild(out, report))
+	return errors.Join(explainStorage(err, o), finishBuild(out, report))
+}
+
+// explainStorage says what to do where podman's storage of an ordinary user
+// cannot be read: its files belong to the users of a user namespace.
+func explainStorage(err error, o vm.Options) error {
+	var source *image.SourceError
+	if !errors.As(err, &source) || o.Install.Source.Transport != image.TransportContainersStorage || os.Geteuid() == 0 {
+		return err
+	}
+	return fmt.Errorf("%w (images of rootless podman are read in its user namespace: podman unshare installer build …)", err)
 }
