@@ -125,19 +125,19 @@ func (r *Release) explainAlive(ctx context.Context, dead Dead, d Device, signs h
 	}
 	dead.Search = &report
 	held := &HeldError{Holders: report.Holders, Why: d.Path + " is unmounted here, but not released: " + signs.String()}
-	if len(held.Holders) == 0 {
-		held.Holders = []holders.Holder{unexplained(d, report, signs)}
+	if len(report.Certain()) == 0 {
+		held.Holders = append(held.Holders, unexplained(d, report, signs)...)
 	}
 	return dead, held
 }
 
 // unexplained tells another's claim on the device from a super block that the
 // kernel keeps.
-func unexplained(d Device, report holders.Report, signs holders.Liveness) holders.Holder {
+func unexplained(d Device, report holders.Report, signs holders.Liveness) []holders.Holder {
 	if signs.Alive() {
-		return holders.KernelHolder(d.Path, report, signs.String())
+		return []holders.Holder{holders.KernelHolder(d.Path, report, signs.String())}
 	}
-	return holders.ClaimHolder(d.block(), signs)
+	return holders.ClaimHolders(d.block(), signs)
 }
 
 // Clean is the evidence of prove-clean.

@@ -12,25 +12,25 @@ import (
 	"installer/finalize/mounts"
 )
 
-// ClaimHolder stands for someone else's exclusive claim on a device whose super
-// block does not live. The kernel does not tell who made the claim; the processes
-// that have the device open are named, and when it is one alone, it is the one.
-func ClaimHolder(b Block, signs Liveness) Holder {
-	h := Holder{Class: BlockClaim, Path: b.Path, Evidence: signs.String(),
+// ClaimHolders stand for someone else's exclusive claim on a device whose super
+// block does not live. The kernel does not tell who made the claim: a process that
+// alone has the device open is the one, and of several each is a suspect.
+func ClaimHolders(b Block, signs Liveness) []Holder {
+	claim := Holder{Class: BlockClaim, Path: b.Path, Evidence: signs.String(),
 		Remedy: "end what has opened the device exclusively (see /sys/class/block/*/holders for devices that are stacked on it)"}
-	users := deviceUsers(b.Number)
-	names := make([]string, len(users))
-	for i, u := range users {
-		names[i] = fmt.Sprintf("/proc/%d/fd/%d (%s)", u.task.pid, u.fd, u.comm)
+	var users []Holder
+	for _, u := range deviceUsers(b.Number) {
+		users = append(users, Holder{Class: BlockClaim, PID: u.task.pid, TID: u.task.pid, Comm: u.comm, Path: b.Path,
+			Evidence: fmt.Sprintf("%s; the device is open in /proc/%d/fd/%d", signs, u.task.pid, u.fd),
+			Remedy:   "close the exclusive open of the device, or end the process that made it"})
 	}
-	if len(users) > 0 {
-		h.Evidence += "; open in " + strings.Join(names, ", ")
-		h.Remedy = "close the exclusive open of the device, or end the process that made it"
+	if len(users) == 1 {
+		return users
 	}
-	if pids := slices.CompactFunc(users, func(a, b deviceUser) bool { return a.task.pid == b.task.pid }); len(pids) == 1 {
-		h.PID, h.TID, h.Comm = pids[0].task.pid, pids[0].task.pid, pids[0].comm
+	for i := range users {
+		users[i].Suspect = true
 	}
-	return h
+	return append([]Holder{claim}, users...)
 }
 
 // deviceUser is a process that has a device open.
@@ -69,8 +69,8 @@ func deviceUsers(n mounts.DevNum) []deviceUser {
 	return users
 }
 
-// deviceFiles returns the descriptors of a process that are the device: no node is
-// opened for that, and no driver asked.
+// deviceFiles returns the first descriptor of a process that is the device: no node
+// is opened for that, and no driver asked.
 func (w *walker) deviceFiles(pid int, n mounts.DevNum) []deviceUser {
 	dir, err := rawOpen(w.proc, w.file.numbered("", pid), unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
@@ -86,7 +86,7 @@ func (w *walker) deviceFiles(pid int, n mounts.DevNum) []deviceUser {
 		}
 		err = rawStatx(dir, w.file.numbered("fd/", fd), unix.STATX_TYPE, &w.file.stat)
 		st := &w.file.stat
-		if err == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK && n == (mounts.DevNum{Major: st.Rdev_major, Minor: st.Rdev_minor}) {
+		if err == nil && len(users) == 0 && st.Mode&unix.S_IFMT == unix.S_IFBLK && n == (mounts.DevNum{Major: st.Rdev_major, Minor: st.Rdev_minor}) {
 			users = append(users, deviceUser{t, fd, w.comm(t)})
 		}
 	})

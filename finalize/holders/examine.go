@@ -83,13 +83,13 @@ func (r *Report) addClaim(b Block) (gone bool, err error) {
 	if gone || len(r.Certain()) > 0 {
 		return gone, nil
 	}
-	h := ClaimHolder(b, signs)
-	if signs.Alive() {
-		h.Class = Kernel
-		h.Remedy = "the super block lives with no mount and no holder in user space: it may have been unmounted while frozen; " +
-			"mount the device again, thaw it (fsfreeze -u) and unmount it"
+	if !signs.Alive() {
+		r.Holders = append(r.Holders, ClaimHolders(b, signs)...)
+		return false, nil
 	}
-	r.Holders = append(r.Holders, h)
+	r.Holders = append(r.Holders, Holder{Class: Kernel, Path: b.Path, Evidence: signs.String(),
+		Remedy: "the super block lives with no mount and no certain holder in user space: it may have been unmounted while frozen; " +
+			"mount the device again, thaw it (fsfreeze -u) and unmount it"})
 	return false, nil
 }
 

@@ -2,10 +2,8 @@ package holders
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -136,18 +134,21 @@ func TestClaim(t *testing.T) {
 		}
 		return r
 	}
-	targettest.Hold(t, "plain-device", loop)
+	plain := targettest.Hold(t, "plain-device", loop)
 	if r := examine(); r.Verdict != Free {
 		t.Errorf("verdict %s, %v", r.Verdict, r.Holders)
 	}
 	helper := targettest.Hold(t, "claim", loop)
+	// Two processes have it open: either may have made the claim.
 	r := examine()
-	h, ok := findClass(r, BlockClaim)
-	if !ok || r.Verdict != Held || h.Remedy == "" {
+	h, ok := find(r, BlockClaim, helper.PID)
+	if claim, certain := find(r, BlockClaim, 0); !ok || !h.Suspect || !certain || claim.Suspect || r.Verdict != Held {
 		t.Errorf("verdict %s, %v", r.Verdict, r.Holders)
 	}
-	if want := fmt.Sprintf("/proc/%d/fd/", helper.PID); !strings.Contains(h.Evidence, want) {
-		t.Errorf("%s is not in %+v", want, h)
+	plain.Stop()
+	r = examine()
+	if h, ok := find(r, BlockClaim, helper.PID); !ok || h.Suspect || len(r.Holders) != 1 || h.Remedy == "" {
+		t.Errorf("verdict %s, %v", r.Verdict, r.Holders)
 	}
 	helper.Stop()
 	if r := examine(); r.Verdict != Free {

@@ -252,7 +252,7 @@ func parseSocket(b []byte) (boundSocket, bool) {
 		}
 		switch value := b[4:length]; {
 		case ne.Uint16(b[2:]) == diagName:
-			s.name = string(value)
+			s.name = strings.TrimRight(string(value), "\x00")
 		case ne.Uint16(b[2:]) == diagVFS && len(value) >= 8:
 			dev := ne.Uint32(value[4:])
 			s.file, s.dev, found = ne.Uint32(value), mounts.DevNum{Major: dev >> 20, Minor: dev & (1<<20 - 1)}, true

@@ -59,6 +59,7 @@ func holderKinds() map[string]func(args []string) error {
 		"detached-tree": detachedTree,
 		"detached-file": detachedFile,
 		"freeze":        freeze,
+		"mount-image":   mountImage,
 		"claim":         func(a []string) error { return keep(a[0], unix.O_RDWR|unix.O_EXCL) },
 		"plain-device":  func(a []string) error { return keep(a[0], unix.O_RDWR) },
 		"fs-context":    pickContext,
@@ -246,4 +247,26 @@ func freeze(args []string) error {
 		return fmt.Errorf("freezing: %w", errno)
 	}
 	return nil
+}
+
+// mountImage mounts the file system in the file args[0] at args[1], with no loop
+// device between. It stays when the process ends.
+func mountImage(args []string) error {
+	context, err := unix.Fsopen("erofs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(context)
+	if err := unix.FsconfigSetString(context, "source", args[0]); err != nil {
+		return err
+	}
+	if err := unix.FsconfigCreate(context); err != nil {
+		return err
+	}
+	mount, err := unix.Fsmount(context, unix.FSMOUNT_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(mount)
+	return unix.MoveMount(mount, "", unix.AT_FDCWD, args[1], unix.MOVE_MOUNT_F_EMPTY_PATH)
 }
