@@ -78,8 +78,10 @@ func (h host) hasOpen(pid int, dev devno) bool {
 		return false
 	}
 	for _, link := range links {
-		var st unix.Stat_t
-		if unix.Stat(link, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK && devnoOf(st.Rdev) == dev {
+		// A plain stat would ask the file system of the open file, which may never answer.
+		var st unix.Statx_t
+		err := unix.Statx(unix.AT_FDCWD, link, unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st)
+		if err == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK && (devno{st.Rdev_major, st.Rdev_minor}) == dev {
 			return true
 		}
 	}
