@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -185,17 +186,19 @@ func (x *target) dead() bool {
 
 // holdersReport is what the tests read of holders --json.
 type holdersReport struct {
-	Version int
-	Verdict string
-	Holders []struct {
-		Class, Comm, Path, Namespace, Evidence, Remedy string
-		PID, TID                                       int
-		Self, Child, Suspect                           bool
-	}
+	Version    int
+	Verdict    string
+	Holders    []finding
 	Searched   []string
 	Unreadable []string
 	Processes  int
 	Namespaces int
+}
+
+type finding struct {
+	Class, Comm, Path, Namespace, Evidence, Remedy string
+	PID, TID                                       int
+	Self, Child, Suspect                           bool
 }
 
 // examine asks the installer who holds a path, and wants an exit status.
@@ -253,6 +256,8 @@ func startHolder(t testing.TB, argv ...string) *holder {
 	}
 	h := &holder{cmd: cmd, stdin: stdin, t: t}
 	t.Cleanup(h.stop)
+	late := time.AfterFunc(30*time.Second, h.stop)
+	defer late.Stop()
 	if line, err := bufio.NewReader(stdout).ReadString('\n'); line != "ready\n" {
 		t.Fatalf("%q said %q (%v), not that it is ready", argv, line, err)
 	}

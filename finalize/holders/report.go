@@ -117,6 +117,9 @@ type Report struct {
 	// Probed is what the kernel answered when it was asked whether anything refers
 	// to the mount; empty when it was not asked.
 	Probed Answer `json:"probed,omitempty"`
+	// blind says that there may be mounts of the target that were not seen. The
+	// kernel's answer about one mount says nothing about those.
+	blind bool
 }
 
 // Answer is the kernel's answer to Referenced.
@@ -146,7 +149,7 @@ func (r *Report) judge() {
 		if slices.ContainsFunc(r.Holders, func(h Holder) bool { return h.Class == Kernel }) {
 			r.Verdict = KernelHeld
 		}
-	case r.Probed == Unreferenced && len(r.Holders) == 0:
+	case r.Probed == Unreferenced && len(r.Holders) == 0 && !r.blind:
 		r.Verdict = Free
 	case len(r.Unreadable) > 0 || len(r.Holders) > 0:
 		r.Verdict = Unknown

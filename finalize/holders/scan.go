@@ -155,6 +155,7 @@ func (s *scan) report(searched []Class) Report {
 		Version: Version, Target: s.target, Holders: s.holders, Searched: searched,
 		Unreadable: append(s.unreadable(), s.snapshot.Unreadable...),
 		Processes:  s.processes, Namespaces: len(s.snapshot.Namespaces), UnownedSockets: s.unowned(),
+		blind: !s.snapshot.Complete,
 	}
 	slices.SortStableFunc(r.Holders, func(a, b Holder) int {
 		return cmp.Or(cmp.Compare(a.PID, b.PID), cmp.Compare(a.TID, b.TID))

@@ -1,7 +1,9 @@
 package holders
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"installer/finalize/mounts"
@@ -14,6 +16,11 @@ func settle(r *Report) error {
 		return nil
 	}
 	referenced, err := mounts.Referenced(*r.Target.Probe)
+	if errors.Is(err, fs.ErrPermission) {
+		r.Unreadable = append(r.Unreadable, fmt.Sprintf("whether the kernel counts references to the mount: %v", err))
+		r.judge()
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -153,3 +153,18 @@ func registerFile(args []string) error {
 	}
 	return unix.Close(fd)
 }
+
+// serveNothing mounts a FUSE file system at args[0] whose server never answers, and
+// keeps a place on it; see fuse(4). When the process ends, so do all requests; the
+// mount stays.
+func serveNothing(args []string) error {
+	server, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", server)
+	if err := unix.Mount("hung", args[0], "fuse", 0, options); err != nil {
+		return err
+	}
+	return keep(args[0], unix.O_PATH) // any other way to open it asks the server
+}

@@ -59,6 +59,7 @@ func holderKinds() map[string]func(args []string) error {
 		"detached-tree": detachedTree,
 		"detached-file": detachedFile,
 		"freeze":        freeze,
+		"hung":          serveNothing,
 		"mount-image":   mountImage,
 		"claim":         func(a []string) error { return keep(a[0], unix.O_RDWR|unix.O_EXCL) },
 		"plain-device":  func(a []string) error { return keep(a[0], unix.O_RDWR) },

@@ -1,0 +1,103 @@
+package tests
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestHoldersSayWhatTheyCannotSee asks from a PID namespace of its own, and without privilege.
+func TestHoldersSayWhatTheyCannotSee(t *testing.T) {
+	LoopSnapshot(t)
+	w := newWorkplace(t)
+	x := w.target("xfs")
+	h := x.hold("map", x.path("file"))
+	binary := filepath.Join(t.TempDir(), "installer") // where everybody can execute it
+	mustCommand(t, "cp", BuildInstaller(t), binary)
+	must(t, os.Chmod(binary, 0o755))
+	for dir := filepath.Dir(binary); dir != os.TempDir(); dir = filepath.Dir(dir) {
+		must(t, os.Chmod(dir, 0o755))
+	}
+	for name, c := range map[string]struct {
+		in   []string
+		says string
+	}{
+		"own PID namespace": {[]string{"unshare", "--pid", "--fork", "--mount-proc"}, "PID namespace of its own"},
+		"no privilege":      {[]string{"setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"}, "not running as root"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			argv := x.argv(append(c.in, binary, "holders", "--json", x.dir)...)
+			r := RunBinary(t, argv[0], argv[1:]...)
+			var report holdersReport
+			if err := json.Unmarshal([]byte(r.Stdout), &report); err != nil {
+				t.Fatalf("%v: %s%s", err, r.Stdout, r.Stderr)
+			}
+			if r.Code == 0 || report.Verdict == "free" || !strings.Contains(strings.Join(report.Unreadable, "\n"), c.says) {
+				t.Errorf("exit status %d, verdict %s, unreadable %q", r.Code, report.Verdict, report.Unreadable)
+			}
+		})
+	}
+	// Where the holder is out of sight the kernel still refuses, and finalize says that it does not know by whom.
+	argv := x.argv("unshare", "--pid", "--fork", "--mount-proc", binary, "finalize", x.dir)
+	if r := RunBinary(t, argv[0], argv[1:]...); r.Code == 0 {
+		t.Errorf("released what is held\n%s", r.Stdout)
+	}
+	h.stop()
+	x.released()
+}
+
+// TestHungFileSystemElsewhere has a file system whose server never answers, and a process with open
+// files on it: the search must not ask it for anything.
+func TestHungFileSystemElsewhere(t *testing.T) {
+	LoopSnapshot(t)
+	w := newWorkplace(t)
+	x := w.target("ext4")
+	hung := x.hold("hung", t.TempDir())
+	h := x.hold("fd", x.path("file"))
+	done := make(chan holdersReport, 1)
+	go func() { done <- x.examine(x.dir, 3) }()
+	select {
+	case report := <-done:
+		report.has(t, "fd", h.pid(), "/file")
+		if slices.ContainsFunc(report.Holders, func(f finding) bool { return f.PID == hung.pid() }) {
+			t.Errorf("the server of the hung file system is a holder: %+v", report.Holders)
+		}
+	case <-time.After(20 * time.Second):
+		hung.stop() // that ends every request
+		t.Fatal("the search hangs with the file system")
+	}
+	h.stop()
+	x.released()
+	hung.stop()
+}
+
+// TestDeviceKeptByNamespaceAlone has a device that is mounted in a namespace that no process is in: an
+// installation on it is refused with that namespace named, before anything is written.
+func TestDeviceKeptByNamespaceAlone(t *testing.T) {
+	LoopSnapshot(t)
+	w := newWorkplace(t)
+	x := w.target("xfs")
+	keeper := x.hold("ns-fd")
+	x.run("umount", x.dir)
+	before := mustCommand(t, "sha256sum", x.node)
+	r := w.installer("to-disk", "--source-imgref", TinyImage(t), "--bootloader", "none", "--wipe", x.node)
+	if r.Code != 4 || !strings.Contains(r.Stderr, "namespace in mnt:[") || !strings.Contains(r.Stderr, "process "+strconv.Itoa(keeper.pid())) {
+		t.Errorf("exit status %d, want 4 and the namespace named\n%s", r.Code, r.Stderr)
+	}
+	if after := mustCommand(t, "sha256sum", x.node); after != before {
+		t.Error("the device was written to")
+	}
+	keeper.stop()
+	fd, err := unix.Open(x.node, unix.O_RDWR|unix.O_EXCL|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatalf("it is still held: %v", err)
+	}
+	unix.Close(fd)
+}

@@ -1,0 +1,92 @@
+package tests
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// crowdScript makes $1 idle processes, which end with its standard input, and none of which has more
+// than it was born with.
+const crowdScript = `exec 3<&0
+for ((i = 0; i < $1; i++)); do (read -r _ <&3) & done
+echo ready
+wait`
+
+// crowd is many idle processes.
+type crowd struct {
+	cmd   *exec.Cmd
+	stdin io.Closer
+}
+
+func startCrowd(t testing.TB, n int) *crowd {
+	t.Helper()
+	limit := unix.Rlimit{Cur: 65536, Max: 65536}
+	if err := unix.Setrlimit(unix.RLIMIT_NPROC, &limit); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("bash", "-c", crowdScript, "crowd", fmt.Sprint(n))
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c := &crowd{cmd, stdin}
+	t.Cleanup(c.end)
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); line != "ready\n" {
+		t.Fatalf("the crowd said %q: %v", line, err)
+	}
+	return c
+}
+
+// end lets all of them go, and waits until they are gone.
+func (c *crowd) end() {
+	if c.cmd == nil {
+		return
+	}
+	c.stdin.Close()
+	_ = c.cmd.Wait() // it has no status of interest
+	c.cmd = nil
+}
+
+// TestNoFalseHolder has nobody who holds the target, in a crowd of processes and namespaces, each of
+// which has a copy of everything but the target; and then one who does.
+func TestNoFalseHolder(t *testing.T) {
+	LoopSnapshot(t)
+	const processes, namespaces = 5000, 50
+	w := newWorkplace(t)
+	for range namespaces {
+		startHolder(t, w.argv("unshare", "--mount", "--propagation", "private", "sh", "-c", "echo ready; read _")...)
+	}
+	startCrowd(t, processes)
+	x := w.target("ext4")
+	report := x.examine(x.dir, 0)
+	if report.Verdict != "free" || len(report.Holders) != 0 || report.Processes < processes || report.Namespaces < namespaces {
+		t.Errorf("verdict %s, %+v in %d processes and %d namespaces", report.Verdict, report.Holders, report.Processes, report.Namespaces)
+	}
+	for _, class := range strings.Fields("fd map cwd root exe mount namespace detached-mount loop swap overlay file-image " +
+		"fanotify unix-socket in-flight io-uring binfmt uprobe fs-context frozen") {
+		if !strings.Contains(" "+strings.Join(report.Searched, " ")+" ", " "+class+" ") {
+			t.Errorf("%s was not looked for", class)
+		}
+	}
+	h := x.hold("map", x.path("file"))
+	if report := x.examine(x.dir, 3); len(report.Holders) != 1 {
+		t.Errorf("%+v, want one", report.Holders)
+	} else {
+		report.has(t, "map", h.pid(), "/file")
+	}
+	h.stop()
+	x.released()
+}
