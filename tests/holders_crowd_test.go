@@ -11,9 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// crowdScript makes $1 idle processes, which end with its standard input, and none of which has more
-// than it was born with.
-const crowdScript = `exec 3<&0
+// crowdScript makes $1 idle processes, which end with its standard input, and have 14 open files.
+const crowdScript = `exec 3<&0 4<&0 5<&0 6<&0 7<&1 8<&1 9<&1 11<&2 12<&2 13</ 14</dev/null
 for ((i = 0; i < $1; i++)); do (read -r _ <&3) & done
 echo ready
 wait`

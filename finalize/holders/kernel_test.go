@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -213,12 +214,26 @@ func TestKernelSideHolders(t *testing.T) {
 				if h := wantClass(t, x, c.class, c.path); h.PID != helper.PID {
 					t.Errorf("%+v, want process %d", h, helper.PID)
 				}
-				if c.kind == "ring" { // the kernel lets go some time after the process
-					return
-				}
 				helper.Stop()
+				if c.kind == "ring" { // the kernel lets go some time after the process
+					awaitUnreferenced(t, x)
+				}
 				wantFree(t, x)
 			})
+		}
+	}
+}
+
+func awaitUnreferenced(t *testing.T, x *targettest.Target) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		switch held, err := mounts.Referenced(x.At()); {
+		case err != nil:
+			t.Fatal(err)
+		case !held:
+			return
+		case time.Now().After(deadline):
+			t.Fatal("the kernel has not let go in 10 s")
 		}
 	}
 }
