@@ -12,7 +12,10 @@ import (
 )
 
 // podman is a store of containers of its own, with the image of the installer in it.
-type podman struct{ dir string }
+type podman struct {
+	dir string
+	run string // podman takes no path of more than 50 characters
+}
 
 // installerImage is the image that Containerfile makes of the bootable one.
 const installerImage = "localhost/bootable-with-installer"
@@ -20,11 +23,13 @@ const installerImage = "localhost/bootable-with-installer"
 // newPodman copies the bootable image into a new store and builds on it by the Containerfile.
 func newPodman(t *testing.T) podman {
 	t.Helper()
-	p := podman{t.TempDir()}
+	run, err := os.MkdirTemp("/run", "installer-podman-")
+	must(t, err)
+	p := podman{dir: t.TempDir(), run: run}
 	t.Cleanup(func() { p.remove(t) })
 	dir, tag := splitRef(CacheImage(t))
 	mustCommand(t, "skopeo", "copy", "--quiet", "oci:"+dir+":"+tag,
-		fmt.Sprintf("containers-storage:[overlay@%s+%s]localhost/bootable:latest", p.root(), p.state("run")))
+		fmt.Sprintf("containers-storage:[overlay@%s+%s]localhost/bootable:latest", p.root(), p.run))
 	build := t.TempDir()
 	copyTo(t, BuildInstaller(t), filepath.Join(build, "installer"), 0o755)
 	p.must(t, "build", "--quiet", "--pull=never", "--build-arg", "BASE=localhost/bootable:latest",
@@ -32,10 +37,9 @@ func newPodman(t *testing.T) podman {
 	return p
 }
 
-func (p podman) root() string             { return filepath.Join(p.dir, "root") }
-func (p podman) state(name string) string { return filepath.Join(p.dir, name) }
+func (p podman) root() string { return filepath.Join(p.dir, "root") }
 func (p podman) flags(a ...string) []string {
-	return append([]string{"--root", p.root(), "--runroot", p.state("run"), "--tmpdir", p.state("tmp"), "--runtime", "runc"}, a...)
+	return append([]string{"--root", p.root(), "--runroot", p.run, "--tmpdir", filepath.Join(p.dir, "tmp"), "--runtime", "runc"}, a...)
 }
 
 func (p podman) must(t *testing.T, args ...string) {
@@ -55,9 +59,11 @@ func (p podman) install(t *testing.T, volumes []string, args ...string) Result {
 	return RunBinary(t, "podman", append(append(run, installerImage, "installer", "to-disk", "--generic-image"), args...)...)
 }
 
-// remove undoes the mount that the storage library leaves on its directory.
+// remove undoes the mount that the storage library leaves on its directory, and what no temporary
+// directory of the test holds.
 func (p podman) remove(t *testing.T) {
 	t.Helper()
+	must(t, os.RemoveAll(p.run))
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	must(t, err)
 	if at := filepath.Join(p.root(), "overlay"); strings.Contains(string(mounts), " "+at+" ") {

@@ -54,7 +54,8 @@ var (
 	straceLine    = regexp.MustCompile(`^(\d+)\s+(\w+)\((.*)\)\s+= (.*)$`)
 	straceBegin   = regexp.MustCompile(`^(\d+)\s+(\w+)\((.*) <unfinished \.\.\.>$`)
 	straceResumed = regexp.MustCompile(`^(\d+)\s+<\.\.\. (\w+) resumed>(.*)\)\s+= (.*)$`)
-	straceOther   = regexp.MustCompile(`^\d+\s+(\+\+\+|---|<\.\.\. \w+ resumed>.*= \?)`)
+	// ??? is of a thread that was killed before its call could be read.
+	straceOther = regexp.MustCompile(`^\d+\s+(\+\+\+|---|\?\?\?\(\)\s+= \?$|<\.\.\. \w+ resumed>.*= \?)`)
 )
 
 // parseStrace joins what strace -f splits when threads interleave. A line it does not know is an
