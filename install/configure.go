@@ -36,7 +36,7 @@ func (r *run) readConfig(inv *image.Inventory) (err error) {
 	}
 	f.selinux = inv.Tree.Lookup(selinuxConfig) != nil
 	if n := inv.Tree.Lookup(boundImagesDir); n != nil {
-		f.bound = n.Names()
+		f.binds = n.Names()
 	}
 	return nil
 }

@@ -156,7 +156,7 @@ func TestReadConfigInAContainer(t *testing.T) {
 		}
 		defer img.Close()
 		r.source.image = img
-		inv, err := r.scan(t.Context())
+		inv, err := r.scan(t.Context(), false)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,11 +16,12 @@ import (
 // facts are what the image says of its own installation.
 type facts struct {
 	need     need
+	inexact  bool // need may be more than what is needed: equal contents were not looked for
 	config   *config.Loaded
 	kargs    *config.Loaded
 	selinux  bool     // it has a policy
 	rootLink string   // where the link /root leads, "" if it is none
-	bound    []string // names of the images that it binds
+	binds    []string // names of the images that it binds
 }
 
 // Files of an image that are read before it is installed, beside the configuration.
@@ -34,7 +35,7 @@ const (
 // inspect looks through the whole image: what is wrong with it, and how it
 // wants to be installed, must be known before the first write.
 func (r *run) inspect(ctx context.Context) error {
-	inv, err := r.scan(ctx)
+	inv, err := r.scan(ctx, r.opts.DryRun) // a dry run is asked for the figures
 	if err != nil {
 		return err
 	}
@@ -62,14 +63,26 @@ func (r *run) inspect(ctx context.Context) error {
 	if err := r.checkFetch(ctx, inv); err != nil {
 		return err
 	}
-	r.source.facts.need = measure(inv)
+	r.source.facts.need, r.source.facts.inexact = measure(inv), inv.Bound
 	r.say("%s in %d files, install configuration of %d files", FormatBytes(inv.Stored), inv.Objects, len(r.source.facts.config.Files))
 	return nil
 }
 
-func (r *run) scan(ctx context.Context) (*image.Inventory, error) {
+// measureExactly reads the contents that inspect passed over, which takes time
+// that only a disk is worth that may be too small.
+func (r *run) measureExactly(ctx context.Context) error {
+	inv, err := r.scan(ctx, true)
+	if err != nil {
+		return err
+	}
+	r.source.facts.need, r.source.facts.inexact = measure(inv), inv.Bound
+	return nil
+}
+
+func (r *run) scan(ctx context.Context, exact bool) (*image.Inventory, error) {
 	return r.source.image.Scan(ctx, image.ScanOptions{
 		Files:         scannedFiles(),
+		Exact:         exact,
 		ImportOptions: r.importOptions(new(atomic.Int64)),
 	})
 }
@@ -104,7 +117,7 @@ func (r *run) sourceFault(err error) error {
 
 // checkBound refuses to leave out images that the system counts on, unless told to.
 func (r *run) checkBound() error {
-	bound := r.source.facts.bound
+	bound := r.source.facts.binds
 	switch {
 	case len(bound) == 0:
 		return nil

@@ -22,7 +22,7 @@ type Plan struct {
 	Found      []disk.Found     `json:"found,omitempty"` // on the disk: all of it will be lost
 	Partitions []disk.Partition `json:"partitions"`
 	Filesystem disk.Filesystem  `json:"filesystem"`
-	RootNeed   int64            `json:"root_need"` // bytes that the root takes at least
+	RootNeed   int64            `json:"root_need"` // bytes that the root takes at least; of a dry run exact, else it may be somewhat less
 	Source     string           `json:"source"`
 	Digest     string           `json:"digest,omitempty"` // of the source's manifest
 	Target     string           `json:"target,omitempty"` // image that updates come from

@@ -68,13 +68,13 @@ func (r *run) checkKind() error {
 
 // plan settles everything that can be settled before the first write.
 func (r *run) plan(ctx context.Context) error {
-	d := r.target.disk
-	layout, err := disk.Plan(d.Size(), d.SectorSize(), disk.PlanOptions{
-		Arch:     runtime.GOARCH,
-		BIOSBoot: runtime.GOARCH == "amd64",
-		RootSize: r.opts.RootSize,
-		MinRoot:  r.source.facts.need.root(r.opts.Filesystem),
-	})
+	layout, err := r.layOut()
+	if tooSmall := (*disk.TooSmallError)(nil); errors.As(err, &tooSmall) && r.source.facts.inexact {
+		if err := r.measureExactly(ctx); err != nil {
+			return err
+		}
+		layout, err = r.layOut()
+	}
 	if err != nil {
 		return err
 	}
@@ -90,6 +90,16 @@ func (r *run) plan(ctx context.Context) error {
 	}
 	r.report.Plan = r.describePlan()
 	return r.confirm(ctx)
+}
+
+func (r *run) layOut() (disk.Layout, error) {
+	d := r.target.disk
+	return disk.Plan(d.Size(), d.SectorSize(), disk.PlanOptions{
+		Arch:     runtime.GOARCH,
+		BIOSBoot: runtime.GOARCH == "amd64",
+		RootSize: r.opts.RootSize,
+		MinRoot:  r.source.facts.need.root(r.opts.Filesystem),
+	})
 }
 
 // confirm asks before something is lost: what is on a disk, or a disk that

@@ -197,6 +197,7 @@ func TestRefusedBeforeTheFirstWrite(t *testing.T) {
 		"no system":             {ref(withoutSystem), nil, 5, `/usr/lib/os-release`},
 		"layer of wrong digest": {ref(changedHeader), nil, 5, `the SHA-256 of the blob`},
 		"layer damaged":         {ref(changedMiddle), nil, 5, `layer sha256:`},
+		"layer of wrong diff":   {ref(wrongDiffID), nil, 5, `diff`},
 		"no boot loader":        {plain(nil), []string{"--bootloader", "grub"}, 5, `the image has no /usr/bin/grub-mkimage: add package grub-common`},
 		"configured loader":     {plain(map[string]string{install: "[install]\nbootloader = \"systemd\""}), []string{"--bootloader", ""}, 5, `systemd.*for UEFI|UEFI alone`},
 		"unknown loader":        {plain(map[string]string{install: "[install]\nbootloader = \"grub-cc\""}), []string{"--bootloader", ""}, 5, `install configuration: .*grub-cc`},

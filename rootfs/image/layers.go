@@ -54,7 +54,7 @@ type layerImport struct {
 	chunks  *sync.Pool
 	entries atomic.Int64
 	out     storer
-	scan    bool          // see [Image.Scan]
+	skimmer storer        // of a scan that may pass over contents; else nil
 	results []layerResult // one for each layer
 }
 
@@ -151,6 +151,10 @@ func (li *layerImport) readBlob(ctx context.Context, i int) error {
 	if err != nil {
 		return fmt.Errorf("opening the blob: %w", err)
 	}
+	if seeker, ok := blob.(io.ReadSeekCloser); ok && li.skims(i) {
+		defer blob.Close()
+		return li.skim(ctx, i, seeker)
+	}
 	raw := startPump(ctx, blob, li.chunks, li.rawBounds(served), li.opts.Progress)
 	defer func() {
 		raw.stop()
@@ -196,10 +200,7 @@ func (li *layerImport) readStream(ctx context.Context, i int, raw *pump) (_ *Nod
 		if li.src.served[i].size > li.opts.MaxLayerSize {
 			return nil, nil, li.tooLarge()
 		}
-		return li.parse(plain)
-	}
-	if li.scan {
-		return li.scanStream(plain)
+		return li.parse(plain, li.out)
 	}
 	out := startPump(ctx, plain, li.chunks, li.plainBounds(), func(int64) {})
 	defer func() {
@@ -209,7 +210,7 @@ func (li *layerImport) readStream(ctx context.Context, i int, raw *pump) (_ *Nod
 		}
 		out.wait()
 	}()
-	root, dropped, err := li.parse(out)
+	root, dropped, err := li.parse(out, li.out)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -223,8 +224,8 @@ func (li *layerImport) readStream(ctx context.Context, i int, raw *pump) (_ *Nod
 	return root, dropped, nil
 }
 
-func (li *layerImport) parse(plain io.Reader) (*Node, map[string]int, error) {
-	r := tarReader{tree: newBuilder(), out: li.out, entries: &li.entries, bytes: li.opts.MaxLayerSize}
+func (li *layerImport) parse(plain io.Reader, to storer) (*Node, map[string]int, error) {
+	r := tarReader{tree: newBuilder(), out: to, entries: &li.entries, bytes: li.opts.MaxLayerSize}
 	root, err := r.read(plain)
 	return root, r.tree.dropped, err
 }

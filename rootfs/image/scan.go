@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"path"
 	"strings"
 )
@@ -23,6 +22,9 @@ type ScanOptions struct {
 	// are kept: files, and directories with the files right in them. Symbolic
 	// links are followed.
 	Files []string
+
+	// Exact has every content read, so that equal ones count once.
+	Exact bool
 }
 
 // Inventory is what an image holds, known without its contents.
@@ -30,11 +32,14 @@ type Inventory struct {
 	Tree *Tree // as an import returns it, but that no node has a Content
 
 	// Stored is what the files of all layers take when each distinct one is
-	// stored once, in bytes, each file rounded up to StoredBlock. The files of a
-	// directory are not read: they count as distinct though they may be equal.
+	// stored once, in bytes, each file rounded up to StoredBlock.
 	Stored int64
 	// Objects is the number of distinct files and symbolic links.
 	Objects int64
+	// Bound says that contents were passed over, and count as distinct though
+	// they may be equal: Stored and Objects are upper bounds, and an exact scan
+	// may find less. The files of a directory are never read.
+	Bound bool
 
 	kept map[*Node][]byte
 }
@@ -42,10 +47,11 @@ type Inventory struct {
 // StoredBlock is the unit in which file systems allocate, in bytes.
 const StoredBlock = 4096
 
-// Scan reads the image for what it holds, before anything is stored: all that
-// can be refused of it can be refused then. Every layer is read and decompressed
-// once, and its digest compared with the manifest's; of a directory only the
-// metadata is read. Faults of the source are a [*SourceError].
+// Scan reads the image for what it holds, before anything is stored. Compressed
+// layers are read and verified as by [Image.Import], which verifies again what
+// it reads again. Of layers that lie uncompressed in files only the headers are
+// read, and of a directory the metadata: that the digests are right is then left
+// to the import. Faults of the source are a [*SourceError].
 func (img *Image) Scan(ctx context.Context, o ScanOptions) (*Inventory, error) {
 	o.ImportOptions = o.ImportOptions.withDefaults()
 	inv, err := img.scan(ctx, o, nil)
@@ -64,11 +70,12 @@ func (img *Image) Scan(ctx context.Context, o ScanOptions) (*Inventory, error) {
 
 func (img *Image) scan(ctx context.Context, o ScanOptions, sizes map[int64]bool) (*Inventory, error) {
 	s := newScanner(o.Files, sizes)
+	s.exact = o.Exact
 	tree, err := img.src.scanTree(ctx, img, s, o.ImportOptions)
 	if err != nil {
 		return nil, err
 	}
-	return &Inventory{Tree: tree, Stored: s.stored, Objects: s.objects, kept: s.kept}, nil
+	return &Inventory{Tree: tree, Stored: s.stored, Objects: s.objects, Bound: s.passed, kept: s.kept}, nil
 }
 
 // unkeptSizes gives the sizes of wanted files whose contents were not kept.
@@ -96,8 +103,11 @@ func (inv *Inventory) unkeptSizes(files []string) map[int64]bool {
 }
 
 func (s *layeredSource) scanTree(ctx context.Context, img *Image, out *scanner, o ImportOptions) (*Tree, error) {
-	li := &layerImport{img: img, src: s, opts: o, chunks: newChunkPool(), out: out, scan: true, results: make([]layerResult, len(img.Layers))}
+	li := &layerImport{img: img, src: s, opts: o, chunks: newChunkPool(), out: out, results: make([]layerResult, len(img.Layers))}
 	li.entries.Store(o.MaxEntries)
+	if !out.exact {
+		li.skimmer = skimmer{out}
+	}
 	if remote, ok := s.blobs.(*spool); ok {
 		remote.fill(true)
 		defer remote.fill(false)
@@ -117,36 +127,6 @@ func (s *rootfsSource) scanTree(ctx context.Context, img *Image, out *scanner, o
 		return nil, s.fault(ctx, img, err)
 	}
 	return assemble(img.Ref, []*Node{w.tree.root}, w.tree.dropped)
-}
-
-// scanStream parses a decompressed layer. Its diff-id is left to the import:
-// the blob, which is all that the diff-id speaks of, has a digest of its own.
-func (li *layerImport) scanStream(plain io.Reader) (*Node, map[string]int, error) {
-	limited := &boundedReader{src: plain, left: li.opts.MaxLayerSize, tooLong: li.tooLarge()}
-	root, dropped, err := li.parse(limited)
-	if err != nil {
-		return nil, nil, err
-	}
-	// The compression's own checksum stands at the end.
-	if _, err := io.Copy(io.Discard, limited); err != nil {
-		return nil, nil, fmt.Errorf("reading on to the layer's end: %w", err)
-	}
-	return root, dropped, nil
-}
-
-// boundedReader fails where a stream goes on for too long.
-type boundedReader struct {
-	src     io.Reader
-	left    int64
-	tooLong error
-}
-
-func (r *boundedReader) Read(b []byte) (int, error) {
-	n, err := r.src.Read(b)
-	if r.left -= int64(n); r.left < 0 {
-		return 0, r.tooLong
-	}
-	return n, err
 }
 
 // wantedFiles tells which contents are kept, by the paths of the merged tree.

@@ -14,16 +14,20 @@ import (
 	"testing/fstest"
 
 	"github.com/opencontainers/go-digest"
-	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // scanRef opens and scans an image.
 func scanRef(t testing.TB, ref Ref, files ...string) (*Inventory, error) {
 	t.Helper()
+	return scanWith(t, ref, ScanOptions{Files: files})
+}
+
+func scanWith(t testing.TB, ref Ref, o ScanOptions) (*Inventory, error) {
+	t.Helper()
 	img, err := Open(t.Context(), ref, accept(t))
 	must(t, err)
 	defer func() { must(t, img.Close()) }()
-	return img.Scan(t.Context(), ScanOptions{Files: files})
+	return img.Scan(t.Context(), o)
 }
 
 func mustScan(t testing.TB, ref Ref, files ...string) *Inventory {
@@ -145,20 +149,96 @@ func (s *distinctSink) Store(ctx context.Context, m Meta, target string, size in
 	return id, err
 }
 
-// What a scan says an import will store must be what the import then stores.
+// storedBy imports an image and tells what that stores.
+func storedBy(t testing.TB, ref Ref) *distinctSink {
+	t.Helper()
+	sink := &distinctSink{seen: map[ContentID]bool{}}
+	img, err := Open(t.Context(), ref, accept(t))
+	must(t, err)
+	defer func() { must(t, img.Close()) }()
+	_, err = img.Import(t.Context(), sink, ImportOptions{})
+	must(t, err)
+	return sink
+}
+
+// What an exact scan says an import will store must be what the import then
+// stores; any other may only say more, and says that it may.
 func TestScanCountsWhatIsStored(t *testing.T) {
 	eachCompression(t, scanLayers(t), func(t *testing.T, ref Ref) {
-		inv := mustScan(t, ref)
-		sink := &distinctSink{seen: map[ContentID]bool{}}
-		img, err := Open(t.Context(), ref, accept(t))
+		sink := storedBy(t, ref)
+		inv, err := scanWith(t, ref, ScanOptions{Exact: true})
 		must(t, err)
-		defer img.Close()
-		_, err = img.Import(t.Context(), sink, ImportOptions{})
-		must(t, err)
-		if inv.Objects != sink.objects || inv.Stored != sink.blocks {
-			t.Errorf("%d objects of %d bytes, stored were %d of %d", inv.Objects, inv.Stored, sink.objects, sink.blocks)
+		if inv.Bound || inv.Objects != sink.objects || inv.Stored != sink.blocks {
+			t.Errorf("%d objects of %d bytes (bound: %v), stored were %d of %d", inv.Objects, inv.Stored, inv.Bound, sink.objects, sink.blocks)
+		}
+		inv = mustScan(t, ref)
+		plain := strings.HasSuffix(t.Name(), "plain")
+		// Of those contents three are there twice; nothing passes over what is compressed.
+		if more := inv.Objects - sink.objects; inv.Bound != plain || plain && more != 3 || !plain && more != 0 {
+			t.Errorf("%d objects of %d bytes (bound: %v), stored were %d of %d", inv.Objects, inv.Stored, inv.Bound, sink.objects, sink.blocks)
+		}
+		if inv.Stored < sink.blocks {
+			t.Errorf("%d bytes, stored were %d", inv.Stored, sink.blocks)
 		}
 	})
+}
+
+// countingReader counts what is read of a blob.
+type countingReader struct {
+	io.ReadSeekCloser
+	bytes *int
+}
+
+func (r countingReader) Read(b []byte) (int, error) {
+	n, err := r.ReadSeekCloser.Read(b)
+	*r.bytes += n
+	return n, err
+}
+
+type countingBlobs struct {
+	blobSource
+	bytes int
+}
+
+func (c *countingBlobs) open(ctx context.Context, b servedBlob) (io.ReadCloser, error) {
+	r, err := c.blobSource.open(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	return countingReader{r.(io.ReadSeekCloser), &c.bytes}, nil
+}
+
+// Of a layer that lies uncompressed a scan reads the headers and the wanted files.
+func TestScanPassesOverContents(t *testing.T) {
+	ref := layoutOf(t, plainLayer(tarOf(t,
+		file("usr/first", text(5_000_000)), file("usr/wanted", text(100_000)), file("usr/small", "small"), file("usr/last", text(5_000_000)),
+	)))
+	img, err := Open(t.Context(), ref, accept(t))
+	must(t, err)
+	src := img.src.(*layeredSource)
+	counting := &countingBlobs{blobSource: src.blobs}
+	src.blobs = counting
+	inv, err := img.Scan(t.Context(), ScanOptions{Files: []string{"usr/wanted"}})
+	must(t, err)
+	must(t, img.Close())
+	if got, err := inv.FS().ReadFile("usr/wanted"); err != nil || string(got) != text(100_000) {
+		t.Errorf("the wanted file: %d bytes, %v", len(got), err)
+	}
+	if most := 100_000 + 8*skimBuffer; counting.bytes > most {
+		t.Errorf("%d bytes were read, not at most %d", counting.bytes, most)
+	}
+}
+
+// A layer that ends within a content or has no end is found out by its headers alone.
+func TestScanOfTruncatedPlainLayer(t *testing.T) {
+	whole := tarOf(t, file("usr/a", text(300_000)))
+	for _, n := range []int{100_000, 300_000} {
+		_, err := scanRef(t, layoutOf(t, plainLayer(whole[:n])))
+		var fault *SourceError
+		if !errors.As(err, &fault) || fault.Layer == "" || !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("cut at %d: %v", n, err)
+		}
+	}
 }
 
 func TestScanDirectory(t *testing.T) {
@@ -224,25 +304,58 @@ func TestScanOfDamage(t *testing.T) {
 	}
 }
 
-// The bytes of a blob must be those of its digest, also where what they decompress to is the same.
+// altered is an image whose layer has one byte changed that decides nothing
+// about its entries.
+func altered(t testing.TB, layer blobLayer, at int) (Ref, string) {
+	t.Helper()
+	l := newTestLayout(t)
+	ref := l.tag("latest", l.image(layer))
+	body := bytes.Clone(layer.blob)
+	body[at] ^= 1
+	must(t, os.WriteFile(l.blobFile(digest.FromBytes(layer.blob)), body, 0o644))
+	return ref, digestOf(body)
+}
+
+// The bytes of a blob must be those of its digest, also where what they
+// decompress to is the same. A scan finds that out of compressed layers, and of
+// any other the import does.
 func TestScanVerifiesBlobs(t *testing.T) {
-	for _, layer := range []blobLayer{gzipLayer(t, tarOf(t, file("a", "text"))), plainLayer(tarOf(t, file("a", "text")))} {
-		l := newTestLayout(t)
-		ref := l.tag("latest", l.image(layer))
-		body := bytes.Clone(layer.blob)
-		if layer.mediaType == v1.MediaTypeImageLayerGzip {
-			body[4] ^= 1 // the time stamp of RFC 1952
-		} else {
-			body[512] ^= 1 // the file's content
-		}
-		must(t, os.WriteFile(l.blobFile(digest.FromBytes(layer.blob)), body, 0o644))
-		_, err := scanRef(t, ref)
+	plain := tarOf(t, file("a", "text"))
+	packed, unpacked := gzipLayer(t, plain), plainLayer(plain)
+	const timeStamp, content = 4, 512 // of RFC 1952; of the first file of a tar
+	badPacked, packedDigest := altered(t, packed, timeStamp)
+	badPlain, plainDigest := altered(t, unpacked, content)
+	mustScan(t, badPlain)
+	for _, c := range []struct {
+		layer  blobLayer
+		digest string
+		err    error
+	}{
+		{packed, packedDigest, second(scanRef(t, badPacked))},
+		{packed, packedDigest, second(importRef(t, badPacked, ImportOptions{}))},
+		{unpacked, plainDigest, second(scanWith(t, badPlain, ScanOptions{Exact: true}))},
+		{unpacked, plainDigest, second(importRef(t, badPlain, ImportOptions{}))},
+	} {
 		var fault *SourceError
-		if !errors.As(err, &fault) || fault.Layer != digestOf(layer.blob) || !strings.Contains(err.Error(), digestOf(body)) {
-			t.Errorf("%s: %v", layer.mediaType, err)
+		if !errors.As(c.err, &fault) || fault.Layer != digestOf(c.layer.blob) || !strings.Contains(c.err.Error(), c.digest) {
+			t.Errorf("%s: %v", c.layer.mediaType, c.err)
 		}
 	}
 }
+
+// What a layer decompresses to must be what the configuration says, and a scan knows.
+func TestScanVerifiesDiffIDs(t *testing.T) {
+	layer := gzipLayer(t, tarOf(t, file("a", "text")))
+	right := layer.diffID
+	layer.diffID = digestOf([]byte("something else"))
+	_, err := scanRef(t, layoutOf(t, layer))
+	var fault *SourceError
+	if !errors.As(err, &fault) || fault.Layer != digestOf(layer.blob) || !strings.Contains(err.Error(), right) {
+		t.Errorf("%v", err)
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
 
 func TestScanIsBounded(t *testing.T) {
 	many := layoutOf(t, gzipLayer(t, tarOf(t, file("a", strings.Repeat("x", 100_000)), file("b", ""))))

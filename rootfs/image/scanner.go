@@ -14,6 +14,7 @@ type scanner struct {
 	sizes   map[int64]bool // of files that are kept whatever their name
 	seed    maphash.Seed
 	buffers sync.Pool
+	exact   bool
 
 	mu        sync.Mutex
 	seen      map[contentKey]struct{}
@@ -21,6 +22,7 @@ type scanner struct {
 	objects   int64
 	kept      map[*Node][]byte
 	keptBytes int64
+	passed    bool // a content was not read
 }
 
 // contentKey stands for a file with its metadata, as an object's name does. It
@@ -136,6 +138,7 @@ func (s skimmer) store(node *Node, name string, content io.Reader) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.passed = true
 	s.add(node)
 	return nil
 }

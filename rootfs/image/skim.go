@@ -1,0 +1,74 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// skimBuffer is how much of a blob is read at once where most of it is passed
+// over, in bytes: the header of an entry with what a small file has behind it.
+const skimBuffer = 8 << 10
+
+// skims tells whether a layer's contents can be passed over: it is served
+// uncompressed, and this is a scan that may.
+func (li *layerImport) skims(i int) bool {
+	return li.skimmer != nil && li.src.served[i].digest == li.img.Layers[i].DiffID
+}
+
+// skim looks through a layer by its headers. Nothing is hashed: the import is
+// what verifies such a layer.
+func (li *layerImport) skim(ctx context.Context, i int, blob io.ReadSeeker) error {
+	size := max(0, li.src.served[i].size)
+	if size > li.opts.MaxLayerSize {
+		return li.tooLarge()
+	}
+	root, dropped, err := li.parse(&skipReader{ctx: ctx, src: blob}, li.skimmer)
+	if err != nil {
+		return err
+	}
+	li.opts.Progress(size)
+	li.results[i] = layerResult{root: root, dropped: dropped}
+	return nil
+}
+
+// skipReader buffers little, so that seeking over contents reads little of them.
+type skipReader struct {
+	ctx  context.Context
+	src  io.ReadSeeker
+	data []byte // read, and not yet consumed
+	buf  [skimBuffer]byte
+}
+
+// Read implements io.Reader.
+func (s *skipReader) Read(b []byte) (int, error) {
+	if len(s.data) == 0 {
+		if err := s.ctx.Err(); err != nil {
+			return 0, err
+		}
+		n, err := s.src.Read(s.buf[:])
+		if n == 0 {
+			return 0, err
+		}
+		s.data = s.buf[:n]
+	}
+	n := copy(b, s.data)
+	s.data = s.data[n:]
+	return n, nil
+}
+
+// Seek implements io.Seeker as far as [archive/tar] uses it: forward from where
+// the reader is.
+func (s *skipReader) Seek(offset int64, whence int) (int64, error) {
+	if whence != io.SeekCurrent || offset < 0 {
+		return 0, fmt.Errorf("passing over a content: %w", errors.ErrUnsupported)
+	}
+	if buffered := int64(len(s.data)); offset > buffered {
+		s.data = nil
+		return s.src.Seek(offset-buffered, io.SeekCurrent)
+	}
+	s.data = s.data[offset:]
+	at, err := s.src.Seek(0, io.SeekCurrent)
+	return at - int64(len(s.data)), err
+}
