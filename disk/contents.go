@@ -98,15 +98,15 @@ func (d *Disk) oldTable(hasFilesystem bool) (parts []Partition, tables []string,
 			if lba < 1 {
 				continue
 			}
-			t, err := readGPT(d.file, sector, lba)
-			if errors.Is(err, errNoGPT) || errors.Is(err, io.EOF) {
+			t, err := ReadGPT(d.file, sector, lba)
+			if errors.Is(err, ErrNoGPT) || errors.Is(err, io.EOF) {
 				continue
 			}
 			if err != nil {
 				tables = append(tables, "damaged GPT partition table")
 				continue
 			}
-			return d.clip(t.parts), []string{"GPT partition table"}, nil
+			return d.clip(t.Partitions), []string{"GPT partition table"}, nil
 		}
 	}
 	if hasFilesystem || len(tables) > 0 {

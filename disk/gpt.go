@@ -12,54 +12,80 @@ import (
 	"github.com/google/uuid"
 )
 
-// errNoGPT says that a sector holds no GPT header at all, as opposed to a damaged one.
-var errNoGPT = errors.New("no GPT header")
+// ErrNoGPT says that a sector holds no GPT header at all, as opposed to a damaged one.
+var ErrNoGPT = errors.New("no GPT header")
 
-// Limits of what a table read from a disk may claim, so that a damaged one cannot exhaust memory.
+// GPTSignature begins a GPT header (UEFI 2.10 table 5.5).
+const GPTSignature = "EFI PART"
+
+// Limits of what a table read from a disk may claim, so that a damaged one cannot exhaust memory or
+// lead arithmetic on bytes astray.
 const (
 	gptHeaderSize = 92 // UEFI 2.10 table 5.5
+	gptRevision   = 0x00010000
 	maxGPTBytes   = 1 << 20
+	maxLBA        = 1 << 50
 )
 
-// gptTable is one of the two copies of a table, read by code that had no part in writing it.
-type gptTable struct {
-	own, other  uint64 // LBA of this header and of the other one
-	first, last uint64 // usable LBAs, inclusive
-	guid        string
-	entriesCRC  uint32
-	parts       []Partition
+// GPT is one of the two copies of a partition table whose checksums hold, read by code that had no part
+// in writing it.
+type GPT struct {
+	Own, Other  uint64 // LBA of this header and of the other one
+	First, Last uint64 // usable LBAs, inclusive
+	UUID        string // of the disk, lower case
+	Entries     []byte // all, as they stand on the disk
+	Partitions  []Partition
+
+	revision uint32
+	tail     bool // something follows the header in its sector
 }
 
-// readGPT reads the header at an LBA and its entries and checks both checksums (UEFI 2.10 section 5.3.2).
-func readGPT(r io.ReaderAt, sector int, lba int64) (gptTable, error) {
+// ReadGPT reads the header at an LBA and its entries and checks both checksums (UEFI 2.10 section
+// 5.3.2). Where there is no header the error is [ErrNoGPT].
+func ReadGPT(r io.ReaderAt, sector int, lba int64) (GPT, error) {
 	b := make([]byte, sector)
 	if _, err := r.ReadAt(b, lba*int64(sector)); err != nil {
-		return gptTable{}, fmt.Errorf("reading the GPT header at LBA %d: %w", lba, err)
+		return GPT{}, fmt.Errorf("reading the GPT header at LBA %d: %w", lba, err)
 	}
-	if !bytes.Equal(b[:8], []byte("EFI PART")) {
-		return gptTable{}, errNoGPT
+	if string(b[:8]) != GPTSignature {
+		return GPT{}, fmt.Errorf("%w at LBA %d (signature %q)", ErrNoGPT, lba, b[:8])
 	}
 	if err := checkHeader(b); err != nil {
-		return gptTable{}, fmt.Errorf("GPT header at LBA %d: %w", lba, err)
+		return GPT{}, fmt.Errorf("the GPT header at LBA %d: %w", lba, err)
 	}
 	le := binary.LittleEndian
-	t := gptTable{
-		own: le.Uint64(b[24:]), other: le.Uint64(b[32:]),
-		first: le.Uint64(b[40:]), last: le.Uint64(b[48:]),
-		guid: guidString(b[56:72]), entriesCRC: le.Uint32(b[88:]),
+	t := GPT{
+		Own: le.Uint64(b[24:]), Other: le.Uint64(b[32:]),
+		First: le.Uint64(b[40:]), Last: le.Uint64(b[48:]), UUID: guidString(b[56:72]),
+		revision: le.Uint32(b[8:]), tail: !allZero(b[le.Uint32(b[12:]):]),
 	}
-	if t.own != uint64(lba) {
-		return gptTable{}, fmt.Errorf("GPT header at LBA %d says that it is at %d", lba, t.own)
+	if t.Own != uint64(lba) {
+		return GPT{}, fmt.Errorf("the GPT header at LBA %d says that it is at %d", lba, t.Own)
 	}
-	entries := make([]byte, uint64(le.Uint32(b[80:]))*uint64(le.Uint32(b[84:])))
-	if _, err := r.ReadAt(entries, int64(le.Uint64(b[72:]))*int64(sector)); err != nil {
-		return gptTable{}, fmt.Errorf("reading the GPT entries of the header at LBA %d: %w", lba, err)
+	at, each := le.Uint64(b[72:]), int(le.Uint32(b[84:]))
+	if at > maxLBA {
+		return GPT{}, fmt.Errorf("the GPT header at LBA %d puts its entries at LBA %d", lba, at)
 	}
-	if got := crc32.ChecksumIEEE(entries); got != t.entriesCRC {
-		return gptTable{}, fmt.Errorf("GPT entries of the header at LBA %d: checksum %08x, the header says %08x", lba, got, t.entriesCRC)
+	t.Entries = make([]byte, int(le.Uint32(b[80:]))*each)
+	if _, err := r.ReadAt(t.Entries, int64(at)*int64(sector)); err != nil {
+		return GPT{}, fmt.Errorf("reading the GPT entries at LBA %d: %w", at, err)
 	}
-	t.parts = parseEntries(entries, int(le.Uint32(b[84:])), int64(sector))
+	if got, want := crc32.ChecksumIEEE(t.Entries), le.Uint32(b[88:]); got != want {
+		return GPT{}, fmt.Errorf("the GPT entries of the header at LBA %d have checksum %08x, the header says %08x", lba, got, want)
+	}
+	t.Partitions = parseEntries(t.Entries, each, int64(sector))
 	return t, nil
+}
+
+// Conforms checks what the specification demands beside checksums, and readers overlook.
+func (t GPT) Conforms() error {
+	if t.revision != gptRevision {
+		return fmt.Errorf("the GPT header at LBA %d has revision %#x, not 1.0", t.Own, t.revision)
+	}
+	if t.tail {
+		return fmt.Errorf("what follows the GPT header at LBA %d in its sector is not zero", t.Own)
+	}
+	return nil
 }
 
 // checkHeader checks what makes a header safe to follow: sizes and its own checksum.
@@ -67,15 +93,15 @@ func checkHeader(b []byte) error {
 	le := binary.LittleEndian
 	size, count, each := le.Uint32(b[12:]), le.Uint32(b[80:]), le.Uint32(b[84:])
 	if size < gptHeaderSize || int(size) > len(b) {
-		return fmt.Errorf("header size %d is impossible", size)
+		return fmt.Errorf("it claims to have %d bytes", size)
 	}
 	if each < gptEntrySize || uint64(count)*uint64(each) > maxGPTBytes {
-		return fmt.Errorf("%d entries of %d bytes are impossible", count, each)
+		return fmt.Errorf("it claims %d entries of %d bytes", count, each)
 	}
 	header := bytes.Clone(b[:size])
 	clear(header[16:20])
 	if got, want := crc32.ChecksumIEEE(header), le.Uint32(b[16:]); got != want {
-		return fmt.Errorf("checksum %08x, the header says %08x", got, want)
+		return fmt.Errorf("its checksum is %08x, and it says %08x", got, want)
 	}
 	return nil
 }
@@ -86,13 +112,16 @@ func parseEntries(b []byte, each int, sector int64) []Partition {
 	le := binary.LittleEndian
 	for i := 0; (i+1)*each <= len(b); i++ {
 		e := b[i*each : (i+1)*each]
-		if bytes.Equal(e[:16], make([]byte, 16)) {
+		if allZero(e[:16]) {
 			continue
 		}
-		first, last := int64(le.Uint64(e[32:])), int64(le.Uint64(e[40:]))
+		first, last := le.Uint64(e[32:]), le.Uint64(e[40:])
+		if first > maxLBA || last > maxLBA {
+			first, last = 0, 0
+		}
 		parts = append(parts, Partition{
-			Number: i + 1, Type: guidString(e[:16]), UUID: guidString(e[16:32]),
-			Start: first * sector, Size: (last - first + 1) * sector, Name: utf16String(e[56:128]),
+			Number: i + 1, Type: guidString(e[:16]), UUID: guidString(e[16:32]), Name: utf16String(e[56:128]),
+			Start: int64(first) * sector, Size: (int64(last) - int64(first) + 1) * sector,
 		})
 	}
 	return parts
@@ -120,20 +149,29 @@ func utf16String(b []byte) string {
 	return string(utf16.Decode(units))
 }
 
-// matches compares what was read with what was to be written.
-func (t gptTable) matches(l Layout) error {
-	if t.guid != l.UUID {
-		return fmt.Errorf("disk identifier is %s, not %s", t.guid, l.UUID)
+func allZero(b []byte) bool {
+	for _, x := range b {
+		if x != 0 {
+			return false
+		}
 	}
-	if len(t.parts) != len(l.Partitions) {
-		return fmt.Errorf("%d partitions, not %d", len(t.parts), len(l.Partitions))
+	return true
+}
+
+// matches compares what was read with what was to be written.
+func (t GPT) matches(l Layout) error {
+	if t.UUID != l.UUID {
+		return fmt.Errorf("disk identifier is %s, not %s", t.UUID, l.UUID)
+	}
+	if len(t.Partitions) != len(l.Partitions) {
+		return fmt.Errorf("%d partitions, not %d", len(t.Partitions), len(l.Partitions))
 	}
 	for i, want := range l.Partitions {
-		if t.parts[i] != want {
-			return fmt.Errorf("partition %d is %+v, not %+v", want.Number, t.parts[i], want)
+		if t.Partitions[i] != want {
+			return fmt.Errorf("partition %d is %+v, not %+v", want.Number, t.Partitions[i], want)
 		}
-		if want.Start < int64(t.first)*int64(l.SectorSize) || want.End() > int64(t.last+1)*int64(l.SectorSize) {
-			return fmt.Errorf("partition %d lies outside the usable sectors %d to %d", want.Number, t.first, t.last)
+		if want.Start < int64(t.First)*int64(l.SectorSize) || want.End() > int64(t.Last+1)*int64(l.SectorSize) {
+			return fmt.Errorf("partition %d lies outside the usable sectors %d to %d", want.Number, t.First, t.Last)
 		}
 	}
 	return nil

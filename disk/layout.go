@@ -32,16 +32,28 @@ const (
 	TypeESP      = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
 )
 
-// rootType gives the root partition type of an architecture, by its Go name (Discoverable Partitions
-// Specification, UAPI.2).
+// rootTypes are the root partition types of architectures, by Go's names of these (Discoverable
+// Partitions Specification, UAPI.2).
+var rootTypes = map[string]string{
+	"amd64": "4f68bce3-e8cd-4db1-96e7-fbcaf984b709",
+	"arm64": "b921b045-1df0-41c3-af44-4c6f280d3fae",
+}
+
 func rootType(arch string) (string, error) {
-	switch arch {
-	case "amd64":
-		return "4f68bce3-e8cd-4db1-96e7-fbcaf984b709", nil
-	case "arm64":
-		return "b921b045-1df0-41c3-af44-4c6f280d3fae", nil
+	if guid := rootTypes[arch]; guid != "" {
+		return guid, nil
 	}
 	return "", fmt.Errorf("no root partition type is known for architecture %q; amd64 and arm64 are", arch)
+}
+
+// RootArch gives the architecture, by Go's name, whose root partitions are of a type; "" of others.
+func RootArch(guid string) string {
+	for arch, known := range rootTypes {
+		if known == guid {
+			return arch
+		}
+	}
+	return ""
 }
 
 // Partition is one partition of a [Layout].

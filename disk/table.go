@@ -100,12 +100,12 @@ func (d *Disk) Verify(l Layout) error {
 		name       string
 		own, other int64
 	}{{"primary", 1, lastLBA}, {"backup", lastLBA, 1}} {
-		t, err := readGPT(d.file, d.sector, c.own)
+		t, err := ReadGPT(d.file, d.sector, c.own)
 		if err == nil {
 			err = t.matches(l)
 		}
-		if err == nil && t.other != uint64(c.other) {
-			err = fmt.Errorf("it looks for the other copy at LBA %d, not %d", t.other, c.other)
+		if err == nil && t.Other != uint64(c.other) {
+			err = fmt.Errorf("it looks for the other copy at LBA %d, not %d", t.Other, c.other)
 		}
 		if err != nil {
 			return fmt.Errorf("reading back the %s partition table of %s: %w", c.name, d.Path(), err)

@@ -145,8 +145,8 @@ func (s *source) measure() (err error) {
 	s.sector = 512
 	for _, sector := range []int64{512, 4096} {
 		for _, at := range []int64{sector, s.size - sector} {
-			mark := make([]byte, len(gptSignature))
-			if _, err := s.file.ReadAt(mark, max(at, 0)); err == nil && string(mark) == gptSignature {
+			mark := make([]byte, len(disk.GPTSignature))
+			if _, err := s.file.ReadAt(mark, max(at, 0)); err == nil && string(mark) == disk.GPTSignature {
 				s.sector = int(sector)
 				return nil
 			}

@@ -262,23 +262,23 @@ func TestGPTAgreesWithSgdisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	want := []Partition{
+	want := []disk.Partition{
 		{Number: 1, Name: "bios", Type: disk.TypeBIOSBoot, Start: 1 << 20, Size: 1 << 20},
 		{Number: 5, Name: "größe", Type: disk.TypeESP, UUID: "01234567-89ab-cdef-0123-456789abcdef", Start: 2 << 20, Size: 8 << 20},
 	}
 	for _, lba := range []int64{1, size/512 - 1} {
-		c, err := readGPT(f, 512, lba)
+		c, err := readTable(f, 512, lba)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := c.partitions(512)
+		got := c.Partitions
 		want[0].UUID = got[0].UUID
 		if !slices.Equal(got, want) {
 			t.Errorf("LBA %d: %+v", lba, got)
 		}
 		for at := lba * 512; at < lba*512+512; at++ {
 			patch(t, path, at, inverted(t, path, at), func() {
-				if _, err := readGPT(f, 512, lba); err == nil {
+				if _, err := readTable(f, 512, lba); err == nil {
 					t.Errorf("LBA %d: a bit flipped at %d is not found", lba, at-lba*512)
 				}
 			})

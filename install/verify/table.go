@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"io"
 	"slices"
 	"strings"
 
@@ -12,14 +13,6 @@ import (
 
 // partitionAlignment is where installations let partitions begin and end, in bytes.
 const partitionAlignment = 1 << 20
-
-// rootTypes maps root partition types to the architecture as Go names it (Discoverable Partitions Specification).
-func rootTypes() map[string]string {
-	return map[string]string{
-		"4f68bce3-e8cd-4db1-96e7-fbcaf984b709": "amd64",
-		"b921b045-1df0-41c3-af44-4c6f280d3fae": "arm64",
-	}
-}
 
 // checkTable reads both copies of the table and judges what they say. The other checks go on with the better copy.
 func (i *inspection) checkTable(context.Context) error {
@@ -30,12 +23,12 @@ func (i *inspection) checkTable(context.Context) error {
 		return nil
 	}
 	i.checkProtectiveMBR()
-	primary, primaryErr := readGPT(i.disk, sector, 1)
+	primary, primaryErr := readTable(i.disk, sector, 1)
 	if primaryErr != nil {
 		i.faultWith("restore it from the backup at the end of the disk, such as by sgdisk --load-backup or gdisk",
 			"primary partition table", "%v", primaryErr)
 	}
-	backup, backupErr := readGPT(i.disk, sector, last)
+	backup, backupErr := readTable(i.disk, sector, last)
 	if backupErr != nil {
 		i.faultWith("if the disk was made larger: sgdisk --move-second-header", "backup partition table", "%v", backupErr)
 	}
@@ -49,6 +42,15 @@ func (i *inspection) checkTable(context.Context) error {
 		i.usePartitions(backup)
 	}
 	return nil
+}
+
+// readTable reads one copy, and demands all that the specification does.
+func readTable(r io.ReaderAt, sector int, lba int64) (disk.GPT, error) {
+	c, err := disk.ReadGPT(r, sector, lba)
+	if err == nil {
+		err = c.Conforms()
+	}
+	return c, err
 }
 
 // checkProtectiveMBR checks LBA 0 (UEFI 2.10 section 5.2.3), the boot code apart.
@@ -79,30 +81,33 @@ func (i *inspection) checkProtectiveMBR() {
 }
 
 // compareTables compares the two copies, each of which is valid for itself.
-func (i *inspection) compareTables(primary, backup gptCopy, last int64) {
+func (i *inspection) compareTables(primary, backup disk.GPT, last int64) {
 	where := "partition table"
-	if primary.other != uint64(last) {
-		i.fault("primary partition table", "it says that the backup is at LBA %d, and the disk ends at %d", primary.other, last)
+	if primary.Other != uint64(last) {
+		i.fault("primary partition table", "it says that the backup is at LBA %d, and the disk ends at %d", primary.Other, last)
 	}
-	if backup.other != 1 {
-		i.fault("backup partition table", "it says that the primary is at LBA %d, not 1", backup.other)
+	if backup.Other != 1 {
+		i.fault("backup partition table", "it says that the primary is at LBA %d, not 1", backup.Other)
 	}
 	switch {
-	case primary.guid != backup.guid:
-		i.fault(where, "the copies differ in the disk's identifier: %s and %s", primary.guid, backup.guid)
-	case primary.first != backup.first || primary.last != backup.last:
-		i.fault(where, "the copies differ in the usable sectors: %d to %d, and %d to %d", primary.first, primary.last, backup.first, backup.last)
-	case !bytes.Equal(primary.entries, backup.entries):
+	case primary.UUID != backup.UUID:
+		i.fault(where, "the copies differ in the disk's identifier: %s and %s", primary.UUID, backup.UUID)
+	case primary.First != backup.First || primary.Last != backup.Last:
+		i.fault(where, "the copies differ in the usable sectors: %d to %d, and %d to %d", primary.First, primary.Last, backup.First, backup.Last)
+	case !bytes.Equal(primary.Entries, backup.Entries):
 		i.fault(where, "the copies differ in their entries")
 	}
 }
 
 // usePartitions judges the partitions and picks those that the other checks look at.
-func (i *inspection) usePartitions(c gptCopy) {
+func (i *inspection) usePartitions(c disk.GPT) {
 	sector := int64(i.source.sector)
-	i.parts = c.partitions(int(sector))
+	i.parts = make([]Partition, len(c.Partitions))
+	for n, p := range c.Partitions {
+		i.parts[n] = Partition(p)
+	}
 	i.report.Disk.Partitions = i.parts
-	usableFrom, usableTo := int64(c.first)*sector, (int64(c.last)+1)*sector
+	usableFrom, usableTo := int64(c.First)*sector, (int64(c.Last)+1)*sector
 	ids := map[string]Partition{}
 	for _, p := range i.parts {
 		if p.Size <= 0 || p.Start < usableFrom || p.end() > usableTo || p.end() > i.source.size {
@@ -130,7 +135,7 @@ func (i *inspection) usePartitions(c gptCopy) {
 
 // pick remembers a partition by its type.
 func (i *inspection) pick(p Partition) {
-	slot, arch := (**Partition)(nil), rootTypes()[p.Type]
+	slot, arch := (**Partition)(nil), disk.RootArch(p.Type)
 	switch {
 	case p.Type == disk.TypeBIOSBoot:
 		slot = &i.bios
@@ -172,3 +177,5 @@ func describePartitions(parts []Partition) string {
 	}
 	return "two equal copies of " + strings.Join(names, ", ")
 }
+
+func allZero(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }
