@@ -9,9 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -278,5 +280,6 @@ func attachAndWait(path string) {
 		os.Exit(1)
 	}
 	fmt.Println("attached")
-	select {}
+	time.Sleep(time.Hour) // with nothing to wait for, the runtime would end it as a deadlock
+	runtime.KeepAlive(d)
 }
