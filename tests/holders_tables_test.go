@@ -161,6 +161,9 @@ func TestNestedMounts(t *testing.T) {
 	w.run("mount", boot.node, x.path("dir"))
 	w.run("mkdir", x.path("dir/sub"))
 	w.run("mount", "-t", "tmpfs", "none", x.path("dir/sub"))
+	w.run("mkdir", x.path("merged"), x.path("upper"), x.path("work"))
+	w.run("mount", "-t", "overlay", "-o", "lowerdir="+x.path("dir")+",upperdir="+x.path("upper")+",workdir="+x.path("work"),
+		"overlay", x.path("merged"))
 	w.examine(x.dir, 3).has(t, "mount", 0, "/mnt/dir")
 	if r := w.installer("finalize", "--keep-mounted", x.dir); r.Code != 0 {
 		t.Errorf("exit status %d\n%s", r.Code, r.Stderr)
