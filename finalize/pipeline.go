@@ -130,6 +130,9 @@ func runStage(ctx context.Context, s Stage, r *Release) (StageResult, error) {
 	if err != nil {
 		err = named(s.Name, err)
 		result.Status, result.Error = Failed, err.Error()
+		if held := (*HeldError)(nil); errors.As(err, &held) {
+			result.Holders = held.Holders
+		}
 	}
 	return result, err
 }

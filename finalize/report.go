@@ -38,6 +38,8 @@ type StageResult struct {
 	Summary  string    `json:"summary,omitempty"`
 	Evidence Evidence  `json:"evidence,omitempty"`
 	Error    string    `json:"error,omitempty"`
+	// Holders are those that stopped the stage.
+	Holders []holders.Holder `json:"holders,omitempty"`
 }
 
 // Report is the evidence of a whole release. Version is the version of its form:

@@ -50,7 +50,7 @@ Exit status: 0 released, 3 held (the message says by whom), 1 failed otherwise.`
 	f.BoolVar(&flags.keepMounted, "keep-mounted", false, "stop before the unmount, with the file systems read-only and nobody holding them")
 	f.StringVar(&flags.namespace, "mount-namespace", "", "work in this mount namespace: a process id, or the path of a namespace file")
 	f.BoolVar(&flags.everywhere, "all-namespaces", false, "unmount also the copies in mount namespaces that the unmount does not reach; without this they are holders")
-	f.StringVar(&flags.report, "report", "", "write the evidence of every stage to this file, as JSON")
+	f.StringVar(&flags.report, "report", "", "write the evidence of every stage to this file: JSON, or a page for .html")
 	f.BoolVar(&flags.json, "json", false, "print each stage as one JSON object on a line")
 	f.BoolVarP(&flags.quiet, "quiet", "q", false, "show errors only")
 	return cmd

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -17,6 +18,7 @@ import (
 
 func newHoldersCommand(stdout io.Writer) *cobra.Command {
 	var asJSON bool
+	var file reportFile
 	cmd := &cobra.Command{
 		Use:   "holders [flags] PATH|DEVICE",
 		Short: "Say who keeps a mount or a device busy, how, and what to do about it",
@@ -27,14 +29,15 @@ Exit status: 0 free, 3 held (also by the kernel alone), 1 not free as far as
 can be told, because something could not be read.`,
 		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runHolders(cmd.Context(), args[0], asJSON, stdout)
+			return runHolders(cmd.Context(), args[0], asJSON, file, stdout)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
+	cmd.Flags().StringVar(&file.path, "report", "", "write the report to this file too: JSON, or a page for .html")
 	return cmd
 }
 
-func runHolders(ctx context.Context, path string, asJSON bool, stdout io.Writer) error {
+func runHolders(ctx context.Context, path string, asJSON bool, file reportFile, stdout io.Writer) error {
 	report, err := holders.Examine(ctx, path)
 	if err != nil {
 		return err
@@ -49,7 +52,7 @@ func runHolders(ctx context.Context, path string, asJSON bool, stdout io.Writer)
 	if err != nil {
 		return fmt.Errorf("printing the report: %w", err)
 	}
-	return verdictError(path, report)
+	return errors.Join(verdictError(path, report), file.write(report))
 }
 
 // verdictError makes a verdict an exit status.

@@ -23,7 +23,7 @@ type outputFlags struct {
 
 func (f *outputFlags) addTo(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.report, "report", "", "write the evidence of every step and stage to this file, as JSON")
+	flags.StringVar(&f.report, "report", "", "write the evidence of every step and stage to this file: JSON, or a page for .html")
 	flags.StringVar(&f.progress, "progress", "auto", "how progress is shown: auto, plain, tty or json")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show the evidence of each stage as it comes")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "show errors only")

@@ -1,14 +1,19 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+
+	"installer/install/report"
 )
 
-// reportFile is where --report wants the report; an empty path is nowhere.
+// reportFile is where --report wants the report; an empty path is nowhere. The
+// path's suffix says in which form: a page for .html and .htm, else JSON.
 type reportFile struct{ path string }
 
 // check tells early whether a report can be put there.
@@ -23,7 +28,7 @@ func (f *reportFile) check() error {
 	return errors.Join(temp.Close(), os.Remove(temp.Name()))
 }
 
-// write puts the report in place as a whole: beside it first, then renamed.
+// write puts the report in place as a whole.
 func (f *reportFile) write(r any) error {
 	if f.path == "" {
 		return nil
@@ -32,12 +37,33 @@ func (f *reportFile) write(r any) error {
 	if err != nil {
 		return fmt.Errorf("encoding the report: %w", err)
 	}
-	temp, err := os.CreateTemp(filepath.Dir(f.path), ".installer-report-")
+	data = append(data, '\n')
+	if f.isPage() {
+		var page bytes.Buffer
+		if err := report.WriteHTML(&page, data); err != nil {
+			return fmt.Errorf("making a page of the report: %w", err)
+		}
+		data = page.Bytes()
+	}
+	if err := replaceFile(f.path, data); err != nil {
+		return fmt.Errorf("writing the report %s: %w", f.path, err)
+	}
+	return nil
+}
+
+func (f *reportFile) isPage() bool {
+	suffix := strings.ToLower(filepath.Ext(f.path))
+	return suffix == ".html" || suffix == ".htm"
+}
+
+// replaceFile puts a file in place as a whole: beside it first, then renamed.
+func replaceFile(path string, data []byte) error {
+	temp, err := os.CreateTemp(filepath.Dir(path), ".installer-report-")
 	if err != nil {
-		return fmt.Errorf("writing the report: %w", err)
+		return err
 	}
 	defer os.Remove(temp.Name()) // fails once it is renamed
-	_, err = temp.Write(append(data, '\n'))
+	_, err = temp.Write(data)
 	if err == nil {
 		err = temp.Chmod(0o644)
 	}
@@ -48,10 +74,7 @@ func (f *reportFile) write(r any) error {
 		err = closeErr
 	}
 	if err == nil {
-		err = os.Rename(temp.Name(), f.path)
+		err = os.Rename(temp.Name(), path)
 	}
-	if err != nil {
-		return fmt.Errorf("writing the report %s: %w", f.path, err)
-	}
-	return nil
+	return err
 }

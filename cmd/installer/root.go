@@ -38,6 +38,7 @@ func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
 	root.AddCommand(newHoldersCommand(stdout))
 	root.AddCommand(newVerifyCommand(stdout))
 	root.AddCommand(newPrintConfigCommand(stdout, stderr))
+	root.AddCommand(newReportCommand(stdout))
 	return root
 }
 

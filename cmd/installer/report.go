@@ -1,0 +1,78 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"installer/install/report"
+
+	"github.com/spf13/cobra"
+)
+
+const reportHelp = `Makes one HTML page of a report: what --report wrote as JSON, or what holders --json,
+verify --json or --progress json printed. The page is complete in itself, and needs
+neither scripts nor a network.
+
+FILE may be - for standard input. The page goes to FILE with the suffix .html instead of
+its own, or where -o says; - is standard output.`
+
+func newReportCommand(stdout io.Writer) *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "report [flags] FILE",
+		Short: "Make an HTML page of a report",
+		Long:  reportHelp,
+		Example: `  installer report report.json
+  installer holders --json /mnt | installer report -o holders.html -`,
+		Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runReport(cmd.InOrStdin(), args[0], output, stdout)
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "", "where the page goes (default: FILE with the suffix .html)")
+	return cmd
+}
+
+func runReport(stdin io.Reader, input, output string, stdout io.Writer) error {
+	data, err := readInput(stdin, input)
+	if err != nil {
+		return fmt.Errorf("reading the report: %w", err)
+	}
+	var page bytes.Buffer
+	if err := report.WriteHTML(&page, data); err != nil {
+		return fmt.Errorf("reading the report %s: %w", input, err)
+	}
+	if output == "" {
+		output = pageName(input)
+	}
+	if output == "-" {
+		if _, err := page.WriteTo(stdout); err != nil {
+			return fmt.Errorf("printing the page: %w", err)
+		}
+		return nil
+	}
+	if err := replaceFile(output, page.Bytes()); err != nil {
+		return fmt.Errorf("writing the page %s: %w", output, err)
+	}
+	fmt.Fprintln(stdout, output)
+	return nil
+}
+
+func readInput(stdin io.Reader, name string) ([]byte, error) {
+	if name == "-" {
+		return io.ReadAll(stdin)
+	}
+	return os.ReadFile(name)
+}
+
+// pageName is where a page goes that nobody named a place for.
+func pageName(input string) string {
+	if input == "-" {
+		return "-"
+	}
+	return strings.TrimSuffix(input, filepath.Ext(input)) + ".html"
+}
