@@ -18,6 +18,9 @@ type Superblock struct {
 	unreadable uint64 // incompatible features that GRUB 2.06 does not read
 }
 
+// Unreadable gives the incompatible features, as the format numbers them, that GRUB 2.06 does not read.
+func (s Superblock) Unreadable() uint64 { return s.unreadable }
+
 // ErrNoFilesystem says that a device holds none of the file systems that a root can have.
 var ErrNoFilesystem = errors.New("neither xfs nor ext4 nor btrfs")
 

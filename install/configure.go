@@ -35,6 +35,7 @@ func (r *run) readConfig(inv *image.Inventory) (err error) {
 		f.rootLink = n.Target
 	}
 	f.selinux = inv.Tree.Lookup(selinuxConfig) != nil
+	f.bootFiles = bootBytes(inv.Tree)
 	if n := inv.Tree.Lookup(boundImagesDir); n != nil {
 		f.binds = n.Names()
 	}
@@ -56,10 +57,26 @@ func (r *run) choose() error {
 	if err := r.chooseValues(); err != nil {
 		return r.sourceFault(fmt.Errorf("install configuration: %w", err))
 	}
+	if err := r.settleFirmware(); err != nil {
+		return err
+	}
 	r.noteUnused()
 	r.report.Disk.Filesystem, r.report.Disk.Bootloader = r.opts.Filesystem, r.opts.Bootloader
 	return nil
 }
+
+// settleFirmware says for which firmware a boot loader is installed.
+func (r *run) settleFirmware() (err error) {
+	if r.mounted == nil {
+		r.target.firmware = r.diskFirmware()
+		return nil
+	}
+	r.target.firmware, err = r.mountedFirmware()
+	return err
+}
+
+// firmware is what was settled.
+func (r *run) firmware() bootloader.Firmware { return r.target.firmware }
 
 func (r *run) chooseValues() (err error) {
 	o, c := &r.opts, r.source.facts.config
@@ -100,10 +117,10 @@ func (r *run) chooseValues() (err error) {
 // noteUnused tells of settings that are valid, and have no effect here.
 func (r *run) noteUnused() {
 	c := r.source.facts.config
-	if c.RootMountSpec != nil {
+	if r.mounted == nil && c.RootMountSpec != nil {
 		r.note("install configuration: root-mount-spec is for to-filesystem; the root that to-disk makes is found by its UUID")
 	}
-	if c.BootMountSpec != nil {
+	if r.mounted == nil && c.BootMountSpec != nil {
 		r.note("install configuration: boot-mount-spec is for to-filesystem; to-disk makes no separate /boot")
 	}
 	if c.Bootupd != nil && c.Bootupd.SkipBootUUID != nil {
@@ -112,7 +129,11 @@ func (r *run) noteUnused() {
 	if c.Ostree != nil && c.Ostree.BLSAppendExceptDefault != nil {
 		r.note("install configuration: ostree.bls-append-except-default is not supported yet")
 	}
-	if c.Discoverable != nil && *c.Discoverable && !r.discoverable() {
+	switch {
+	case c.Discoverable == nil || !*c.Discoverable || r.discoverable():
+	case r.mounted != nil:
+		r.note("install configuration: discoverable-partitions is for to-disk; here an empty --root-mount-spec leaves the root to be found by its partition type")
+	default:
 		r.note("install configuration: discoverable-partitions needs the Boot Loader Interface, which of the boot loaders here %s alone has: the root is found by its UUID",
 			bootloader.SystemdBoot)
 	}
@@ -126,16 +147,19 @@ func (r *run) noteUnused() {
 // (systemd's Boot Loader Interface).
 func (r *run) discoverable() bool {
 	wanted := r.source.facts.config.Discoverable
-	return wanted != nil && *wanted && r.opts.Bootloader == bootloader.SystemdBoot
+	return wanted != nil && *wanted && r.mounted == nil && r.opts.Bootloader == bootloader.SystemdBoot
 }
 
-// rootKargs are the kernel arguments that the root file system needs. The GPT
+// rootKargs are the kernel arguments that the file systems need. The GPT
 // generator is kept from mounting the EFI system partition in places where
 // ostree binds its own, unless it is what finds the root.
 func (r *run) rootKargs() []string {
-	kargs := []string{"root=UUID=" + r.target.rootUUID, "rw", "systemd.gpt_auto=0"}
-	if r.discoverable() {
-		kargs = []string{"rw"}
+	kargs := []string{"rw"}
+	if r.target.rootSpec != "" && !r.discoverable() {
+		kargs = []string{"root=" + r.target.rootSpec, "rw", "systemd.gpt_auto=0"}
+	}
+	if r.target.bootSpec != "" {
+		kargs = append(kargs, "boot="+r.target.bootSpec)
 	}
 	if r.opts.DisableSELinux && r.source.facts.selinux {
 		kargs = append(kargs, "selinux=0")

@@ -20,7 +20,7 @@ func configured(o Options, c config.Config) *run {
 	r := &run{opts: o, report: &Report{}, observer: func(Event) {}}
 	r.source.facts.config = &config.Loaded{Config: c}
 	r.source.facts.kargs = &config.Loaded{}
-	r.target.rootUUID = "1-2"
+	r.target.rootSpec = "UUID=1-2"
 	return r
 }
 

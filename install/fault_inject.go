@@ -25,7 +25,7 @@ func injectFault(r *run) error {
 		"":            func(*run) error { return nil },
 		"map":         leakMap,
 		"fd":          leakFD,
-		"child-cwd":   func(r *run) error { return leakChild(r, 0, r.target.paths.root()) },
+		"child-cwd":   func(r *run) error { return leakChild(r, 0, r.target.root) },
 		"child-mntns": func(r *run) error { return leakChild(r, syscall.CLONE_NEWNS, "/") },
 	}
 	name := os.Getenv(faultVariable)
@@ -41,7 +41,7 @@ var leaked []any
 
 // leakMap loads a directory object that is large enough to be mapped, and forgets to close it.
 func leakMap(r *run) error {
-	objects := filepath.Join(r.target.paths.root(), "ostree/repo/objects")
+	objects := filepath.Join(r.target.root, "ostree/repo/objects")
 	paths, err := filepath.Glob(filepath.Join(objects, "*", "*.dirtree"))
 	if err != nil {
 		return err
@@ -67,7 +67,7 @@ func leakMap(r *run) error {
 }
 
 func leakFD(r *run) error {
-	path := filepath.Join(r.target.paths.root(), r.system.deployment.Path, "usr/lib/os-release")
+	path := filepath.Join(r.target.root, r.system.deployment.Path, "usr/lib/os-release")
 	r.ledger.Opened("fd", path)
 	file, err := os.Open(path)
 	leaked = append(leaked, file)

@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"installer/rootfs/image"
+
+	"golang.org/x/sys/unix"
 )
 
 // checkFetch makes sure that the installed host can get its updates: with the
@@ -25,8 +26,9 @@ func (r *run) checkFetch(ctx context.Context, inv *image.Inventory) error {
 	if err != nil {
 		return err
 	}
+	defer auth.Close()
 	o := r.opts.SourceOpen
-	o.AuthFile = auth
+	o.AuthFile = fmt.Sprintf("/proc/self/fd/%d", auth.Fd())
 	img, err := image.Open(ctx, ref, o)
 	if err != nil {
 		return fmt.Errorf("the installed host could not fetch its updates, with the credentials that are in the image: %w", err)
@@ -34,9 +36,9 @@ func (r *run) checkFetch(ctx context.Context, inv *image.Inventory) error {
 	return img.Close()
 }
 
-// imageCredentials writes the image's credentials, or that there are none, to
-// a file in the workspace, which goes with this process.
-func (r *run) imageCredentials(inv *image.Inventory) (string, error) {
+// imageCredentials puts the image's credentials, or that there are none, into a
+// file in memory.
+func (r *run) imageCredentials(inv *image.Inventory) (*os.File, error) {
 	secret := []byte(`{"auths":{}}`)
 	for _, name := range []string{pullSecretEtc, pullSecretUsr} {
 		data, err := fs.ReadFile(inv.FS(), name)
@@ -44,14 +46,18 @@ func (r *run) imageCredentials(inv *image.Inventory) (string, error) {
 			continue
 		}
 		if err != nil {
-			return "", r.sourceFault(err)
+			return nil, r.sourceFault(err)
 		}
 		secret = data
 		break
 	}
-	name := filepath.Join(r.target.paths.dir, "auth.json")
-	if err := os.WriteFile(name, secret, 0o600); err != nil {
-		return "", fmt.Errorf("writing the image's credentials: %w", err)
+	fd, err := unix.MemfdCreate("credentials", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("making a file for the image's credentials: %w", err)
 	}
-	return name, nil
+	file := os.NewFile(uintptr(fd), "credentials")
+	if _, err := file.Write(secret); err != nil {
+		return nil, errors.Join(fmt.Errorf("writing the image's credentials: %w", err), file.Close())
+	}
+	return file, nil
 }

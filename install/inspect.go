@@ -15,13 +15,14 @@ import (
 
 // facts are what the image says of its own installation.
 type facts struct {
-	need     need
-	inexact  bool // need may be more than what is needed: equal contents were not looked for
-	config   *config.Loaded
-	kargs    *config.Loaded
-	selinux  bool     // it has a policy
-	rootLink string   // where the link /root leads, "" if it is none
-	binds    []string // names of the images that it binds
+	need      need
+	bootFiles int64 // bytes of the kernel's files
+	inexact   bool  // need may be more than what is needed: equal contents were not looked for
+	config    *config.Loaded
+	kargs     *config.Loaded
+	selinux   bool     // it has a policy
+	rootLink  string   // where the link /root leads, "" if it is none
+	binds     []string // names of the images that it binds
 }
 
 // Files of an image that are read before it is installed, beside the configuration.

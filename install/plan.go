@@ -21,26 +21,33 @@ type Plan struct {
 	Size       int64            `json:"size"`            // bytes
 	Found      []disk.Found     `json:"found,omitempty"` // on the disk: all of it will be lost
 	Partitions []disk.Partition `json:"partitions"`
-	Filesystem disk.Filesystem  `json:"filesystem"`
-	RootNeed   int64            `json:"root_need"` // bytes that the root takes at least; of a dry run exact, else it may be somewhat less
-	Source     string           `json:"source"`
-	Digest     string           `json:"digest,omitempty"` // of the source's manifest
-	Target     string           `json:"target,omitempty"` // image that updates come from
-	Stateroot  string           `json:"stateroot"`
-	Bootloader bootloader.Kind  `json:"bootloader"`
-	Firmware   string           `json:"firmware"`
-	Kargs      []string         `json:"kargs"`                  // but for ostree=, which names what is deployed
-	Config     []string         `json:"config_files,omitempty"` // that the install configuration comes from
+	// Mounted are the file systems that are installed to, of to-filesystem.
+	Mounted    []MountedFilesystem `json:"mounted,omitempty"`
+	Filesystem disk.Filesystem     `json:"filesystem"`
+	RootNeed   int64               `json:"root_need"` // bytes that the root takes at least; of a dry run exact, else it may be somewhat less
+	Source     string              `json:"source"`
+	Digest     string              `json:"digest,omitempty"` // of the source's manifest
+	Target     string              `json:"target,omitempty"` // image that updates come from
+	Stateroot  string              `json:"stateroot"`
+	Bootloader bootloader.Kind     `json:"bootloader"`
+	Firmware   string              `json:"firmware"`
+	Kargs      []string            `json:"kargs"`                  // but for ostree=, which names what is deployed
+	Config     []string            `json:"config_files,omitempty"` // that the install configuration comes from
 }
 
 // describePlan gathers the plan.
 func (r *run) describePlan() *Plan {
-	d := r.target.disk
+	d, p := r.disk.claimed, r.imagePlan()
+	p.Device, p.Block, p.Model, p.Serial, p.Size = d.Path(), d.IsBlock(), d.Model(), serialOf(d), d.Size()
+	p.Found, p.Partitions, p.RootNeed = r.disk.found, r.disk.layout.Partitions, r.source.facts.need.root(r.opts.Filesystem)
+	return p
+}
+
+// imagePlan is what a plan says of the image and of the system that it becomes.
+func (r *run) imagePlan() *Plan {
 	return &Plan{
-		Device: d.Path(), Block: d.IsBlock(), Model: d.Model(), Serial: serialOf(d), Size: d.Size(),
-		Found: r.target.found, Partitions: r.target.layout.Partitions,
-		Filesystem: r.opts.Filesystem, RootNeed: r.source.facts.need.root(r.opts.Filesystem),
-		Source: r.opts.Source.String(), Digest: r.source.image.ManifestDigest, Target: r.opts.Target,
+		Filesystem: r.opts.Filesystem,
+		Source:     r.opts.Source.String(), Digest: r.source.image.ManifestDigest, Target: r.opts.Target,
 		Stateroot: r.opts.Stateroot, Bootloader: r.opts.Bootloader, Firmware: r.firmware().String(),
 		Kargs: r.target.kargs, Config: append(r.source.facts.config.Files, r.source.facts.kargs.Files...),
 	}

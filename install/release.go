@@ -17,11 +17,11 @@ func (r *run) finalize(ctx context.Context) error {
 	if err := injectFault(r); err != nil {
 		return err
 	}
-	dev := r.target.root
+	dev := r.disk.device
 	major, minor := dev.Number()
 	pipeline := finalize.Pipeline{Stages: finalize.DiskStages()}
 	target := finalize.Target{
-		Mountpoint: r.target.paths.root(),
+		Mountpoint: r.target.root,
 		Handles:    r.releaseOrder(),
 		Ledger:     r.ledger,
 		Devices: []finalize.Device{{
@@ -45,11 +45,11 @@ func (r *run) finalize(ctx context.Context) error {
 // is held cannot be unmounted, and what carries it neither. It all lies in the
 // private mount namespace and goes with the process.
 func (r *run) leaveMounted() {
-	if _, err := mounts.At(r.target.paths.root()); err != nil {
+	if _, err := mounts.At(r.target.root); err != nil {
 		return // it is unmounted: the rest can be given back
 	}
-	r.journal.drop(r.target.claim)
-	r.journal.drop(r.target.workspace)
+	r.journal.drop(r.disk.claim)
+	r.journal.drop(r.disk.workspace)
 	r.note("left mounted in this process's own namespace: the mount and the loop device go when the process ends and nobody holds them")
 }
 

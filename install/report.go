@@ -35,7 +35,8 @@ type Outcome string
 const (
 	Complete Outcome = "complete"
 	Failed   Outcome = "failed"
-	Planned  Outcome = "planned" // of a dry run: everything before the first write
+	Unproven Outcome = "unproven" // everything was written, and the release was skipped as asked for
+	Planned  Outcome = "planned"  // of a dry run: everything before the first write
 )
 
 // StepResult is one step that was begun.
@@ -64,7 +65,9 @@ type DiskReport struct {
 	Partitions []disk.Partition `json:"partitions,omitempty"`
 	Filesystem disk.Filesystem  `json:"filesystem"`
 	RootUUID   string           `json:"root_uuid,omitempty"`
-	Bootloader bootloader.Kind  `json:"bootloader"`
+	// Mounted are the file systems that were installed to, of to-filesystem; Path is the first one's mount point.
+	Mounted    []MountedFilesystem `json:"mounted,omitempty"`
+	Bootloader bootloader.Kind     `json:"bootloader"`
 }
 
 // DeploymentReport says what was deployed.
@@ -76,6 +79,14 @@ type DeploymentReport struct {
 	Kargs        []string `json:"kargs,omitempty"`
 	Files        int      `json:"files"`
 	Bytes        int64    `json:"bytes"` // content of the files
+}
+
+// lastStep is the name of the last step that was begun.
+func (r *Report) lastStep() string {
+	if len(r.Steps) == 0 {
+		return ""
+	}
+	return r.Steps[len(r.Steps)-1].Name
 }
 
 func (r *Report) finish(err error) {

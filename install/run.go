@@ -32,7 +32,10 @@ type run struct {
 
 	source source
 	target target
-	system system
+	disk   wholeDisk // of to-disk
+	// mounted is what to-filesystem installs to; nil of to-disk.
+	mounted *mountedTarget
+	system  system
 }
 
 // perform does the steps in order. When one fails, all that was acquired is
@@ -73,6 +76,29 @@ func (r *run) performAll(ctx context.Context, steps []step) error {
 		}
 	}
 	return nil
+}
+
+// before are the steps that come before the one of a name.
+func before(steps []step, name string) []step {
+	for i, s := range steps {
+		if s.name == name {
+			return steps[:i]
+		}
+	}
+	return steps
+}
+
+// rehearse does the steps of a dry run, and gives back what they took.
+func (r *run) rehearse(ctx context.Context, steps []step) error {
+	if err := r.perform(ctx, steps); err != nil {
+		return err
+	}
+	err := r.journal.unwind(func(string, error) {})
+	r.report.finish(err)
+	if err == nil {
+		r.report.Outcome = Planned
+	}
+	return err
 }
 
 // interrupted is the error of a run that was told to stop.

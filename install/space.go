@@ -57,6 +57,19 @@ const (
 	ext4JournalSize = 64 * mib
 )
 
+// mountedRoot is how much must be free on a root that is made already, in bytes.
+// What an ext4 has set aside for inodes is not counted as its size.
+func (n need) mountedRoot(fs disk.Filesystem) int64 {
+	size := n.content + freeRoom
+	switch fs {
+	case disk.XFS:
+		return size + n.inodes*xfsInode
+	case disk.Btrfs:
+		return size + n.inodes*btrfsItem
+	}
+	return size
+}
+
 // root is how large a root of that kind must be, in bytes.
 func (n need) root(fs disk.Filesystem) int64 {
 	size := n.content + freeRoom

@@ -45,7 +45,7 @@ func (r *run) writeSSHKeys(deployment string) error {
 	if strings.ContainsAny(r.source.facts.rootLink, " \t\n%") {
 		return fmt.Errorf("the image's /root leads to %q, which tmpfiles.d cannot name as it is", r.source.facts.rootLink)
 	}
-	dir := filepath.Join(r.target.paths.root(), deployment)
+	dir := filepath.Join(r.target.root, deployment)
 	released := r.ledger.Opened("fd", dir)
 	defer released()
 	root, err := os.OpenRoot(dir)

@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"sync/atomic"
 
-	"installer/disk"
 	"installer/finalize"
 	"installer/finalize/mounts"
 	"installer/install/confine"
@@ -50,8 +49,8 @@ func (r *run) hold(name string, do func() error) {
 }
 
 func (r *run) mountRoot(context.Context) error {
-	dir := r.target.paths.root()
-	if err := mounts.Make(mounts.Options{Source: r.target.root.Path(), FSType: string(r.opts.Filesystem), Target: dir}); err != nil {
+	dir := r.target.root
+	if err := mounts.Make(mounts.Options{Source: r.disk.device.Path(), FSType: string(r.opts.Filesystem), Target: dir}); err != nil {
 		return fmt.Errorf("mounting the new root: %w", err)
 	}
 	r.system.mount = r.journal.add("unmounted the new root", func() error { return unmountAt(dir) })
@@ -131,6 +130,9 @@ func (r *run) deploy(ctx context.Context) error {
 	if err := r.writeSSHKeys(d.Path); err != nil {
 		return err
 	}
+	if err := r.writeFstab(d.Path); err != nil {
+		return err
+	}
 	if err := r.writeAleph(); err != nil {
 		return err
 	}
@@ -149,17 +151,9 @@ func (r *run) installBootloader(ctx context.Context) error {
 		r.say("none, as asked for")
 		return nil
 	}
-	d := r.system.deployment
-	tree := filepath.Join(r.target.paths.root(), d.Path)
-	esp, err := r.findPartition(disk.NameESP)
-	if err != nil {
-		return err
-	}
-	rootPart, err := r.findPartition(disk.NameRoot)
-	if err != nil {
-		return err
-	}
-	firmware := r.firmware()
+	d, site := r.system.deployment, r.target.site
+	tree := filepath.Join(r.target.root, d.Path)
+	firmware := r.target.firmware
 	treeFS, err := deploy.OpenFS(r.system.root, d.Path, r.ledger)
 	if err != nil {
 		return err
@@ -180,15 +174,14 @@ func (r *run) installBootloader(ctx context.Context) error {
 		},
 		Boot:          bootFS,
 		Entry:         bootloader.Entry{Name: path.Base(d.EntryPath), Text: d.EntryText},
-		RootUUID:      r.target.rootUUID,
-		RootPartition: rootPart.Number,
-		ESP:           r.target.esp,
-		ESPPartition:  esp.Number,
-		Disk:          r.target.disk,
-		SectorSize:    r.target.disk.SectorSize(),
-	}
-	if bios, ok := r.target.layout.Find(disk.NameBIOSBoot); ok {
-		t.BIOSBoot = &bootloader.Range{Start: bios.Start, Size: bios.Size}
+		BootUUID:      site.entriesUUID,
+		BootPartition: site.entriesNumber,
+		ESP:           site.esp,
+		ESPPartition:  site.espNumber,
+		BootDir:       site.bootDir,
+		Disk:          site.disk,
+		SectorSize:    site.sectorSize,
+		BIOSBoot:      site.bios,
 	}
 	if _, err := bootloader.Install(ctx, r.opts.Bootloader, t); err != nil {
 		return err
@@ -210,6 +203,9 @@ func (r *run) writeAleph() error {
 		selinux = "enabled"
 	}
 	aleph := deploy.NewAleph(r.source.image, r.opts.Target, unix.ByteSliceToString(host.Release[:]), selinux)
+	if r.opts.SourceName != "" {
+		aleph.Image = r.opts.SourceName
+	}
 	return deploy.WriteAleph(r.system.root, aleph, r.ledger)
 }
 

@@ -42,28 +42,8 @@ func ToDisk(ctx context.Context, o Options, observe Observer) (*Report, error) {
 		Disk:    DiskReport{Path: o.Device, Filesystem: o.Filesystem, Bootloader: o.Bootloader},
 	}
 	if o.DryRun {
-		return r.report, r.rehearse(ctx)
+		return r.report, r.rehearse(ctx, before(toDiskSteps(), firstWrite))
 	}
 	err := r.perform(ctx, toDiskSteps())
 	return r.report, err
-}
-
-// rehearse does the steps before the first write, and gives back what they took.
-func (r *run) rehearse(ctx context.Context) error {
-	steps := toDiskSteps()
-	for i, s := range steps {
-		if s.name == firstWrite {
-			steps = steps[:i]
-			break
-		}
-	}
-	if err := r.perform(ctx, steps); err != nil {
-		return err
-	}
-	err := r.journal.unwind(func(string, error) {})
-	r.report.finish(err)
-	if err == nil {
-		r.report.Outcome = Planned
-	}
-	return err
 }

@@ -28,7 +28,7 @@ func (r *run) openWorkspace() (workspace, error) {
 	if err := mounts.Make(tmpfs); err != nil {
 		return w, fmt.Errorf("mounting the workspace: %w", err)
 	}
-	r.target.workspace = r.journal.add("unmounted the workspace "+w.dir, func() error { return w.close() })
+	r.disk.workspace = r.journal.add("unmounted the workspace "+w.dir, func() error { return w.close() })
 	for _, dir := range []string{w.root(), w.nodes()} {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return w, fmt.Errorf("making the workspace: %w", err)

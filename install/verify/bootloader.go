@@ -114,7 +114,7 @@ func (i *inspection) remake(ctx context.Context, kind bootloader.Kind, d *deploy
 		},
 		Boot:     bootFS,
 		Entry:    bootloader.Entry{Name: d.entry.name, Text: d.entry.text},
-		RootUUID: i.super.UUID, RootPartition: i.rootfs.Number,
+		BootUUID: i.super.UUID, BootPartition: i.rootfs.Number,
 		ESP: made, ESPPartition: i.esp.Number,
 		Disk: made, SectorSize: i.source.sector,
 	}

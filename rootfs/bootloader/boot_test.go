@@ -134,7 +134,7 @@ func installOn(t *testing.T, disk string) {
 		Arch: "amd64", Firmware: Firmware{UEFI: true, BIOS: true}, Vendor: "debian",
 		Tree: os.DirFS("/"), Run: runOnHost(t),
 		Entry:    Entry{Name: "ostree-1.conf", Text: "title x\nlinux /a\n"},
-		RootUUID: rootUUID, RootPartition: 3, ESP: esp, ESPPartition: 2,
+		BootUUID: rootUUID, BootPartition: 3, ESP: esp, ESPPartition: 2,
 		Disk: file, BIOSBoot: &Range{Start: mib, Size: mib}, SectorSize: 512,
 	}
 	if _, err := Install(t.Context(), GRUB, target); err != nil {

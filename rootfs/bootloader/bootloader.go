@@ -58,7 +58,7 @@ func (f Firmware) String() string {
 	return "no firmware"
 }
 
-// ESP is the EFI system partition as the loaders need it. Paths are relative, with slashes. Where it is an fs.FS too,
+// ESP is the EFI system partition as the loaders need it, see Directory for one that is mounted. Paths are relative, with slashes. Where it is an fs.FS too,
 // each file is read back and compared.
 type ESP interface {
 	// MkdirAll creates the directory path and its missing parents.
@@ -102,11 +102,12 @@ type Target struct {
 	Boot  fs.FS // the directory boot of the root file system; needed for systemd-boot
 	Entry Entry // the one boot entry of the new system
 
-	RootUUID      string // of the root file system, as search --fs-uuid wants it
-	RootPartition int    // number of the root partition in the table, from 1; 0 is unknown
+	BootUUID      string // of the file system with the directory boot: the root, or one of its own; as search --fs-uuid wants it
+	BootPartition int    // number of its partition in the table, from 1; 0 is unknown
 
-	ESP          ESP // needed for UEFI, and for GRUB's configuration
-	ESPPartition int // number of the EFI system partition in the table, from 1; needed for BIOS
+	ESP          ESP // needed for UEFI
+	ESPPartition int // number of the EFI system partition in the table of Disk, from 1; 0 is none there
+	BootDir      ESP // the directory boot, to be written to; needed for GRUB's configuration where ESPPartition is 0
 
 	Disk       Disk   // needed for BIOS
 	BIOSBoot   *Range // BIOS boot partition; needed for BIOS

@@ -107,7 +107,7 @@ func TestDetectHost(t *testing.T) {
 }
 
 func TestGRUBConfigIsAScript(t *testing.T) {
-	config, err := grubConfig(Target{RootUUID: rootUUID, RootPartition: 3})
+	config, err := grubConfig(Target{BootUUID: rootUUID, BootPartition: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,9 +119,9 @@ func TestGRUBConfigIsAScript(t *testing.T) {
 	if out, err := check.CombinedOutput(); err != nil {
 		t.Errorf("grub-script-check: %v\n%s", err, out)
 	}
-	for _, bad := range []Target{{RootUUID: `x" y`}, {RootUUID: ""}, {RootUUID: rootUUID, Vendor: "../x"}} {
+	for _, bad := range []Target{{BootUUID: `x" y`}, {BootUUID: ""}, {BootUUID: rootUUID, Vendor: "../x"}} {
 		if _, err := grubConfig(bad); err == nil {
-			t.Errorf("accepted UUID %q and vendor %q", bad.RootUUID, bad.Vendor)
+			t.Errorf("accepted UUID %q and vendor %q", bad.BootUUID, bad.Vendor)
 		}
 	}
 }
@@ -166,7 +166,7 @@ func (d *memDisk) WriteAt(p []byte, off int64) (int, error) {
 func hostTarget(t *testing.T) Target {
 	return Target{
 		Arch: "amd64", Firmware: Firmware{UEFI: true, BIOS: true}, Vendor: "debian",
-		Tree: os.DirFS("/"), Run: runOnHost(t), RootUUID: rootUUID, RootPartition: 3,
+		Tree: os.DirFS("/"), Run: runOnHost(t), BootUUID: rootUUID, BootPartition: 3,
 		Entry: Entry{Name: "ostree-1.conf", Text: "title x\noptions quiet\nlinux /boot/ostree/d-1/vmlinuz\ninitrd /boot/ostree/d-1/initramfs.img\n"},
 		Boot:  fstest.MapFS{"ostree/d-1/vmlinuz": {Data: []byte("kernel")}, "ostree/d-1/initramfs.img": {Data: []byte("initramfs")}},
 		ESP:   newDirESP(t), ESPPartition: 2, SectorSize: 512, BIOSBoot: &Range{Start: mib, Size: mib}, Disk: signedDisk(),
@@ -211,6 +211,68 @@ func TestGRUBLayout(t *testing.T) {
 	}
 }
 
+// A disk that starts by BIOS needs no EFI system partition; one on another disk does not help it.
+func TestGRUBConfigInBoot(t *testing.T) {
+	for _, uefi := range []bool{false, true} {
+		dir := t.TempDir()
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer root.Close()
+		target := hostTarget(t)
+		esp := target.ESP.(*dirESP)
+		target.Firmware.UEFI, target.ESPPartition, target.BootDir = uefi, 0, NewDirectory(root)
+		if !uefi {
+			target.ESP = nil
+		}
+		if _, err := Install(t.Context(), GRUB, target); err != nil {
+			t.Fatal(err)
+		}
+		config, err := os.ReadFile(filepath.Join(dir, "grub/grub.cfg"))
+		if err != nil || !bytes.Contains(config, []byte(rootUUID)) {
+			t.Errorf("the configuration in boot: %v, %d bytes", err, len(config))
+		}
+		if prefix := target.biosPrefix(); prefix != "(,gpt3)/boot/grub" {
+			t.Errorf("GRUB for BIOS looks in %s", prefix)
+		}
+		_, err = os.Stat(filepath.Join(esp.dir, "EFI/debian/grub.cfg"))
+		if (err == nil) != uefi {
+			t.Errorf("with UEFI %v, the configuration on the EFI system partition: %v", uefi, err)
+		}
+	}
+}
+
+func TestDirectory(t *testing.T) {
+	dir := t.TempDir()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	d := NewDirectory(root)
+	if err := d.MkdirAll("EFI/BOOT"); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"a longer text", "short"} {
+		if err := d.WriteFile("EFI/BOOT/x", int64(len(text)), strings.NewReader(text)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := fs.ReadFile(d, "EFI/BOOT/x"); err != nil || string(got) != text {
+			t.Errorf("read %q, %v; want %q", got, err, text)
+		}
+	}
+	if err := d.WriteFile("y", 3, strings.NewReader("ab")); err == nil {
+		t.Error("a content that is too short was accepted")
+	}
+	if err := os.Symlink("/", filepath.Join(dir, "out")); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.WriteFile("out/tmp/leaked", 0, strings.NewReader("")); err == nil {
+		t.Error("a link led out of the directory")
+	}
+}
+
 // TestGRUBIsDeterministic makes the images twice: the same input gives the same disk.
 func TestGRUBIsDeterministic(t *testing.T) {
 	var disks, loaders [][]byte
@@ -252,7 +314,8 @@ func TestGRUBRefuses(t *testing.T) {
 		{"no BIOS boot partition", func(x *Target) { x.BIOSBoot = nil }, "BIOS boot partition"},
 		{"no table yet", func(x *Target) { x.Disk.(*memDisk).data[511] = 0 }, "partition table must be written"},
 		{"a disk that loses writes", func(x *Target) { x.Disk.(*memDisk).corrupt = true }, "not what was written"},
-		{"no ESP", func(x *Target) { x.ESP = nil }, "EFI system partition"},
+		{"no ESP", func(x *Target) { x.ESP, x.Firmware.BIOS = nil, false }, "EFI system partition"},
+		{"no ESP and no boot", func(x *Target) { x.ESP = nil }, "directory boot"},
 		{"a kernel argument", func(x *Target) { x.Entry.Text = "options a;b\n" }, "a;b"},
 		{"an ESP that loses writes", func(x *Target) { x.ESP = lossyESP{x.ESP.(*dirESP)} }, "not the"},
 	}

@@ -19,22 +19,30 @@ func writeESP(esp ESP, name string, data []byte, w *Written) error {
 	return copyToESP(esp, name, bytes.NewReader(data), int64(len(data)), w)
 }
 
-// copyToESP writes the size bytes of r as name, with its parent directories, and compares the file with what was
-// written where the partition can be read back.
+// copyToESP writes the size bytes of r as name, with its parent directories.
 func copyToESP(esp ESP, name string, r io.Reader, size int64, w *Written) error {
-	if err := esp.MkdirAll(path.Dir(name)); err != nil {
-		return fmt.Errorf("creating directory %s on the EFI system partition: %w", path.Dir(name), err)
-	}
-	sum := sha256.New()
-	if err := esp.WriteFile(name, size, io.TeeReader(r, sum)); err != nil {
-		return fmt.Errorf("writing %s (%d bytes) to the EFI system partition: %w", name, size, err)
-	}
-	if reader, ok := esp.(fs.FS); ok {
-		if err := compareFile(reader, name, size, sum.Sum(nil)); err != nil {
-			return fmt.Errorf("reading %s back from the EFI system partition: %w", name, err)
-		}
+	if err := copyCompared(esp, name, r, size); err != nil {
+		return fmt.Errorf("on the EFI system partition: %w", err)
 	}
 	w.add(name, size)
+	return nil
+}
+
+// copyCompared writes the size bytes of r as name, with its parent directories, and compares the file with what was
+// written where the place can be read back.
+func copyCompared(to ESP, name string, r io.Reader, size int64) error {
+	if err := to.MkdirAll(path.Dir(name)); err != nil {
+		return fmt.Errorf("creating directory %s: %w", path.Dir(name), err)
+	}
+	sum := sha256.New()
+	if err := to.WriteFile(name, size, io.TeeReader(r, sum)); err != nil {
+		return fmt.Errorf("writing %s (%d bytes): %w", name, size, err)
+	}
+	if reader, ok := to.(fs.FS); ok {
+		if err := compareFile(reader, name, size, sum.Sum(nil)); err != nil {
+			return fmt.Errorf("reading %s back: %w", name, err)
+		}
+	}
 	return nil
 }
 

@@ -77,10 +77,7 @@ func installGRUB(ctx context.Context, t Target, w *Written) error {
 
 // writeGRUB writes the configuration first and the boot sector last: until then the disk does not look bootable.
 func writeGRUB(t Target, p platform, config, efi []byte, bios *biosCode, w *Written) error {
-	if t.ESP == nil {
-		return errors.New("GRUB keeps its configuration on an EFI system partition, and the disk has none")
-	}
-	if err := writeESP(t.ESP, path.Join("EFI", t.vendor(), "grub.cfg"), config, w); err != nil {
+	if err := writeGRUBConfig(t, config, w); err != nil {
 		return err
 	}
 	if efi != nil {
@@ -92,6 +89,42 @@ func writeGRUB(t Target, p platform, config, efi []byte, bios *biosCode, w *Writ
 		return bios.write(t.Disk, w)
 	}
 	return nil
+}
+
+// writeGRUBConfig puts the configuration where each loader looks for it: that for UEFI on the partition that it was
+// started from, that for BIOS there too if the disk has that partition.
+func writeGRUBConfig(t Target, config []byte, w *Written) error {
+	if t.Firmware.UEFI && t.ESP == nil {
+		return errors.New("GRUB for UEFI needs an EFI system partition, and there is none")
+	}
+	if t.ESP != nil {
+		if err := writeESP(t.ESP, path.Join("EFI", t.vendor(), "grub.cfg"), config, w); err != nil {
+			return err
+		}
+	}
+	if !t.Firmware.BIOS || t.onESP() {
+		return nil
+	}
+	if err := copyCompared(t.BootDir, bootConfig, bytes.NewReader(config), int64(len(config))); err != nil {
+		return fmt.Errorf("in the directory boot: %w", err)
+	}
+	w.add("/boot/"+bootConfig, int64(len(config)))
+	return nil
+}
+
+// bootConfig is GRUB's configuration in the directory boot, on a disk without an EFI system partition.
+const bootConfig = "grub/grub.cfg"
+
+// onESP tells whether GRUB for BIOS finds its configuration on the EFI system partition.
+func (t Target) onESP() bool { return t.ESP != nil && t.ESPPartition > 0 }
+
+// biosPrefix is where GRUB for BIOS looks for its configuration: a partition of the disk that it was started from. The
+// directory boot is reached by that name on a file system of its own too, by a link that leads to itself.
+func (t Target) biosPrefix() string {
+	if t.onESP() {
+		return fmt.Sprintf("(,gpt%d)/EFI/%s", t.ESPPartition, t.vendor())
+	}
+	return fmt.Sprintf("(,gpt%d)/boot/%s", t.BootPartition, path.Dir(bootConfig))
 }
 
 // makeEFIImage has the image's GRUB make the loader for UEFI. Its prefix names no device: GRUB adds the one that the

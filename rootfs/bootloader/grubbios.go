@@ -36,8 +36,7 @@ func makeBIOSCode(ctx context.Context, t Target, p platform) (*biosCode, error) 
 	if err := checkBIOSTarget(t); err != nil {
 		return nil, err
 	}
-	prefix := fmt.Sprintf("(,gpt%d)/EFI/%s", t.ESPPartition, t.vendor())
-	core, err := makeGRUBImage(ctx, t, p.grubBIOS, prefix)
+	core, err := makeGRUBImage(ctx, t, p.grubBIOS, t.biosPrefix())
 	if err != nil {
 		return nil, err
 	}
@@ -60,8 +59,8 @@ func checkBIOSTarget(t Target) error {
 		return fmt.Errorf("GRUB for BIOS needs sectors of %d bytes, and the disk has sectors of %d: use UEFI", biosSector, t.SectorSize)
 	case t.BIOSBoot.Start%biosSector != 0:
 		return fmt.Errorf("the BIOS boot partition starts at byte %d, which is no sector boundary", t.BIOSBoot.Start)
-	case t.ESPPartition < 1:
-		return errors.New("GRUB for BIOS needs the number of the EFI system partition, where its configuration is")
+	case !t.onESP() && (t.BootDir == nil || t.BootPartition < 1):
+		return errors.New("GRUB for BIOS keeps its configuration on the EFI system partition, or else in the directory boot, and needs the number of that partition on the disk")
 	}
 	return nil
 }

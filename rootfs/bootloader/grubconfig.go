@@ -17,17 +17,17 @@ const MaxEntryNumber = 99
 
 // grubConfig fills the configuration in. What goes into a script is checked, not quoted.
 func grubConfig(t Target) ([]byte, error) {
-	if !regexp.MustCompile(`^[0-9A-Fa-f-]+$`).MatchString(t.RootUUID) {
-		return nil, fmt.Errorf("root file system's UUID %q: want hexadecimal digits and dashes", t.RootUUID)
+	if !regexp.MustCompile(`^[0-9A-Fa-f-]+$`).MatchString(t.BootUUID) {
+		return nil, fmt.Errorf("root file system's UUID %q: want hexadecimal digits and dashes", t.BootUUID)
 	}
 	if !regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*$`).MatchString(t.vendor()) {
 		return nil, fmt.Errorf("ID %q of os-release cannot name a directory: want lower-case letters, digits and . _ -", t.vendor())
 	}
 	hint := ""
-	if t.RootPartition > 0 {
-		hint = fmt.Sprintf(`--hint "$disk,gpt%d" `, t.RootPartition)
+	if t.BootPartition > 0 {
+		hint = fmt.Sprintf(`--hint "$disk,gpt%d" `, t.BootPartition)
 	}
-	text := strings.NewReplacer("@UUID@", t.RootUUID, "@HINT@", hint).Replace(grubConfigText)
+	text := strings.NewReplacer("@UUID@", t.BootUUID, "@HINT@", hint).Replace(grubConfigText)
 	return []byte(text), nil
 }
 

@@ -155,6 +155,9 @@ func (d *dir) remove(name string, isDir bool) error {
 	return err
 }
 
+// syncfs writes out the file system that the directory is on.
+func (d *dir) syncfs() error { return d.failIf("syncfs", ".", unix.Syncfs(d.fd)) }
+
 // stat tells what name is, without following it if it is a symbolic link; exists is false where nothing is.
 func (d *dir) stat(name string) (st unix.Stat_t, exists bool, err error) {
 	err = d.at(name, func(parent int, base string) error {

@@ -112,6 +112,9 @@ func (d *deployer) activate(context.Context) error {
 	if err := d.repo.Sync(); err != nil {
 		return err
 	}
+	if err := d.root.with("boot", (*dir).syncfs); err != nil { // it may be a file system of its own
+		return err
+	}
 	if err := d.root.symlink(path.Base(loaderDir), "boot/loader"); err != nil {
 		return err
 	}
