@@ -25,6 +25,11 @@ func (r *run) planMounted(ctx context.Context) error {
 	if err := r.planKargs(); err != nil {
 		return err
 	}
+	if err := r.checkRoom(); err != nil && r.source.facts.inexact {
+		if err := r.measureExactly(ctx); err != nil {
+			return err
+		}
+	}
 	if err := r.checkRoom(); err != nil {
 		return err
 	}

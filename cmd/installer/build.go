@@ -39,6 +39,7 @@ func (f *buildFlags) addTo(cmd *cobra.Command) {
 	flags.StringVar(&f.memory, "memory", "1G", "memory of the virtual machine; suffix M (default) or G")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print what would be done, and touch nothing")
 	f.image.addFollowedTo(flags)
+	f.config.addFilesystemTo(flags)
 	f.config.addTo(flags)
 	f.output.addTo(cmd)
 }

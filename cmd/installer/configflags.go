@@ -26,8 +26,12 @@ type configFlags struct {
 	skipFetchCheck bool
 }
 
-func (f *configFlags) addTo(flags *pflag.FlagSet) {
+// addFilesystemTo adds the flag of the commands that make the file systems.
+func (f *configFlags) addFilesystemTo(flags *pflag.FlagSet) {
 	flags.StringVar(&f.filesystem, "filesystem", "", "root file system: xfs, ext4 or btrfs (default: the image's configuration, or else xfs)")
+}
+
+func (f *configFlags) addTo(flags *pflag.FlagSet) {
 	flags.StringVar(&f.bootloader, "bootloader", "", "boot loader: grub, systemd or none (default: the image's configuration, or else grub)")
 	flags.StringVar(&f.stateroot, "stateroot", "", "name of the stateroot (default: the image's configuration, or else default)")
 	flags.StringArrayVar(&f.kargs, "karg", nil, "kernel argument to add, after all others (may be repeated)")

@@ -19,11 +19,18 @@ func writePlan(w io.Writer, p *install.Plan) {
 		fmt.Fprintln(w, "  is empty")
 	}
 	for _, found := range p.Found {
-		fmt.Fprintf(w, "  WILL BE LOST  %s, %s\n", found, install.FormatBytes(found.Size))
+		fmt.Fprintf(w, "  WILL BE LOST  %s", found)
+		if found.Size > 0 { // it is not known of files
+			fmt.Fprintf(w, ", %s", install.FormatBytes(found.Size))
+		}
+		fmt.Fprintln(w)
 	}
 	fmt.Fprintln(w, "Planned:")
 	for _, part := range p.Partitions {
 		fmt.Fprintf(w, "  partition %d   %-12s %10s at %s\n", part.Number, part.Name, install.FormatBytes(part.Size), install.FormatBytes(part.Start))
+	}
+	for _, f := range p.Mounted {
+		fmt.Fprintf(w, "  %-13s %s on %s, at %s\n", f.Role, f.Type, f.Device, f.MountPoint)
 	}
 	rows := [][2]string{
 		{"root", fmt.Sprintf("%s, needs %s", p.Filesystem, install.FormatBytes(p.RootNeed))},

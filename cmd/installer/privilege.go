@@ -36,6 +36,11 @@ func enterWorkplace() error {
 	if err := setEnvironment(env); err != nil {
 		return err
 	}
+	return settle()
+}
+
+// settle readies the process, in the mount namespace that it is to work in.
+func settle() error {
 	// The name that ps and other installers show; executed through a descriptor, it is that one's number.
 	if err := os.WriteFile("/proc/self/comm", []byte("installer"), 0); err != nil {
 		return fmt.Errorf("naming the process: %w", err)

@@ -9,14 +9,19 @@ import (
 )
 
 // writeSummary ends a run that succeeded. It says "complete" of a report whose
-// every proof holds, and nothing of any other: the error message speaks then.
+// every proof holds, and of a run that failed nothing: the error message speaks then.
 func writeSummary(w io.Writer, r *install.Report) {
 	if r.Outcome == install.Planned {
 		writePlan(w, r.Plan)
 		fmt.Fprintln(w, "Dry run: nothing was written.")
 		return
 	}
-	if r.Outcome != install.Complete {
+	title := "Installation complete"
+	switch r.Outcome {
+	case install.Complete:
+	case install.Unproven:
+		title = "Installed, and not released as asked for"
+	default:
 		return
 	}
 	rows := [][2]string{
@@ -28,14 +33,26 @@ func writeSummary(w io.Writer, r *install.Report) {
 		{"root", fmt.Sprintf("%s, UUID %s", r.Disk.Filesystem, r.Disk.RootUUID)},
 		{"boot loader", string(r.Disk.Bootloader)},
 		{"released", proofs(r)},
+		{"mounted", stillMounted(r)},
 		{"time", fmt.Sprintf("%.1f s", r.Ended.Sub(r.Started).Seconds())},
 	}
-	fmt.Fprintf(w, "Installation complete: %s (%s)\n", r.Disk.Path, install.FormatBytes(r.Disk.Size))
+	fmt.Fprintf(w, "%s: %s (%s)\n", title, r.Disk.Path, install.FormatBytes(r.Disk.Size))
 	for _, row := range rows {
 		if row[1] != "" {
 			fmt.Fprintf(w, "  %-12s %s\n", row[0], row[1])
 		}
 	}
+}
+
+// stillMounted says what a caller's mounts are like now.
+func stillMounted(r *install.Report) string {
+	switch {
+	case len(r.Disk.Mounted) == 0:
+		return ""
+	case r.Outcome == install.Unproven:
+		return "as before, writable"
+	}
+	return "read-only, with nobody holding it; umount -R or installer finalize " + r.Disk.Path
 }
 
 // proofs lists the stages by which the disk was released.

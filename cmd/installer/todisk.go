@@ -40,6 +40,7 @@ func (f *toDiskFlags) addTo(cmd *cobra.Command) {
 	flags.StringVar(&f.blockSetup, "block-setup", "", "what the root stands on: direct (default: the image's configuration, or else direct)")
 	flags.StringVar(&f.rootSize, "root-size", "", "size of the root partition; suffix M (default), G or T (default: the rest of the disk)")
 	flags.BoolVar(&f.generic, "generic-image", false, "make the disk start under every firmware, not only this machine's kind")
+	f.config.addFilesystemTo(flags)
 	f.config.addTo(flags)
 	f.output.addTo(cmd)
 }
