@@ -42,6 +42,13 @@ func Begin(src, dst string) (*Stack, error) {
 	return s, nil
 }
 
+// Keep drops all layers but the lowest n.
+func (s *Stack) Keep(n int) {
+	s.manifest.Layers = s.manifest.Layers[:n]
+	s.config.RootFS.DiffIDs = s.config.RootFS.DiffIDs[:n]
+	s.config.History = nil // it speaks of layers that may be gone
+}
+
 // Add puts a layer of what fill writes on top.
 func (s *Stack) Add(fill func(*tar.Writer) error) error {
 	r, w := io.Pipe()

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"archive/tar"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+
+	"installer/tests/layout"
+)
+
+// Of the images by whose sizes growth is told: as many layers for each, and files like those of an OS.
+const (
+	grownLayers  = 8
+	filesInOne   = 40   // of a directory
+	smallestFile = 64   // bytes
+	largestFile  = 8192 // bytes
+)
+
+// makeGrown makes the OCI layout dir: the bootable image base with so many more files.
+func makeGrown(base, dir string, files int) error {
+	packed := dir + ".packed"
+	defer os.RemoveAll(packed)
+	s, err := layout.Begin(base, packed)
+	if err != nil {
+		return err
+	}
+	s.Keep(baseLayers)
+	for layer := range grownLayers {
+		if err := s.Add(func(w *tar.Writer) error { return writeMany(w, layer, files/grownLayers) }); err != nil {
+			return err
+		}
+	}
+	if err := s.Finish(nil); err != nil {
+		return err
+	}
+	return layout.Decompress(packed, dir)
+}
+
+// writeMany writes files that all differ, the same ones every time.
+func writeMany(w *tar.Writer, layer, files int) error {
+	random := rand.New(rand.NewPCG(uint64(layer), uint64(files)))
+	content := make([]byte, largestFile)
+	for i := range files {
+		binary.LittleEndian.PutUint64(content, random.Uint64())
+		name := fmt.Sprintf("usr/share/grown/%d/%d/%d", layer, i/filesInOne, i)
+		size := smallestFile + random.IntN(largestFile-smallestFile)
+		if err := w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(size)}); err != nil {
+			return err
+		}
+		if _, err := w.Write(content[:size]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// growth installs images of ever more files.
+func (b *bench) growth(fs string, counts []int) error {
+	fmt.Printf("\n%s, growth: an image of small files in %d uncompressed layers over the system\n", fs, grownLayers)
+	fmt.Printf("%10s %10s %20s %12s\n", "files", "seconds", "ms per 1000 files", "memory MiB")
+	for _, n := range counts {
+		dir := filepath.Join(b.cache, fmt.Sprintf("grown-%d", n))
+		if err := once(dir, func(part string) error { return makeGrown(b.base, part, n) }); err != nil {
+			return err
+		}
+		s, err := newSource("plain", dir)
+		if err != nil {
+			return err
+		}
+		m, err := b.repeat(ways[0], s, fs)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%10d %10.1f %20.1f %12d\n", n, m.wall.Seconds(), m.wall.Seconds()*1e6/float64(n), m.maxRSS>>20)
+	}
+	return nil
+}
