@@ -12,6 +12,7 @@ import (
 
 	"installer/disk"
 	"installer/finalize"
+	"installer/finalize/mounts"
 	"installer/install/config"
 	"installer/install/mounted"
 )
@@ -57,6 +58,9 @@ func (r *run) lookAtMounted(ctx context.Context) (err error) {
 		return err
 	}
 	if err := r.openMountedRoot(); err != nil {
+		return err
+	}
+	if err := r.noteCopies(ctx); err != nil {
 		return err
 	}
 	m.place, m.noPlace = mounted.Beneath(m.tree.Entries().Number)
@@ -161,6 +165,31 @@ func (r *run) checkHolders(ctx context.Context) error {
 	}
 	if _, err := r.runStages(ctx, nil, wanted, nil); err != nil {
 		return fmt.Errorf("before anything was written: %w", err)
+	}
+	return nil
+}
+
+// noteCopies tells where else the file systems stay mounted when the caller
+// unmounts them: a copy keeps the super block alive.
+func (r *run) noteCopies(ctx context.Context) error {
+	snapshot, err := mounts.List(ctx)
+	if err != nil {
+		return err
+	}
+	var tree []mounts.Mount
+	for _, f := range r.mounted.tree.Filesystems() {
+		tree = append(tree, f.Mount)
+	}
+	goes := map[int]bool{}
+	for _, m := range mounts.Reached(snapshot, tree) {
+		goes[m.ID] = true
+	}
+	for _, ns := range snapshot.Namespaces {
+		for _, m := range ns.Mounts {
+			if !ns.Own && !goes[m.ID] && m.Dev == tree[0].Dev {
+				r.note("also mounted on %s in another mount namespace, mnt:[%d], where an unmount here does not reach", m.Point, ns.Inode)
+			}
+		}
 	}
 	return nil
 }

@@ -32,8 +32,12 @@ func writePlan(w io.Writer, p *install.Plan) {
 	for _, f := range p.Mounted {
 		fmt.Fprintf(w, "  %-13s %s on %s, at %s\n", f.Role, f.Type, f.Device, f.MountPoint)
 	}
+	root := "root"
+	if len(p.Mounted) > 0 {
+		root = "content" // of a root that is made already
+	}
 	rows := [][2]string{
-		{"root", fmt.Sprintf("%s, needs %s", p.Filesystem, install.FormatBytes(p.RootNeed))},
+		{root, fmt.Sprintf("%s, needs %s", p.Filesystem, install.FormatBytes(p.RootNeed))},
 		{"image", p.Source},
 		{"digest", p.Digest},
 		{"updates from", p.Target},
