@@ -1,0 +1,145 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// secondInstaller starts another one on the same disk while the first works.
+func secondInstaller(t *trial) {
+	if err := t.newRaw(); err != nil {
+		t.breach("%v", err)
+		return
+	}
+	m := t.momentAmong("inspect", "plan", "partition", "format", "mount", "import", "deploy", "boot-loader")
+	var second *session
+	s := t.install(t.raw, t.args(), func(first *session, e event) {
+		if m.come(e) {
+			second = t.install(t.raw, t.args(), nil)
+			if second.code == 4 && !strings.Contains(second.stderr, "process "+first.pid()) {
+				t.breach("the second installer does not name the first, process %s: %s", first.pid(), tail(second.stderr))
+			}
+		}
+	})
+	t.judge(s, 0)
+	if second == nil {
+		t.breach("the event %q never came", m.name)
+		return
+	}
+	t.tell("a second installer at %q: exit statuses %d and %d", m.name, s.code, second.code)
+	switch {
+	case s.code != 0:
+		t.breach("the first installer fails: %s", tail(s.stderr))
+	case second.code == 0 && !m.over():
+		t.breach("the second installer was not refused")
+	case second.code != 4 && second.code != 0:
+		t.breach("the second installer ends with %d, want 4: %s", second.code, tail(second.stderr))
+	}
+	t.injected = second.code == 4
+	t.nothingLeft()
+	t.verified(t.raw)
+}
+
+// over tells that the first installer may have ended by then: it does not wait for whoever reads its output.
+func (m *moment) over() bool { return strings.Contains(m.name, "boot-loader") }
+
+// twoDisks installs on two disks at once.
+func twoDisks(t *trial) {
+	if err := t.newRaw(); err != nil {
+		t.breach("%v", err)
+		return
+	}
+	other := filepath.Join(t.dir, "disk", "other.raw")
+	if err := makeRaw(other, diskSizeOf(t.image)); err != nil {
+		t.breach("%v", err)
+		return
+	}
+	one, two := t.start(t.raw, t.args(), nil), t.start(other, t.args(), nil)
+	for _, s := range []*session{t.wait(one), t.wait(two)} {
+		t.judge(s, 0)
+		if s.code != 0 {
+			t.breach("one of two installers fails: %s", tail(s.stderr))
+		}
+	}
+	t.injected = true
+	t.tell("two disks at once")
+	t.nothingLeft()
+	t.verified(t.raw)
+	t.verified(other)
+}
+
+// meanwhile does something over and over while an installation runs, which must not mind.
+func (t *trial) meanwhile(what string, again func()) {
+	if err := t.newRaw(); err != nil {
+		t.breach("%v", err)
+		return
+	}
+	s := t.start(t.raw, t.args(), nil)
+	times := 0
+	var busy sync.WaitGroup
+	busy.Go(func() {
+		for {
+			select {
+			case <-s.done:
+				return
+			default:
+				again()
+				times++
+			}
+		}
+	})
+	t.wait(s)
+	busy.Wait()
+	t.tell("%s %d times: exit status %d", what, times, s.code)
+	t.injected = times > 0
+	t.judge(s, 0)
+	if s.code != 0 {
+		t.breach("the installation minds: %s", tail(s.stderr))
+	}
+	t.nothingLeft()
+	t.verified(t.raw)
+}
+
+func holdersMeanwhile(t *trial) {
+	targets := []string{filepath.Dir(t.dir), "/run"}
+	i := 0
+	t.meanwhile("holders", func() {
+		_ = exec.Command(t.lab.opts.installer, "holders", targets[i%2]).Run() // whether free or held
+		i++
+		for _, node := range t.loopNodes() {
+			_ = exec.Command(t.lab.opts.installer, "holders", node).Run()
+		}
+	})
+}
+
+// probing opens and reads the disk and its loop device as udev's rules do at an event.
+func probing(t *trial) {
+	t.meanwhile("probed", func() {
+		for _, node := range append(t.loopNodes(), t.raw) {
+			_ = exec.Command("blkid", "--probe", node).Run()
+			if fd, err := unix.Open(node, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0); err == nil {
+				unix.Close(fd)
+			}
+		}
+	})
+}
+
+// loopNodes are the nodes of the loop devices on the disk.
+func (t *trial) loopNodes() (nodes []string) {
+	for _, l := range loopsOn(t.dir) {
+		fields := strings.Fields(l)
+		if fields[0] != "loop" {
+			continue
+		}
+		node := "/dev/" + fields[2]
+		if _, err := os.Stat(node); err == nil {
+			nodes = append(nodes, node)
+		}
+	}
+	return nodes
+}
