@@ -114,7 +114,7 @@ func (h host) partitions(disk node) ([]node, error) {
 	return parts, nil
 }
 
-// model is the vendor's name of a disk, or its kernel name where it has none (virtio, loop).
+// model is the vendor's name of a disk; where it has none that of its driver (virtio), or its kernel name (loop).
 func (n node) model() string {
 	var words []string
 	for _, f := range []string{"device/vendor", "device/model"} {
@@ -123,10 +123,13 @@ func (n node) model() string {
 			words = append(words, strings.TrimSpace(s))
 		}
 	}
-	if len(words) == 0 {
-		return n.name
+	if len(words) > 0 {
+		return strings.Join(words, " ")
 	}
-	return strings.Join(words, " ")
+	if driver, err := os.Readlink(filepath.Join(n.dir, "device/driver")); err == nil {
+		return filepath.Base(driver)
+	}
+	return n.name
 }
 
 // readLine reads a sysfs attribute without its newline.

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -44,10 +46,10 @@ func newUserHome(t *testing.T, image string) userHome {
 	return h
 }
 
-// command prepares a build by the ordinary user, without any privilege.
+// command prepares a command of the ordinary user, without any privilege.
 func (h userHome) command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), h.bin, append([]string{"build"}, args...)...)
+	cmd := exec.CommandContext(t.Context(), h.bin, args...)
 	cmd.Dir = h.dir
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + h.dir}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinaryUser, Gid: ordinaryUser}}
@@ -98,7 +100,7 @@ func (h userHome) holds(t *testing.T, names ...string) {
 // qcow2, cheap where it is empty, and what verify takes as its own.
 func TestBuildByAnOrdinaryUser(t *testing.T) {
 	h := newUserHome(t, CacheImage(t))
-	r := h.run(t, "--accel", "tcg", "--progress", "json", "--report", "report.json", "--disk-size", "6G",
+	r := h.run(t, "build", "--accel", "tcg", "--progress", "json", "--report", "report.json", "--disk-size", "6G",
 		"--karg", "console=ttyS0,115200n8", h.image, "disk.qcow2").Must(t)
 	h.holds(t, "disk.qcow2", "report.json")
 	disk := filepath.Join(h.dir, "disk.qcow2")
@@ -122,8 +124,54 @@ func TestBuildByAnOrdinaryUser(t *testing.T) {
 			t.Errorf("the events have no %s", event)
 		}
 	}
-	Run(t, "verify", disk).Must(t)
+	LoopSnapshot(t)
+	checkRecord(t, disk, h.image)
+	verifyInMachine(t, h, disk)
 }
+
+// checkRecord looks at what the disk says of its own making: nothing of the machine that it was made in.
+func checkRecord(t *testing.T, qcow2, image string) {
+	t.Helper()
+	raw := filepath.Join(t.TempDir(), "disk.raw")
+	mustCommand(t, "qemu-img", "convert", "-f", "qcow2", "-O", "raw", qcow2, raw)
+	record := onRoot(t, raw, os.O_RDONLY, `cat "$1/.bootc-aleph.json"`)
+	var aleph struct{ Image string }
+	must(t, json.Unmarshal([]byte(record), &aleph))
+	if aleph.Image != image || strings.Contains(record, "/dev/") {
+		t.Errorf("the disk's record is %s, want the image %s", record, image)
+	}
+	at := physical(t, raw, "ostree/deploy/*/deploy/*.0/usr/bin/bash") / 512 * 512
+	mustCommand(t, "qemu-io", "-f", "qcow2", "-c", fmt.Sprintf("write -P 0x5a %d 512", at), qcow2)
+}
+
+// verifyInMachine verifies a disk with a damaged object, as root and as the ordinary user. That one's checks
+// are made in a virtual machine, and are the same.
+func verifyInMachine(t *testing.T, h userHome, disk string) {
+	t.Helper()
+	mustCommand(t, "chown", fmt.Sprint(ordinaryUser), disk)
+	before := digest(t, disk)
+	r := h.run(t, "verify", "--json", "--accel", "tcg", "--image", h.image, filepath.Base(disk))
+	report, code := readVerified(t, r)
+	wantNamed(t, report, code,
+		named{"repository", "/ostree/repo/objects/", "/usr/bin/bash"}, named{"deployment", "/usr/bin/bash", "damaged"})
+	same, _ := verified(t, disk)
+	for n, c := range same.Checks {
+		if got := report.Checks[n]; got.Name != c.Name || got.Status != c.Status || got.Detail != c.Detail {
+			t.Errorf("in the machine %+v, here %+v", got, c)
+		}
+	}
+	same.Disk.Path = filepath.Base(disk)
+	if !reflect.DeepEqual(report.Findings, same.Findings) || !reflect.DeepEqual(report.Disk, same.Disk) {
+		t.Errorf("in the machine %v %+v\nhere %v %+v", report.Findings, report.Disk, same.Findings, same.Disk)
+	}
+	if digest(t, disk) != before {
+		t.Error("verify has changed the disk")
+	}
+	h.holds(t, "disk.qcow2", "report.json")
+}
+
+// guestDevice matches names of disks that only the guest knows.
+var guestDevice = regexp.MustCompile(`/dev/vd[a-z]|/dev/installer-|"vd[a-z]|/run/source`)
 
 // checkBuildReport looks at what a build says of itself.
 func checkBuildReport(t *testing.T, path, image string) {
@@ -156,6 +204,9 @@ func checkBuildReport(t *testing.T, path, image string) {
 	if len(report.Machine.Phases) != 5 {
 		t.Errorf("the report has %d phases of the machine", len(report.Machine.Phases))
 	}
+	if guest := guestDevice.FindAll(data, -1); guest != nil {
+		t.Errorf("the report names devices of the guest: %q", guest)
+	}
 }
 
 // A build that is killed or told to stop, and one whose machine is killed, leaves no process and no file.
@@ -173,7 +224,7 @@ func TestBuildKilled(t *testing.T) {
 		{"machine is killed", syscall.SIGKILL, childOf, "signal: killed", 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			cmd := h.command(t, "--accel", "tcg", h.image, "disk.qcow2")
+			cmd := h.command(t, "build", "--accel", "tcg", h.image, "disk.qcow2")
 			var stderr strings.Builder
 			cmd.Stderr = &stderr
 			stdout, err := cmd.StdoutPipe()
@@ -248,13 +299,13 @@ func TestBuildRefusals(t *testing.T) {
 		{"kernel that does not unpack", func() string { return brokenKernelImage(t, modules) }, 5, "the image's kernel did not start", nil},
 		{"no modules", func() string {
 			return Variant(t, CacheImage(t), emptyFiles(modules+"/modules.dep"))
-		}, 5, "the image's kernel has no virtio_pci", nil},
+		}, 5, "the kernel has no virtio_pci", nil},
 		{"no mkfs.xfs, seen in the guest", func() string { return withoutXFS(t) }, 1, "in the virtual machine", nil},
 		{"no mkfs.xfs, seen before", func() string { return withoutXFS(t) }, 1, "in the image: mkfs.xfs", []string{"--filesystem=xfs"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := newUserHome(t, c.image())
-			r := h.run(t, append(c.args, "--accel", "tcg", h.image, "disk.qcow2")...)
+			r := h.run(t, append(append([]string{"build"}, c.args...), "--accel", "tcg", h.image, "disk.qcow2")...)
 			if strings.Contains(c.name, "xfs") && !strings.Contains(r.Stderr, "install the package xfsprogs") {
 				t.Errorf("no package is named:\n%s", r.Stderr)
 			}
@@ -274,7 +325,7 @@ func withoutXFS(t *testing.T) string {
 
 func TestBuildWithoutQEMU(t *testing.T) {
 	h := newUserHome(t, TinyImage(t))
-	cmd := h.command(t, h.image, "disk.qcow2")
+	cmd := h.command(t, "build", h.image, "disk.qcow2")
 	cmd.Env = []string{"PATH=/nonexistent"}
 	out, err := cmd.CombinedOutput()
 	if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "qemu-system-x86 (Debian)") {
@@ -286,7 +337,7 @@ func TestBuildWithoutQEMU(t *testing.T) {
 // A dry run says what would be done, and does nothing.
 func TestBuildDryRun(t *testing.T) {
 	h := newUserHome(t, TinyImage(t))
-	r := h.run(t, "--dry-run", "--karg", "quiet", h.image, "disk.qcow2").Must(t)
+	r := h.run(t, "build", "--dry-run", "--karg", "quiet", h.image, "disk.qcow2").Must(t)
 	for _, want := range []string{"EFI-SYSTEM", "6.1.0", "qemu-system-", "to-disk", "--karg=quiet"} {
 		if !strings.Contains(r.Stdout, want) {
 			t.Errorf("the plan has no %q:\n%s", want, r.Stdout)
@@ -302,7 +353,7 @@ func TestBuildOutputFull(t *testing.T) {
 		t.Run(size, func(t *testing.T) {
 			must(t, unix.Mount("tmpfs", h.dir, "tmpfs", 0, fmt.Sprintf("size=%s,mode=0700,uid=%d,gid=%d", size, ordinaryUser, ordinaryUser)))
 			defer func() { must(t, unix.Unmount(h.dir, 0)) }()
-			r := h.run(t, "--accel", "tcg", h.image, "disk.qcow2")
+			r := h.run(t, "build", "--accel", "tcg", h.image, "disk.qcow2")
 			if r.Code != 1 || !strings.Contains(r.Stderr, "is full") || !strings.Contains(r.Stderr, where) {
 				t.Errorf("exit status %d:\n%s", r.Code, r.Stderr)
 			}

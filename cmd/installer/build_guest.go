@@ -6,6 +6,7 @@ import (
 	"installer/install/vm"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // newGuestCommand is what build runs in its virtual machine; it is for nobody else.
@@ -21,4 +22,12 @@ func newGuestCommand() *cobra.Command {
 			return errors.New("the machine was switched off, and yet goes on")
 		},
 	}
+}
+
+// addSourceName adds the flag by which build has the disk record what its user
+// calls the source. What the source is in the guest means nothing to anyone else.
+func addSourceName(flags *pflag.FlagSet, name *string) {
+	const flag = "source-name"
+	flags.StringVar(name, flag, "", "what the disk's record of its installation calls the source")
+	flags.Lookup(flag).Hidden = true
 }

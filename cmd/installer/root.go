@@ -37,7 +37,7 @@ func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
 	root.AddCommand(newBuildCommand(stdout, stderr), newGuestCommand())
 	root.AddCommand(newFinalizeCommand(stdout))
 	root.AddCommand(newHoldersCommand(stdout))
-	root.AddCommand(newVerifyCommand(stdout))
+	root.AddCommand(newVerifyCommand(stdout, stderr))
 	root.AddCommand(newPrintConfigCommand(stdout, stderr))
 	root.AddCommand(newReportCommand(stdout))
 	return root

@@ -25,6 +25,7 @@ type toDiskFlags struct {
 	yes         bool
 	dryRun      bool
 	generic     bool
+	sourceName  string
 	config      configFlags
 	output      outputFlags
 }
@@ -43,13 +44,14 @@ func (f *toDiskFlags) addTo(cmd *cobra.Command) {
 	f.config.addFilesystemTo(flags)
 	f.config.addTo(flags)
 	f.output.addTo(cmd)
+	addSourceName(flags, &f.sourceName)
 }
 
 // options checks what the flags say and makes it an installation's options.
 func (f *toDiskFlags) options(device string) (install.Options, error) {
 	o := install.Options{
 		Device: device, ViaLoopback: f.viaLoopback, Wipe: f.wipe, DryRun: f.dryRun,
-		BlockSetup: f.blockSetup, GenericImage: f.generic, WorkDir: workspaceDir,
+		BlockSetup: f.blockSetup, GenericImage: f.generic, WorkDir: workspaceDir, SourceName: f.sourceName,
 	}
 	var err error
 	if err = f.image.apply(&o); err != nil {

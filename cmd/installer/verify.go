@@ -11,23 +11,31 @@ import (
 
 	"installer/install/confine"
 	"installer/install/verify"
+	"installer/install/vm"
+	"installer/rootfs/image"
 
 	"github.com/spf13/cobra"
 )
 
 const verifyHelp = `Check a finished disk: a raw disk file, a qcow2, or a block device that nothing uses.
 
-Nothing is written, not even the replay of a log. A qcow2 is unpacked first, to a sparse
-file without a name in TMPDIR, by qemu-img. Every check that finds the disk other than it
-should be is a finding of severity "error"; a "note" is worth knowing and no fault.
+Nothing is written, not even the replay of a log. Every check that finds the disk other
+than it should be is a finding of severity "error"; a "note" is worth knowing and no fault.
 
-What stands on the root file system is checked by mounting it read-only, which needs root
-(in a private mount namespace: no other program sees it). Without root those checks are
-listed as not made, and the outcome is "incomplete": that is no success unless --partial
-says that the rest is enough.
+What stands on the root file system is checked by mounting it read-only. Root does that in
+a private mount namespace, which no other program sees. Everybody else, and root with
+--image, has every check made in a virtual machine that cannot write to the disk either;
+that takes QEMU, 1 GiB of memory, and a kernel with virtio and the root's file system: this
+machine's own (/lib/modules, /boot) if it can be read, or that of the image given by --image,
+for which there must be room in TMPDIR, unpacked. Without such a machine those checks are
+listed as not made, with the reason, and the outcome is "incomplete": that is no success
+unless --partial says that the rest is enough.
 
-A boot loader carries no checksums. As root it is made once more by the image's own
-programs, confined and without privileges, and every byte is compared.
+Where no virtual machine is used a qcow2 is unpacked first, by qemu-img, to a sparse file
+without a name in TMPDIR.
+
+A boot loader carries no checksums. It is made once more by the image's own programs,
+confined and without privileges, and every byte is compared.
 
 Exit status:
   0  sound: every check was made and found nothing wrong (with --partial: every check
@@ -35,44 +43,55 @@ Exit status:
   1  damaged: there are findings of severity "error"; or incomplete; or the verification
      itself failed
   2  wrong usage
-  4  the disk is in use: what changes while it is read cannot be judged`
+  4  the disk is in use: what changes while it is read cannot be judged
+  5  the image given by --image was refused`
 
 // verifyFlags are the flags of verify as given.
 type verifyFlags struct {
 	json    bool
 	partial bool
+	image   string
+	accel   string
+	events  bool
 }
 
-func newVerifyCommand(stdout io.Writer) *cobra.Command {
+func newVerifyCommand(stdout, stderr io.Writer) *cobra.Command {
 	var flags verifyFlags
 	cmd := &cobra.Command{
 		Use:   "verify [flags] DISK",
 		Short: "Check a finished disk without changing a bit of it",
 		Long:  verifyHelp,
 		Example: `  installer verify disk.qcow2
-  installer verify --json /dev/vdb`,
+  installer verify --image oci:myos:latest disk.qcow2
+  sudo installer verify --json /dev/vdb`,
 		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runVerify(cmd.Context(), flags, args[0], stdout)
+			return runVerify(cmd.Context(), flags, args[0], stdout, stderr)
 		},
 	}
-	cmd.Flags().BoolVar(&flags.json, "json", false, "print the report as one JSON object")
-	cmd.Flags().BoolVar(&flags.partial, "partial", false, "succeed also when checks that need root could not be made")
+	f := cmd.Flags()
+	f.BoolVar(&flags.json, "json", false, "print the report as one JSON object")
+	f.BoolVar(&flags.partial, "partial", false, "succeed also when some checks could not be made")
+	f.StringVar(&flags.image, "image", "", "check in a virtual machine on the kernel of this image (any source of to-disk)")
+	f.StringVar(&flags.accel, "accel", string(vm.AccelAuto), "that virtual machine: kvm, tcg (emulated, slow), or auto: kvm, and tcg where that does not work")
+	f.BoolVar(&flags.events, "events", false, "print a JSON object for each check as it ends, and one with the report")
+	f.Lookup("events").Hidden = true // for the virtual machine
 	return cmd
 }
 
-func runVerify(parent context.Context, flags verifyFlags, path string, stdout io.Writer) error {
-	o := verify.Options{Disk: path, TempDir: os.TempDir()}
-	if os.Geteuid() != 0 {
-		o.NoRoot = "it needs root, or a virtual machine"
-	} else if err := enterWorkplace(); err != nil {
-		o.NoRoot = "it needs to mount: " + err.Error()
-	} else {
-		// A place of its own: an installer may be at work in the usual one.
-		o.Root = verify.Mounter{WorkDir: filepath.Join(filepath.Dir(workspaceDir), "installer-verify")}
-		o.RunInTree = runInDeployment
+func runVerify(parent context.Context, flags verifyFlags, path string, stdout, stderr io.Writer) error {
+	o, err := flags.options(path, stderr)
+	if err != nil {
+		return err
 	}
-	if !flags.json {
+	encoder := json.NewEncoder(stdout)
+	var printErr error
+	switch {
+	case flags.events:
+		o.Observe = func(c verify.Check, findings []verify.Finding) {
+			printErr = errors.Join(printErr, encoder.Encode(verify.Event{Check: &c, Findings: findings}))
+		}
+	case !flags.json:
 		o.Observe = func(c verify.Check, findings []verify.Finding) { printCheck(stdout, c, findings) }
 	}
 	ctx, stop := untilSignal(parent)
@@ -81,15 +100,48 @@ func runVerify(parent context.Context, flags verifyFlags, path string, stdout io
 	if report == nil {
 		return err
 	}
-	if flags.json {
-		err = errors.Join(err, json.NewEncoder(stdout).Encode(report))
-	} else {
+	switch {
+	case flags.events:
+		err = errors.Join(err, printErr, encoder.Encode(verify.Event{Report: report}))
+	case flags.json:
+		err = errors.Join(err, encoder.Encode(report))
+	default:
 		fmt.Fprintf(stdout, "%s: %s\n", path, verdict(report))
 	}
 	if err != nil {
 		return err
 	}
 	return verifyError(report, flags.partial)
+}
+
+// options says how the root is to be mounted: here, or in a virtual machine. It
+// may execute the program anew.
+func (f *verifyFlags) options(path string, stderr io.Writer) (verify.Options, error) {
+	o := verify.Options{Disk: path, TempDir: os.TempDir()}
+	machine := vm.Verifier{TempDir: o.TempDir, Note: func(format string, args ...any) {
+		fmt.Fprintf(stderr, "note: "+format+"\n", args...)
+	}}
+	var err error
+	if machine.Accel, err = vm.ParseAccel(f.accel); err != nil {
+		return o, &usageError{fmt.Errorf("--accel: %w", err)}
+	}
+	if f.image != "" {
+		if machine.Image, err = image.ParseRef(f.image); err != nil {
+			return o, &usageError{fmt.Errorf("--image: %w", err)}
+		}
+	}
+	if f.image != "" || os.Geteuid() != 0 {
+		o.NoRoot, o.Guest = "it needs root, or a virtual machine", machine.Verify
+		return o, nil
+	}
+	if err := enterWorkplace(); err != nil {
+		o.NoRoot, o.Guest = "it needs to mount ("+err.Error()+"), or a virtual machine", machine.Verify
+		return o, nil
+	}
+	// A place of its own: an installer may be at work in the usual one.
+	o.Root = verify.Mounter{WorkDir: filepath.Join(filepath.Dir(workspaceDir), "installer-verify")}
+	o.RunInTree = runInDeployment
+	return o, nil
 }
 
 // runInDeployment runs a program of a deployment, confined as during an installation.
@@ -136,7 +188,7 @@ func verifyError(r *verify.Report, partial bool) error {
 	case r.Outcome == verify.Damaged:
 		return fmt.Errorf("%s is damaged: %d faults were found", r.Disk.Path, r.Errors())
 	case r.Outcome == verify.Incomplete && !partial:
-		return fmt.Errorf("the verification of %s is incomplete: run it as root, or say --partial if this is enough", r.Disk.Path)
+		return fmt.Errorf("the verification of %s is incomplete: what is missing, and why, stands beside each check that was not made; say --partial if this is enough", r.Disk.Path)
 	}
 	return nil
 }

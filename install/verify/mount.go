@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"installer/disk"
 	"installer/finalize/mounts"
 )
@@ -135,6 +137,11 @@ func (i *inspection) openRoot(ctx context.Context) error {
 		SectorSize: i.source.sector, Filesystem: i.super.Filesystem,
 	}
 	root, err := i.opts.Root.OpenRoot(ctx, v)
+	if errors.Is(err, unix.ENODEV) { // of mount(2): the kernel does not know the file system, which says nothing of the disk
+		i.opts.Root, i.opts.NoRoot = nil, fmt.Sprintf("this kernel cannot mount %s", v.Filesystem)
+		i.now.Status, i.now.Detail = NotChecked, i.opts.NoRoot
+		return nil
+	}
 	if err != nil {
 		i.faultWith("the kernel's log says more: dmesg", i.rootfs.String(), "it cannot be mounted: %v", err)
 		return nil

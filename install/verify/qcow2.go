@@ -18,32 +18,70 @@ const qemuImg = "qemu-img"
 // file system has.
 const largestQcow2 = 1 << 44
 
-// unpack writes what a machine would see on a qcow2 to a sparse file that has no name: it is gone with its last
-// descriptor, however this process ends.
-func (s *source) unpack(ctx context.Context, size int64, tempDir string) error {
+// measureQcow2 learns what can be known of a qcow2 without unpacking it. size is what its header says.
+func (s *source) measureQcow2(ctx context.Context, size int64) error {
 	if size <= 0 || size > largestQcow2 {
-		return fmt.Errorf("unpacking %s: its header claims a disk of %d bytes", s.image, size)
+		return fmt.Errorf("reading %s: its header claims a disk of %d bytes", s.image, size)
 	}
-	raw, err := os.CreateTemp(tempDir, ".installer-verify-")
+	s.size, s.sector = size, 512
+	head, err := s.scratch()
 	if err != nil {
-		return fmt.Errorf("making a file to unpack %s to: %w", s.image, err)
+		return err
 	}
-	if err := os.Remove(raw.Name()); err != nil {
-		return errors.Join(fmt.Errorf("unpacking %s: %w", s.image, err), raw.Close())
+	defer head.Close()
+	path, err := filepath.Abs(s.image)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", s.image, err)
+	}
+	if size < 8192 {
+		return nil
+	}
+	// Descriptor 3 is the first extra file.
+	err = runQemuImg(ctx, head, "dd", "-f", "qcow2", "-O", "raw", "bs=4096", "count=2", "if="+path, "of=/proc/self/fd/3")
+	if ctx.Err() != nil || errors.Is(err, exec.ErrNotFound) {
+		return fmt.Errorf("reading %s: %w", s.image, err)
+	}
+	if err == nil { // else the image is damaged: its own check tells how
+		s.sector = sectorSize(head, 8192)
+	}
+	return nil
+}
+
+// scratch makes a file that has no name: it is gone with its last descriptor, however this process ends.
+func (s *source) scratch() (*os.File, error) {
+	f, err := os.CreateTemp(s.tempDir, ".installer-verify-")
+	if err != nil {
+		return nil, fmt.Errorf("making a file to unpack %s to: %w", s.image, err)
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, errors.Join(fmt.Errorf("unpacking %s: %w", s.image, err), f.Close())
+	}
+	return f, nil
+}
+
+// unpack writes what a machine would see on a qcow2 to a sparse file, where it is one.
+func (s *source) unpack(ctx context.Context) error {
+	if s.image == "" || s.file != s.lock {
+		return nil
+	}
+	raw, err := s.scratch()
+	if err != nil {
+		return err
 	}
 	s.file = raw
-	if err := raw.Truncate(size); err != nil {
-		return fmt.Errorf("making room to unpack %s in %s: %w", s.image, tempDir, err)
+	if err := raw.Truncate(s.size); err != nil {
+		return fmt.Errorf("making room to unpack %s in %s: %w", s.image, s.tempDir, err)
 	}
 	source, err := filepath.Abs(s.image)
 	if err != nil {
 		return fmt.Errorf("unpacking %s: %w", s.image, err)
 	}
-	// -n with an existing target: it has no name that qemu-img could create. Descriptor 3 is the first extra file.
+	// -n with an existing target: it has no name that qemu-img could create.
 	err = runQemuImg(ctx, raw, "convert", "-n", "--target-is-zero", "-f", "qcow2", "-O", "raw", source, "/proc/self/fd/3")
 	if err != nil {
-		return fmt.Errorf("unpacking %s to %s: %w", s.image, tempDir, err)
+		return fmt.Errorf("unpacking %s to %s: %w", s.image, s.tempDir, err)
 	}
+	s.sector = sectorSize(raw, s.size)
 	return nil
 }
 

@@ -20,16 +20,31 @@ type Report struct {
 	Findings []Finding `json:"findings"` // in the order of the checks; never null
 }
 
+// Event is what a verification that is followed from elsewhere tells, as one JSON object on a line: each check as it
+// ends, with its findings, and the report at the end.
+type Event struct {
+	Check    *Check    `json:"check,omitempty"`
+	Findings []Finding `json:"findings,omitempty"`
+	Report   *Report   `json:"report,omitempty"`
+}
+
 // DiskInfo describes the disk as far as it could be read.
 type DiskInfo struct {
 	Path       string      `json:"path"`        // as given
-	Format     string      `json:"format"`      // "raw", "qcow2" or "block device"
+	Format     string      `json:"format"`      // Raw, QCOW2 or BlockDevice
 	Size       int64       `json:"size"`        // of the disk that a machine sees, bytes
 	SectorSize int         `json:"sector_size"` // bytes
 	Partitions []Partition `json:"partitions,omitempty"`
 	Filesystem string      `json:"filesystem,omitempty"` // of the root: "xfs", "ext4" or "btrfs"
 	RootUUID   string      `json:"root_uuid,omitempty"`
 }
+
+// Formats of a disk.
+const (
+	Raw         = "raw"
+	QCOW2       = "qcow2"
+	BlockDevice = "block device"
+)
 
 // Partition is an entry of the partition table.
 type Partition struct {

@@ -24,11 +24,14 @@ type source struct {
 	size   int64    // bytes
 	sector int      // bytes
 	format string
-	image  string // the qcow2 that file was made from, or ""
+	image  string // path of the qcow2, or ""
 	lock   *os.File
+
+	tempDir string // where a qcow2 is unpacked
 }
 
-// openSource opens what path names: a block device, a qcow2, or a raw file.
+// openSource opens what path names: a block device, a qcow2, or a raw file. Of a qcow2 nothing but the beginning can be
+// read before it is unpacked.
 func openSource(ctx context.Context, path, tempDir string) (*source, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -48,8 +51,8 @@ func openSource(ctx context.Context, path, tempDir string) (*source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the disk: %w", err)
 	}
-	s := &source{file: file, lock: file}
-	if err := s.prepare(ctx, path, tempDir); err != nil {
+	s := &source{file: file, lock: file, tempDir: tempDir}
+	if err := s.prepare(ctx, path); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
@@ -60,7 +63,7 @@ func inUse(path, why string, cause error) error {
 		Remedy: "what changes while it is read cannot be judged; end that use first"}}}
 }
 
-func (s *source) prepare(ctx context.Context, path, tempDir string) error {
+func (s *source) prepare(ctx context.Context, path string) error {
 	if err := s.claim(path); err != nil {
 		return err
 	}
@@ -68,14 +71,14 @@ func (s *source) prepare(ctx context.Context, path, tempDir string) error {
 	if n, err := s.file.ReadAt(head, 0); err != nil && !(errors.Is(err, io.EOF) && n >= 0) {
 		return fmt.Errorf("reading %s: %w", path, err)
 	}
-	s.format = "raw"
-	if isBlock(s.file) {
-		s.format = "block device"
-	} else if string(head[:4]) == qcow2Magic {
-		s.format, s.image = "qcow2", path
-		if err := s.unpack(ctx, int64(binary.BigEndian.Uint64(head[24:])), tempDir); err != nil {
-			return err
-		}
+	switch {
+	case isBlock(s.file):
+		s.format = BlockDevice
+	case string(head[:4]) == qcow2Magic:
+		s.format, s.image = QCOW2, path
+		return s.measureQcow2(ctx, int64(binary.BigEndian.Uint64(head[24:])))
+	default:
+		s.format = Raw
 	}
 	return s.measure()
 }
@@ -142,17 +145,21 @@ func (s *source) measure() (err error) {
 		}
 		return nil
 	}
-	s.sector = 512
+	s.sector = sectorSize(s.file, s.size)
+	return nil
+}
+
+// sectorSize tells the sector size of a disk in a file by its partition table: the place of that depends on it.
+func sectorSize(r io.ReaderAt, size int64) int {
 	for _, sector := range []int64{512, 4096} {
-		for _, at := range []int64{sector, s.size - sector} {
+		for _, at := range []int64{sector, size - sector} {
 			mark := make([]byte, len(disk.GPTSignature))
-			if _, err := s.file.ReadAt(mark, max(at, 0)); err == nil && string(mark) == disk.GPTSignature {
-				s.sector = int(sector)
-				return nil
+			if _, err := r.ReadAt(mark, max(at, 0)); err == nil && string(mark) == disk.GPTSignature {
+				return int(sector)
 			}
 		}
 	}
-	return nil
+	return 512
 }
 
 // Close gives the disk back.

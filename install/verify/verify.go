@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"installer/disk"
@@ -25,6 +26,8 @@ type Options struct {
 	NoRoot string
 	// RunInTree makes the boot loader once more. Without it what is on the boot partitions is only checked for its form.
 	RunInTree RunInTree
+	// Guest, which may be nil, makes the checks in place of Root.
+	Guest Guest
 	// Observe, which may be nil, is told of each check as it ends, with its findings.
 	Observe func(Check, []Finding)
 }
@@ -103,7 +106,6 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, i.source.Close()) }()
-	i.disk = i.source.file
 	err = i.checkAll(ctx)
 	err = errors.Join(err, i.release())
 	i.report.conclude()
@@ -111,13 +113,23 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 }
 
 func (i *inspection) checkAll(ctx context.Context) error {
-	for _, c := range checks() {
+	all := checks()
+	i.perform(ctx, all[0])
+	guestErr := i.askGuest(ctx)
+	for _, c := range all {
+		if i.made(c.name) {
+			continue
+		}
+		if err := i.source.unpack(ctx); err != nil {
+			return errors.Join(guestErr, err)
+		}
+		i.disk = i.source.file
 		i.perform(ctx, c)
 	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("verifying %s: interrupted: %w", i.opts.Disk, context.Cause(ctx))
 	}
-	return nil
+	return guestErr
 }
 
 // perform makes one check. A check that fails to read what it looks at has found something, too; one that was
@@ -144,10 +156,20 @@ func (i *inspection) perform(ctx context.Context, c check) {
 		result.Detail = "" // it says what is well
 	}
 	result.Seconds = time.Since(begin).Seconds()
-	i.report.Checks = append(i.report.Checks, result)
+	i.conclude(result, i.report.Findings[before:])
+}
+
+// conclude enters a check that was made, whose findings are in the report.
+func (i *inspection) conclude(c Check, findings []Finding) {
+	i.report.Checks = append(i.report.Checks, c)
 	if i.opts.Observe != nil {
-		i.opts.Observe(result, i.report.Findings[before:])
+		i.opts.Observe(c, findings)
 	}
+}
+
+// made tells whether a check has been made.
+func (i *inspection) made(name string) bool {
+	return slices.ContainsFunc(i.report.Checks, func(c Check) bool { return c.Name == name })
 }
 
 // fault records something that is not as it should be.

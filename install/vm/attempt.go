@@ -2,6 +2,7 @@ package vm
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,46 +14,58 @@ import (
 	"installer/rootfs/image"
 )
 
-// install runs the machine: with KVM if that is there and works, else emulated.
+// install runs the machine.
 func (b *build) install(ctx context.Context) (string, error) {
 	if err := b.makeDisk(ctx); err != nil {
 		return "", err
 	}
-	accels, why := b.accels()
-	if why != "" {
-		b.note("%s: the virtual machine is emulated (TCG), which is slower", why)
+	j := b.job()
+	w, err := j.run(ctx)
+	b.report.Machine.Attempts = j.attempts
+	if w != nil {
+		b.report.Machine.Phases = w.times
 	}
-	for n, accel := range accels {
-		w, err := b.attempt(ctx, accel)
-		if err == nil {
-			return "", b.judge(w)
-		}
-		if n == len(accels)-1 || ctx.Err() != nil || !hopeful(w) {
-			return "", b.explain(err)
-		}
-		b.report.Machine.Attempts = append(b.report.Machine.Attempts, err.Error())
-		b.note("KVM does not get the guest to run (phase %s: %v): going on with emulation (TCG), which is slower", w.phase, errors.Unwrap(err))
+	if b.guest != nil {
+		b.report.Report = *b.guest
 	}
-	return "", errors.New("no accelerator to try")
-}
-
-// hopeful tells whether another accelerator may help: the installer has not
-// begun, so that the disk is as it was.
-func hopeful(w *watcher) bool {
-	return w != nil && (w.phase == PhaseStart || w.phase == PhaseKernel || w.phase == PhaseDevices)
-}
-
-// accels lists what to try, and why KVM is not among it if it might have been.
-func (b *build) accels() (list []Accel, why string) {
-	if b.opts.Accel != AccelAuto {
-		return []Accel{b.opts.Accel}, ""
-	}
-	f, err := os.OpenFile(b.kvm, os.O_RDWR, 0)
 	if err != nil {
-		return []Accel{AccelTCG}, fmt.Sprintf("KVM cannot be used (%v)", err)
+		return "", b.explain(err)
 	}
-	f.Close()
-	return []Accel{AccelKVM, AccelTCG}, ""
+	return "", b.judge(w)
+}
+
+// job is the installation in the guest.
+func (b *build) job() *job {
+	return &job{
+		programs: b.programs, accel: b.opts.Accel, kvm: b.kvm, limits: b.limits, hardware: b.hardware,
+		names: deviceNames{target: b.opts.Output, source: b.opts.Install.Source.String()},
+		note:  b.note, line: b.guestSays,
+		begin: func(accel Accel) { b.report.Machine.Accel, b.guest = accel, nil },
+		started: func(accel Accel) {
+			b.done(fmt.Sprintf("%s, %d processors, %s of memory", accel, cpus(), install.FormatBytes(b.opts.Memory)), nil)
+		},
+	}
+}
+
+// guestSays takes a line of the installer's own output: an event or its report.
+func (b *build) guestSays(line []byte) error {
+	var last struct {
+		Kind   string          `json:"event"`
+		Report *install.Report `json:"report"`
+	}
+	if err := json.Unmarshal(line, &last); err != nil {
+		return fmt.Errorf("the installer in the guest says something that is no event: %w", err)
+	}
+	if last.Kind == "report" {
+		b.guest = last.Report
+		return nil
+	}
+	var e install.Event
+	if err := json.Unmarshal(line, &e); err != nil {
+		return fmt.Errorf("the installer in the guest says something that is no event: %w", err)
+	}
+	b.emit(e) // with the host's time: the guest's clock is its own
+	return nil
 }
 
 // makeDisk makes the empty disk.
@@ -68,35 +81,11 @@ func (b *build) makeDisk(ctx context.Context) error {
 	return b.explainOutput(err)
 }
 
-// attempt runs one machine. The watcher tells how far it came; nil if it did not start.
-func (b *build) attempt(ctx context.Context, accel Accel) (*watcher, error) {
-	b.report.Machine.Accel = accel
-	hw, inherited, done, err := b.hardware(accel)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	m, err := boot(b.programs, hw, inherited)
-	if err != nil {
-		return nil, err
-	}
-	w := &watcher{m: m, accel: accel, observe: b.emit, limits: b.limits(accel)}
-	w.started = func() {
-		b.done(fmt.Sprintf("%s, %d processors, %s of memory", accel, cpus(), install.FormatBytes(b.opts.Memory)), nil)
-	}
-	err = w.watch(ctx)
-	b.report.Machine.Phases = w.times
-	if w.report != nil {
-		b.report.Report = *w.report
-	}
-	return w, err
-}
-
 // hardware gathers what a machine is made of; done frees what is its own.
 func (b *build) hardware(accel Accel) (hw hardware, inherited []*os.File, done func(), err error) {
 	hw = hardware{
-		accel: accel, memory: b.opts.Memory, format: b.opts.Format,
-		kernel: b.kernel, initramfs: b.initrd, tree: b.tree.file, target: b.output.file,
+		accel: accel, memory: b.opts.Memory, kernel: b.kernel, initramfs: b.initrd,
+		tree: b.tree.file, target: b.output.file, format: b.opts.Format,
 	}
 	if b.source == nil {
 		return hw, nil, func() {}, nil
@@ -114,7 +103,7 @@ func (b *build) hardware(accel Accel) (hw hardware, inherited []*os.File, done f
 
 // judge looks at how the installer in the guest ended.
 func (b *build) judge(w *watcher) error {
-	exit, r := w.exit, w.report
+	exit, r := w.exit, b.guest
 	switch {
 	case exit.Status == 0 && r != nil && r.Outcome == install.Complete:
 		return nil

@@ -41,6 +41,7 @@ type build struct {
 	output *output
 	kernel *os.File
 	initrd *os.File
+	guest  *install.Report // of the installer in the guest
 }
 
 // Build makes the output. The report is complete as far as the build came, also
@@ -60,7 +61,7 @@ func Build(ctx context.Context, o Options, observe install.Observer) (*Report, e
 func newBuild(o Options, observe install.Observer) *build {
 	return &build{
 		opts: o, observer: observe, report: newReport(o), started: time.Now(),
-		kvm: "/dev/kvm", limits: limits,
+		kvm: kvmDevice, limits: limits,
 	}
 }
 
@@ -152,14 +153,14 @@ func (b *build) open(ctx context.Context) (string, error) {
 		return "", err
 	}
 	b.onEnd(b.output.close)
-	if err := b.openImage(ctx); err != nil {
+	if err := b.openSource(ctx); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("%s, %d layers", b.image.Ref, len(b.image.Layers)), nil
 }
 
-// openImage opens the source, or a copy of it where its layers are streams.
-func (b *build) openImage(ctx context.Context) error {
+// openSource opens the source, or a copy of it where its layers are streams.
+func (b *build) openSource(ctx context.Context) error {
 	img, err := b.openRef(ctx, b.opts.Install.Source)
 	if err != nil || !streamed(img.Ref) {
 		return err
@@ -188,17 +189,24 @@ func streamed(ref image.Ref) bool {
 }
 
 func (b *build) openRef(ctx context.Context, ref image.Ref) (*image.Image, error) {
-	img, err := image.Open(ctx, ref, b.opts.Install.SourceOpen)
+	img, err := openNative(ctx, ref, b.opts.Install.SourceOpen)
 	if err != nil {
 		return nil, err
 	}
 	b.onEnd(img.Close)
-	if img.Config != nil && img.Architecture != runtime.GOARCH {
-		return nil, &image.SourceError{Ref: ref.String(), Err: fmt.Errorf(
-			"it is made for architecture %q, this machine is %q: give an image for this one", img.Architecture, runtime.GOARCH)}
-	}
 	b.image = img
 	return img, nil
+}
+
+// openNative opens an image that this machine's processor can run.
+func openNative(ctx context.Context, ref image.Ref, o image.OpenOptions) (*image.Image, error) {
+	img, err := image.Open(ctx, ref, o)
+	if err != nil || img.Config == nil || img.Architecture == runtime.GOARCH {
+		return img, err
+	}
+	err = &image.SourceError{Ref: ref.String(), Err: fmt.Errorf(
+		"it is made for architecture %q, this machine is %q: give an image for this one", img.Architecture, runtime.GOARCH)}
+	return nil, errors.Join(err, img.Close())
 }
 
 // counter makes events of progress.
@@ -224,11 +232,11 @@ func (b *build) read(ctx context.Context) (string, error) {
 			return "", fmt.Errorf("in the image: %w", err)
 		}
 	}
-	if b.kernel, err = t.kernel(); err != nil {
+	if b.kernel, err = t.kernel().image(); err != nil {
 		return "", err
 	}
 	b.onEnd(b.kernel.Close)
-	if b.initrd, err = t.initramfs(b.opts); err != nil {
+	if b.initrd, err = makeInitramfs(t.kernel(), b.opts.instructions(), b.opts.required(), b.opts.possible()); err != nil {
 		return "", b.blame(err)
 	}
 	b.onEnd(b.initrd.Close)

@@ -13,6 +13,8 @@ import (
 // programs are what a build runs on the host.
 type programs struct{ qemu, img string }
 
+const kvmDevice = "/dev/kvm"
+
 // platforms says what a virtual machine of each architecture is made of.
 var platforms = map[string]struct {
 	qemu, debian, fedora string

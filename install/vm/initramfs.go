@@ -14,8 +14,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// makeInitramfs makes a guest's initramfs: the installer, the modules and the
+// instructions, which are completed.
+func makeInitramfs(k kernel, todo wire.Instructions, required, optional []string) (_ *os.File, err error) {
+	exe, err := ownProgram()
+	if err != nil {
+		return nil, err
+	}
+	defer exe.Close()
+	index, err := kmod.ReadIndex(k.open)
+	if err != nil {
+		return nil, err
+	}
+	modules, err := index.Resolve(required, optional)
+	if err != nil {
+		return nil, err
+	}
+	f, err := memory("initramfs")
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	return f, pack(f, exe, k, modules, todo)
+}
+
 // pack writes the initramfs.
-func (t *tree) pack(f *os.File, exe *os.File, modules []string, o Options) error {
+func pack(f, exe *os.File, k kernel, modules []string, todo wire.Instructions) error {
 	out := bufio.NewWriterSize(f, 1<<20)
 	c := &cpio{out: out}
 	for _, dir := range []string{"dev", "proc", "sys", wire.BaseDir, wire.NewRootDir, wire.ModulesDir} {
@@ -23,13 +51,8 @@ func (t *tree) pack(f *os.File, exe *os.File, modules []string, o Options) error
 	}
 	c.device("dev/console", unix.S_IFCHR|0o600, 5, 1) // devices.txt: the kernel opens it for its first process
 	c.addFile("init", exe)
-	todo := wire.Instructions{Argv: o.argv(), SourceDir: o.fromDirectory(), Files: o.files()}
 	for n, file := range modules {
-		r, err := t.open(file)
-		if err != nil {
-			return err
-		}
-		data, err := kmod.Load(file, r)
+		data, err := k.module(file)
 		if err != nil {
 			return err
 		}

@@ -23,10 +23,12 @@ type hardware struct {
 	memory    int64 // bytes
 	kernel    *os.File
 	initramfs *os.File
-	tree      *os.File
+	tree      *os.File // nil: there is none
 	source    *os.File // describes the disk of the source; nil: there is none
 	target    *os.File
-	format    Format
+	format    Format // of target
+	readOnly  bool   // so is target
+	sector    int    // of target, in bytes; 0: the usual one
 	channel   *os.File
 	console   *os.File
 	monitor   *os.File
@@ -65,10 +67,16 @@ func (m *hardware) args(h *handles) []string {
 		"-device", "virtio-serial-pci",
 		"-chardev", fmt.Sprintf("socket,id=channel,fd=%d", h.fd(m.channel)), "-device", "virtserialport,chardev=channel,name=" + wire.Port,
 	}
-	args = append(args, diskArgs(wire.TargetDisk, string(m.format), h.path(m.target), false)...)
-	args = append(args, diskArgs(wire.TreeDisk, "raw", h.path(m.tree), true)...)
+	target := diskArgs(wire.TargetDisk, string(m.format), protocol(m.target), h.path(m.target), m.readOnly)
+	if m.sector != 0 {
+		target[len(target)-1] += fmt.Sprintf(",logical_block_size=%[1]d,physical_block_size=%[1]d", m.sector)
+	}
+	args = append(args, target...)
+	if m.tree != nil {
+		args = append(args, diskArgs(wire.TreeDisk, "raw", "file", h.path(m.tree), true)...)
+	}
 	if m.source != nil {
-		args = append(args, diskArgs(wire.SourceDisk, "vmdk", h.path(m.source), true)...)
+		args = append(args, diskArgs(wire.SourceDisk, "vmdk", "file", h.path(m.source), true)...)
 	}
 	return args
 }
@@ -80,8 +88,16 @@ func (m *hardware) accelArg() string {
 	return string(m.accel)
 }
 
-func diskArgs(name, format, path string, readOnly bool) []string {
-	file, node := "driver=file,node-name="+name+"-file,filename="+path, "driver="+format+",node-name="+name+",file="+name+"-file"
+// protocol is how QEMU calls a file of this kind.
+func protocol(f *os.File) string {
+	if info, err := f.Stat(); err == nil && info.Mode()&os.ModeDevice != 0 {
+		return "host_device"
+	}
+	return "file"
+}
+
+func diskArgs(name, format, protocol, path string, readOnly bool) []string {
+	file, node := "driver="+protocol+",node-name="+name+"-file,filename="+path, "driver="+format+",node-name="+name+",file="+name+"-file"
 	if readOnly {
 		file, node = file+",read-only=on", node+",read-only=on"
 	} else {

@@ -2,6 +2,7 @@ package vm
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"installer/install"
+	"installer/install/verify"
 )
 
 // fakeBuild is a build that is ready to start a machine, which is a script that
@@ -111,5 +113,89 @@ func TestConsoleTail(t *testing.T) {
 	}
 	if got := c.lines(2); got != "red [31m text\nlast" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// What the guest says of its own devices comes out under the names that the
+// user knows, in messages as in JSON.
+func TestGuestDevicesAreNotNamed(t *testing.T) {
+	names := deviceNames{target: `a"b/disk.qcow2`, source: "docker://os"}
+	line := []byte(`{"message":"reading oci-archive:/dev/installer-source to /dev/installer-target, rootfs:/run/source"}`)
+	var e install.Event
+	if err := json.Unmarshal(names.inJSON(line), &e); err != nil || e.Message != `reading docker://os to a"b/disk.qcow2, docker://os` {
+		t.Errorf("got %q, %v", e.Message, err)
+	}
+	if got := names.inText("/dev/installer-source: x"); got != "docker://os: x" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A kernel that panics in the middle of the installation is told with its last words.
+func TestPanicDuringInstallation(t *testing.T) {
+	// Of the descriptors 3 is the one file that stands for all, 4 the console, 5 the monitor, 6 the channel.
+	b, _ := fakeBuild(t, `
+		echo 'Kernel panic - not syncing: soft lockup' >&4
+		echo '{"phase":"devices"}' >&6; echo '{"phase":"installer"}' >&6; echo '{"line":{"event":"step","step":"import"}}' >&6
+		sleep 0.2`)
+	b.opts.Accel = AccelTCG
+	b.step.Kind = install.EventStep
+	_, err := b.install(t.Context())
+	var e *MachineError
+	if !errors.As(err, &e) || e.Phase != PhaseInstaller || !strings.Contains(err.Error(), "middle of its work") || !strings.Contains(e.Console, "soft lockup") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A machine that verifies reports each check, and cannot be mistaken for one that found nothing.
+func TestVerifierTakesWhatTheGuestSays(t *testing.T) {
+	var got []string
+	v := &Verifier{said: func(c verify.Check, f []verify.Finding) { got = append(got, c.Name+" "+f[0].What) }}
+	if err := v.guestSays([]byte(`{"check":{"name":"kernel"},"findings":[{"what":"bad"}]}`)); err != nil || !slices.Equal(got, []string{"kernel bad"}) {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if err := v.guestSays([]byte(`{"report":{"outcome":"damaged"}}`)); err != nil || v.report.Outcome != verify.Damaged {
+		t.Errorf("got %+v, %v", v.report, err)
+	}
+	if err := v.guestSays([]byte(`[]`)); err == nil {
+		t.Error("what is no event was taken for one")
+	}
+}
+
+// A guest that verifies runs a kernel of this machine that has what it takes: the
+// running one, or the newest.
+func TestKernelOfThisMachine(t *testing.T) {
+	root := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		path := filepath.Join(root, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := hostKernel(root, nil); err == nil || !strings.Contains(err.Error(), "lib/modules") {
+		t.Errorf("without any: %v", err)
+	}
+	for _, version := range []string{"6.9.0-cloud", "6.10.1-a", "6.11.0"} {
+		write("lib/modules/"+version+"/modules.dep", "kernel/loop.ko:\n")
+	}
+	write("boot/vmlinuz-6.9.0-cloud", "old")
+	write("lib/modules/6.10.1-a/vmlinuz", "new")
+	write("boot/vmlinuz-6.11.0", "poor")
+	write("lib/modules/6.11.0/modules.dep", "")
+	k, err := hostKernel(root, []string{"loop"})
+	if err != nil || k.version != "6.10.1-a" {
+		t.Fatalf("got %q, %v", k.version, err)
+	}
+	f, err := k.image()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	text := make([]byte, 8)
+	if n, err := f.ReadAt(text, 0); string(text[:n]) != "new" || err != io.EOF {
+		t.Errorf("the kernel is %q, %v", text[:n], err)
+	}
+	if _, err := hostKernel(root, []string{"virtio_blk"}); err == nil || !strings.Contains(err.Error(), "6.9.0-cloud of this machine: the kernel has no virtio_blk") {
+		t.Errorf("without one that serves: %v", err)
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"installer/disk"
 	"installer/install"
 	"installer/install/vm/internal/wire"
-	"installer/rootfs/image"
 )
 
 // Format is the format of the output.
@@ -103,11 +102,11 @@ func cpus() int { return min(4, runtime.NumCPU()) }
 // is the image's own configuration's to choose.
 func (o Options) argv() []string {
 	in := o.Install
-	source := image.TransportOCIArchive + ":@" + wire.SourceDisk
+	source := wire.SourceRef
 	if o.fromDirectory() {
-		source = image.TransportRootfs + ":" + wire.SourceDir
+		source = wire.SourceTreeRef
 	}
-	argv := []string{"installer", "to-disk", "--progress=json", "--generic-image", "--source-imgref=" + source}
+	argv := []string{"installer", "to-disk", "--progress=json", "--generic-image", "--source-imgref=" + source, "--source-name=" + in.Source.String()}
 	flag := func(name, value string) {
 		if value != "" {
 			argv = append(argv, "--"+name+"="+value)
@@ -133,7 +132,19 @@ func (o Options) argv() []string {
 	for _, arg := range in.KargDeletes {
 		argv = append(argv, "--karg-delete="+arg)
 	}
-	return append(argv, "@"+wire.TargetDisk)
+	return append(argv, wire.TargetNode)
+}
+
+// instructions are what the guest is told to do.
+func (o Options) instructions() wire.Instructions {
+	todo := wire.Instructions{
+		Argv: o.argv(), Nodes: map[string]string{wire.TargetDisk: wire.TargetNode},
+		Tree: true, SourceDir: o.fromDirectory(), Files: o.files(),
+	}
+	if !o.fromDirectory() {
+		todo.Nodes[wire.SourceDisk] = wire.SourceNode
+	}
+	return todo
 }
 
 // sshKeysFile is the name of a file for the installer in the guest.

@@ -65,7 +65,7 @@ func MakePlan(ctx context.Context, o Options) (*Plan, error) {
 
 // commands writes the command lines with names in the place of files that are not there.
 func (p *Plan) commands(b *build) {
-	accels, _ := b.accels()
+	accels, _ := accelerators(b.opts.Accel, b.kvm)
 	for _, a := range accels {
 		p.Accels = append(p.Accels, string(a))
 	}

@@ -2,7 +2,6 @@ package vm
 
 import (
 	"context"
-	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +11,6 @@ import (
 	"path"
 
 	"installer/install/vm/erofs"
-	"installer/install/vm/kmod"
 	"installer/rootfs/deploy"
 	"installer/rootfs/image"
 
@@ -100,6 +98,9 @@ func (t *tree) open(name string) (io.Reader, error) {
 	return r, nil
 }
 
+// kernel is the image's own.
+func (t *tree) kernel() kernel { return kernel{version: t.version, open: t.open} }
+
 // program finds a program of the image by its name, as [exec.LookPath] does on the host.
 func (t *tree) program(name string) (string, error) {
 	for _, dir := range []string{"usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin"} {
@@ -108,69 +109,4 @@ func (t *tree) program(name string) (string, error) {
 		}
 	}
 	return "", exec.ErrNotFound
-}
-
-// kernel copies the image's kernel to a file of its own, for QEMU.
-func (t *tree) kernel() (*os.File, error) {
-	r, err := t.open("vmlinuz")
-	if err != nil {
-		return nil, err
-	}
-	f, err := memory("vmlinuz")
-	if err != nil {
-		return nil, err
-	}
-	if _, err := io.Copy(f, r); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("copying the kernel: %w", err)
-	}
-	return f, nil
-}
-
-// initramfs makes the guest's initramfs: the installer, the modules and the instructions.
-func (t *tree) initramfs(o Options) (_ *os.File, err error) {
-	exe, err := ownProgram()
-	if err != nil {
-		return nil, err
-	}
-	defer exe.Close()
-	index, err := kmod.ReadIndex(t.open)
-	if err != nil {
-		return nil, err
-	}
-	files, err := index.Resolve(o.required(), o.possible())
-	if err != nil {
-		return nil, err
-	}
-	f, err := memory("initramfs")
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-		}
-	}()
-	return f, t.pack(f, exe, files, o)
-}
-
-// ownProgram opens the running program, which must need nothing but the kernel.
-func ownProgram() (*os.File, error) {
-	f, err := os.Open("/proc/self/exe")
-	if err != nil {
-		return nil, fmt.Errorf("opening the installer's own program: %w", err)
-	}
-	program, err := elf.NewFile(f)
-	if err == nil {
-		for _, p := range program.Progs {
-			if p.Type == elf.PT_INTERP {
-				err = errors.New("it is linked dynamically: build it with CGO_ENABLED=0")
-			}
-		}
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("the installer's own program cannot run in the guest: %w", err)
-	}
-	return f, nil
 }

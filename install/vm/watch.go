@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"installer/install"
 	"installer/install/vm/internal/wire"
 )
 
@@ -16,8 +15,8 @@ import (
 type watcher struct {
 	m       *machine
 	accel   Accel
-	observe install.Observer
-	started func() // the installer in the guest has
+	started func()                  // the installer in the guest has
+	line    func(line []byte) error // takes what that one says
 	limits  map[Phase]time.Duration
 
 	phase   Phase
@@ -27,7 +26,6 @@ type watcher struct {
 	times   []PhaseTime
 	entered time.Time
 	exit    *wire.Exit
-	report  *install.Report
 }
 
 // PhaseTime is how long a phase took.
@@ -159,33 +157,11 @@ func (w *watcher) take(line []byte) error {
 		w.started()
 	case m.Line != nil:
 		w.began = w.beat
-		return w.installerSays(m.Line)
+		return w.line(m.Line)
 	case m.Exit != nil:
 		w.exit = m.Exit
 		w.enter(PhaseOff)
 	}
-	return nil
-}
-
-// installerSays takes a line of the installer's own output: an event or its report.
-func (w *watcher) installerSays(line []byte) error {
-	var last struct {
-		Kind   string          `json:"event"`
-		Report *install.Report `json:"report"`
-	}
-	if err := json.Unmarshal(line, &last); err != nil {
-		return fmt.Errorf("the installer in the guest says something that is no event: %w", err)
-	}
-	if last.Kind == "report" {
-		w.report = last.Report
-		return nil
-	}
-	var e install.Event
-	if err := json.Unmarshal(line, &e); err != nil {
-		return fmt.Errorf("the installer in the guest says something that is no event: %w", err)
-	}
-	e.Time = w.beat // the guest's clock is its own
-	w.observe(e)
 	return nil
 }
 

@@ -18,41 +18,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// container is the installer in a root made of the image.
+// container is the installer in a root made of the image, or in an empty one.
 type container struct {
-	Tree      uint64            `json:"tree"` // device number of the disk with the tree
+	Tree      uint64            `json:"tree"` // device number of the disk with the tree; 0: there is none
 	Argv      []string          `json:"argv"` // the installer's, its own name included
 	SourceDir bool              `json:"source_dir"`
 	Files     map[string][]byte `json:"files"`
 }
 
-// prepare waits for the disks and puts their names into the command line.
+// prepare waits for the disks and makes their nodes.
 func prepare(todo *wire.Instructions, events *uevents) (*container, error) {
-	c := &container{SourceDir: todo.SourceDir, Files: todo.Files}
-	tree, err := events.disk(wire.TreeDisk)
-	if err != nil {
-		return nil, err
-	}
-	var st unix.Stat_t
-	if err := unix.Stat(tree, &st); err != nil {
-		return nil, fmt.Errorf("looking at the disk of the image's tree %s: %w", tree, err)
-	}
-	c.Tree = st.Rdev
-	for _, arg := range todo.Argv {
-		for _, serial := range []string{wire.TargetDisk, wire.SourceDisk} {
-			before, ok := strings.CutSuffix(arg, "@"+serial)
-			if !ok {
-				continue
-			}
-			node, err := events.disk(serial)
-			if err != nil {
-				return nil, err
-			}
-			arg = before + node
+	c := &container{SourceDir: todo.SourceDir, Files: todo.Files, Argv: todo.Argv}
+	for serial, node := range todo.Nodes {
+		number, err := events.disk(serial)
+		if err != nil {
+			return nil, err
 		}
-		c.Argv = append(c.Argv, arg)
+		if err := unix.Mknod(node, unix.S_IFBLK|0o600, int(number)); err != nil {
+			return nil, fmt.Errorf("making the device node %s: %w", node, err)
+		}
 	}
-	return c, nil
+	if !todo.Tree {
+		return c, nil
+	}
+	var err error
+	c.Tree, err = events.disk(wire.TreeDisk)
+	return c, err
 }
 
 // exeFD is where the container's process finds the installer's program:
@@ -177,21 +168,16 @@ func (c *container) enter() error {
 	return os.Remove(old)
 }
 
-// furnish mounts the tree, and in it what every container has.
+// furnish mounts the root, and in it what every container has.
 func (c *container) furnish(root string) error {
-	const own = unix.MS_NOSUID | unix.MS_NODEV
-	// The node is made here: /dev was left behind with the initramfs.
-	const node = "/tree-device"
-	if err := unix.Mknod(node, unix.S_IFBLK|0o600, int(c.Tree)); err != nil {
-		return fmt.Errorf("making a node for the disk of the image's tree: %w", err)
-	}
-	tree := mount{node, root, "erofs", unix.MS_RDONLY, ""}
-	if err := mountAll([]mount{tree}); err != nil {
+	tree, err := c.mountRoot(root)
+	if err != nil {
 		return err
 	}
 	if err := requireDirs(root, "proc", "sys", "dev", "run"); err != nil {
 		return err
 	}
+	const own = unix.MS_NOSUID | unix.MS_NODEV
 	list := []mount{
 		{"proc", root + "/proc", "proc", own | unix.MS_NOEXEC, ""},
 		{"sysfs", root + "/sys", "sysfs", own | unix.MS_NOEXEC, ""},
@@ -206,6 +192,30 @@ func (c *container) furnish(root string) error {
 		list = append(list, tree)
 	}
 	return mountAll(list)
+}
+
+// mountRoot mounts the image's tree, or where there is none a root with nothing
+// but places for what furnish mounts.
+func (c *container) mountRoot(root string) (mount, error) {
+	if c.Tree == 0 {
+		empty := mount{"tmpfs", root, "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755,size=1m"}
+		if err := mountAll([]mount{empty}); err != nil {
+			return empty, err
+		}
+		for _, dir := range []string{"proc", "sys", "dev", "run", "tmp"} {
+			if err := os.Mkdir(filepath.Join(root, dir), 0o755); err != nil {
+				return empty, fmt.Errorf("making the container's root: %w", err)
+			}
+		}
+		return empty, nil
+	}
+	// The node is made here: /dev was left behind with the initramfs.
+	const node = "/tree-device"
+	if err := unix.Mknod(node, unix.S_IFBLK|0o600, int(c.Tree)); err != nil {
+		return mount{}, fmt.Errorf("making a node for the disk of the image's tree: %w", err)
+	}
+	tree := mount{node, root, "erofs", unix.MS_RDONLY, ""}
+	return tree, mountAll([]mount{tree})
 }
 
 // place puts the files for the installer into a directory of the container's /run.

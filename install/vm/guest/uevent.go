@@ -67,7 +67,15 @@ func byAttribute(class, attribute, value string) func() (string, error) {
 	}
 }
 
-// disk finds a disk by its serial number.
-func (u *uevents) disk(serial string) (string, error) {
-	return u.await(byAttribute("/sys/block", "serial", serial))
+// disk waits for the disk with a serial number, and returns its device number.
+func (u *uevents) disk(serial string) (uint64, error) {
+	node, err := u.await(byAttribute("/sys/block", "serial", serial))
+	if err != nil {
+		return 0, err
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(node, &st); err != nil {
+		return 0, fmt.Errorf("looking at the disk %s (%s): %w", serial, node, err)
+	}
+	return st.Rdev, nil
 }

@@ -14,7 +14,7 @@ import (
 // maxIndex bounds an index file, in bytes; those of distributions have a megabyte.
 const maxIndex = 16 << 20
 
-// Opener opens a file by its path in a kernel's directory of modules.
+// Opener opens a file by its path in a kernel's directory of modules. What can be closed is.
 type Opener func(name string) (io.Reader, error)
 
 // Index knows the modules of one kernel.
@@ -30,7 +30,7 @@ type Index struct {
 type MissingError struct{ Module string }
 
 func (e *MissingError) Error() string {
-	return fmt.Sprintf("the image's kernel has no %s: it is neither built in (modules.builtin) nor among its modules (modules.dep)", e.Module)
+	return fmt.Sprintf("the kernel has no %s: it is neither built in (modules.builtin) nor among its modules (modules.dep)", e.Module)
 }
 
 // ReadIndex reads a kernel's indexes. modules.dep must be there: a kernel
@@ -63,6 +63,9 @@ func eachLine(open Opener, name string, fn func(fields []string)) error {
 	r, err := open(name)
 	if err != nil {
 		return err
+	}
+	if c, ok := r.(io.Closer); ok {
+		defer c.Close()
 	}
 	lines := bufio.NewScanner(io.LimitReader(r, maxIndex))
 	lines.Buffer(nil, 1<<20)

@@ -1,4 +1,4 @@
-// Package wire is what the guest of a build and its host say to each other: the
+// Package wire is what the guest and its host say to each other: the
 // instructions that lie in the guest's initramfs, and the messages that come
 // out of it, one JSON object on a line.
 package wire
@@ -26,6 +26,19 @@ const (
 // that is a directory, as the installer sees it.
 const SourceDir = "/run/source"
 
+// Nodes of the disks as the installer sees them: names that occur nowhere else,
+// so that the host can say in their place what a person knows.
+const (
+	TargetNode = "/dev/installer-target"
+	SourceNode = "/dev/installer-source"
+)
+
+// References of the source as the installer is given them.
+const (
+	SourceRef     = "oci-archive:" + SourceNode
+	SourceTreeRef = "rootfs:" + SourceDir
+)
+
 // FilesDir is where the installer finds what it is to read beside the image.
 const FilesDir = "/run/files"
 
@@ -40,10 +53,11 @@ const (
 // Instructions are what the guest is to do.
 type Instructions struct {
 	Modules []string `json:"modules"` // files in ModulesDir, in the order to load them
-	// Argv is the installer's command line. "@NAME" stands for the device node of
-	// the disk with that serial number, at the end of an argument.
-	Argv      []string `json:"argv"`
-	SourceDir bool     `json:"source_dir"` // mount the tree on SourceDir too
+	Argv    []string `json:"argv"`    // the installer's command line
+	// Nodes are made of the disks with these serial numbers.
+	Nodes     map[string]string `json:"nodes"`
+	Tree      bool              `json:"tree"`       // the container's root is on TreeDisk; else it is empty
+	SourceDir bool              `json:"source_dir"` // mount the tree on SourceDir too
 	// Files are put into FilesDir, by their names.
 	Files map[string][]byte `json:"files,omitempty"`
 }
@@ -58,7 +72,7 @@ const (
 type Message struct {
 	Beat  bool            `json:"beat,omitempty"`
 	Phase string          `json:"phase,omitempty"` // it begins
-	Line  json.RawMessage `json:"line,omitempty"`  // one line of the installer's --progress=json
+	Line  json.RawMessage `json:"line,omitempty"`  // one line of the installer's output
 	Exit  *Exit           `json:"exit,omitempty"`  // the last message
 }
 
