@@ -31,12 +31,17 @@ type buildFlags struct {
 func (f *buildFlags) addTo(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&f.format, "format", "", "format of OUTPUT: qcow2 or raw (default: raw for .raw and .img, else qcow2)")
-	flags.StringVar(&f.diskSize, "disk-size", "10G", "size of the disk; suffix M (default), G or T")
+	flags.StringVar(&f.format, "format", "", "format of OUTPUT: qcow2 or raw\n"+
+		"Default: raw for a name in .raw or .img, else qcow2.")
+	flags.StringVar(&f.diskSize, "disk-size", "10G", "size of the disk (default 10G)\n"+
+		"With the suffix M (default), G or T.")
 	flags.BoolVar(&f.compress, "compress", false, "compress the qcow2")
-	flags.StringVar(&f.rootSize, "root-size", "", "size of the root partition; suffix M (default), G or T (default: the rest of the disk)")
-	flags.StringVar(&f.accel, "accel", string(vm.AccelAuto), "virtual machine: kvm, tcg (emulated, slow), or auto: kvm, and tcg where that does not work")
-	flags.StringVar(&f.memory, "memory", "1G", "memory of the virtual machine; suffix M (default) or G")
+	flags.StringVar(&f.rootSize, "root-size", "", "of the root partition (default: the rest)\n"+
+		"With the suffix M (default), G or T.")
+	flags.StringVar(&f.accel, "accel", string(vm.AccelAuto), "auto (default), kvm or tcg\n"+
+		"Hardware virtualisation, or emulation, which is slow; auto tries the first, and takes the other where that does not work.")
+	flags.StringVar(&f.memory, "memory", "1G", "its memory (default 1G)\n"+
+		"With the suffix M (default) or G.")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "print what would be done, and touch nothing")
 	f.image.addFollowedTo(flags)
 	f.config.addFilesystemTo(flags)
@@ -94,7 +99,8 @@ OUTPUT appears when it is complete, and replaces a file of that name then. A
 build that is interrupted or killed leaves nothing behind.`,
 		Example: `  installer build oci:myos:latest disk.qcow2
   podman unshare installer build --karg console=ttyS0 --compress containers-storage:localhost/myos disk.qcow2`,
-		Args: usageArgs(cobra.ExactArgs(2)),
+		Args:              usageArgs(cobra.ExactArgs(2)),
+		ValidArgsFunction: completeBuild,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runBuild(cmd.Context(), flags, args[0], args[1], stdout, stderr)
 		},

@@ -28,19 +28,26 @@ type configFlags struct {
 
 // addFilesystemTo adds the flag of the commands that make the file systems.
 func (f *configFlags) addFilesystemTo(flags *pflag.FlagSet) {
-	flags.StringVar(&f.filesystem, "filesystem", "", "root file system: xfs, ext4 or btrfs (default: the image's configuration, or else xfs)")
+	flags.StringVar(&f.filesystem, "filesystem", "", "root: xfs (default), ext4 or btrfs\n"+
+		"Root file system. Default: what the image's configuration says, or else xfs.")
 }
 
 func (f *configFlags) addTo(flags *pflag.FlagSet) {
-	flags.StringVar(&f.bootloader, "bootloader", "", "boot loader: grub, systemd or none (default: the image's configuration, or else grub)")
-	flags.StringVar(&f.stateroot, "stateroot", "", "name of the stateroot (default: the image's configuration, or else default)")
-	flags.StringArrayVar(&f.kargs, "karg", nil, "kernel argument to add, after all others (may be repeated)")
-	flags.StringArrayVar(&f.kargDeletes, "karg-delete", nil, "kernel argument to leave out of the image's: KEY or KEY=VALUE (may be repeated)")
-	flags.StringVar(&f.sshKeys, "root-ssh-authorized-keys", "", "file with the SSH keys that may log in as root")
+	flags.StringVar(&f.bootloader, "bootloader", "", "grub (default), systemd or none\n"+
+		"Boot loader. Default: what the image's configuration says, or else grub.")
+	flags.StringVar(&f.stateroot, "stateroot", "", "name of the stateroot (default: \"default\")\n"+
+		"Default: what the image's configuration says, or else \"default\".")
+	flags.StringArrayVar(&f.kargs, "karg", nil, "add a kernel argument (may be repeated)\n"+
+		"It comes after all others.")
+	flags.StringArrayVar(&f.kargDeletes, "karg-delete", nil, "leave one out (may be repeated)\n"+
+		"KEY or KEY=VALUE; it does not touch what --karg adds.")
+	flags.StringVar(&f.sshKeys, "root-ssh-authorized-keys", "", "SSH keys that may log in as root")
 	flags.BoolVar(&f.disableSELinux, "disable-selinux", false, "start the installed system without SELinux")
-	flags.StringVar(&f.boundImages, "bound-images", string(install.BoundStored), "what becomes of container images that the image binds: skip; stored and pull are not supported yet")
-	flags.BoolVar(&f.runFetchCheck, "run-fetch-check", false, "check that the host can fetch its updates with the credentials in the image")
-	flags.BoolVar(&f.skipFetchCheck, "skip-fetch-check", false, "do not check that (the default)")
+	flags.StringVar(&f.boundImages, "bound-images", string(install.BoundStored), "what becomes of images that it binds: skip\n"+
+		"Container images that the image binds: skip leaves them for the host to fetch. stored (default) and pull are not supported yet: an image that binds others is refused.")
+	flags.BoolVar(&f.runFetchCheck, "run-fetch-check", false, "check that the host can fetch its updates\n"+
+		"With the credentials in the image, not with this machine's.")
+	flags.BoolVar(&f.skipFetchCheck, "skip-fetch-check", false, "do not check that (default)")
 }
 
 // apply checks the flags and fills in what they say.

@@ -47,10 +47,13 @@ Exit status: 0 released, 3 held (the message says by whom), 1 failed otherwise.`
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.BoolVar(&flags.keepMounted, "keep-mounted", false, "stop before the unmount, with the file systems read-only and nobody holding them")
-	f.StringVar(&flags.namespace, "mount-namespace", "", "work in this mount namespace: a process id, or the path of a namespace file")
-	f.BoolVar(&flags.everywhere, "all-namespaces", false, "unmount also the copies in mount namespaces that the unmount does not reach; without this they are holders")
-	f.StringVar(&flags.report, "report", "", "write the evidence of every stage to this file: JSON, or a page for .html")
+	f.BoolVar(&flags.keepMounted, "keep-mounted", false, "stop before the unmount\n"+
+		"The file systems are then read-only, and nobody holds them.")
+	f.StringVar(&flags.namespace, "mount-namespace", "", "work in another mount namespace\n"+
+		"That of a process, or of a file such as /proc/PID/ns/mnt.")
+	f.BoolVar(&flags.everywhere, "all-namespaces", false, "unmount the copies elsewhere too\n"+
+		"Those in mount namespaces that the unmount does not reach; without this they are holders.")
+	f.StringVar(&flags.report, "report", "", "write the evidence, as JSON or .html")
 	f.BoolVar(&flags.json, "json", false, "print each stage as one JSON object on a line")
 	f.BoolVarP(&flags.quiet, "quiet", "q", false, "show errors only")
 	return cmd

@@ -33,7 +33,7 @@ can be told, because something could not be read.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
-	cmd.Flags().StringVar(&file.path, "report", "", "write the report to this file too: JSON, or a page for .html")
+	cmd.Flags().StringVar(&file.path, "report", "", "write it to this file too, as JSON or .html")
 	return cmd
 }
 

@@ -23,9 +23,12 @@ type outputFlags struct {
 
 func (f *outputFlags) addTo(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.report, "report", "", "write the evidence of every step and stage to this file: JSON, or a page for .html")
-	flags.StringVar(&f.progress, "progress", "auto", "how progress is shown: auto, plain, tty or json")
-	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show the evidence of each stage as it comes")
+	flags.StringVar(&f.report, "report", "", "write the evidence, as JSON or .html\n"+
+		"What every step and stage did and saw. A file named .html becomes a page for people, any other JSON (installer schema report).")
+	flags.StringVar(&f.progress, "progress", "auto", "auto (default), plain, tty or json\n"+
+		"How progress is shown: lines, a bar at a terminal, or one JSON object a line (installer schema event).")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show more, and the causes of an error\n"+
+		"What each stage of the release saw, as it comes; of an error, the chain of its causes.")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "show errors only")
 }
 

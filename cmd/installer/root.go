@@ -15,7 +15,7 @@ Exit status:
   1  failed
   2  wrong usage
   3  the target is held (the message says by whom)
-  4  the target was refused (mounted, in use, too small, not empty without --wipe)
+  4  the target was refused (in use, too small, not empty without --wipe)
   5  the source was refused`
 
 func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
@@ -39,7 +39,9 @@ func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
 	root.AddCommand(newHoldersCommand(stdout))
 	root.AddCommand(newVerifyCommand(stdout, stderr))
 	root.AddCommand(newPrintConfigCommand(stdout, stderr))
-	root.AddCommand(newReportCommand(stdout))
+	root.AddCommand(newReportCommand(stdout), newSchemaCommand(stdout), newVersionCommand(stdout), newManCommand(stdout))
+	addHelp(root)
+	addCompletions(root)
 	return root
 }
 

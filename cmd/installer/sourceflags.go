@@ -22,18 +22,26 @@ type sourceFlags struct {
 }
 
 func (f *sourceFlags) addTo(flags *pflag.FlagSet) {
-	flags.StringVar(&f.source, "source-imgref", "", "image to install: containers-storage:NAME, docker://NAME, oci:PATH[:TAG], oci-archive:FILE, docker-archive:FILE, dir:PATH or rootfs:DIR (default: the image of the podman container this runs in)")
+	flags.StringVar(&f.source, "source-imgref", "", "image to install (default: our container's)\n"+
+		"One of containers-storage:NAME, docker://NAME, oci:PATH[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE, dir:PATH or rootfs:DIR. "+
+		"Without it: the image of the podman container that this runs in.")
 	f.addFollowedTo(flags)
-	flags.BoolVar(&f.enforcePolicy, "enforce-container-sigpolicy", false, "refuse the image unless the signature policy demands a signature and finds it; the host's updates are held to it too")
+	flags.BoolVar(&f.enforcePolicy, "enforce-container-sigpolicy", false, "demand a signature, of updates too\n"+
+		"The image is refused unless the signature policy demands a signature and finds it; the host's updates are held to that too.")
 }
 
 // addFollowedTo adds the flags that a command has too whose source is an argument.
 func (f *sourceFlags) addFollowedTo(flags *pflag.FlagSet) {
-	flags.StringVar(&f.target, "target-imgref", "", "image that the host takes updates from (default: the source; of an image in podman's storage, the registry of its name)")
-	flags.StringVar(&f.targetTransport, "target-transport", "", "how the host gets --target-imgref: registry, oci, oci-archive, dir, … (default: registry, unless the name says otherwise)")
-	flags.StringVar(&f.platform, "platform", "", "image to choose from a multi-platform index, as OS/ARCHITECTURE[/VARIANT] (default: this machine's)")
-	flags.StringVar(&f.maxLayerSize, "max-layer-size", "64G", "refuse an image with a layer of more than this uncompressed; suffix M (default), G or T")
-	flags.StringVar(&f.authFile, "authfile", "", "credentials for registries (default: where containers-auth.json(5) says)")
+	flags.StringVar(&f.target, "target-imgref", "", "image that the host takes updates from\n"+
+		"Default: the source; of an image in podman's storage, the registry of its name.")
+	flags.StringVar(&f.targetTransport, "target-transport", "", "how the host gets it (default: registry)\n"+
+		"Transport of --target-imgref: registry, oci, oci-archive, dir, docker-archive or containers-storage, unless the name has one.")
+	flags.StringVar(&f.platform, "platform", "", "image of a multi-platform index to take\n"+
+		"As OS/ARCHITECTURE[/VARIANT], such as linux/arm64. Default: this machine's.")
+	flags.StringVar(&f.maxLayerSize, "max-layer-size", "64G", "refuse larger layers (default 64G)\n"+
+		"Uncompressed size of one layer, with the suffix M (default), G or T.")
+	flags.StringVar(&f.authFile, "authfile", "", "credentials for registries\n"+
+		"Default: where containers-auth.json(5) says.")
 }
 
 // apply checks the flags and fills in what they say.

@@ -15,6 +15,17 @@ import (
 // workspaceDir is where the private mount namespace gets its tmpfs.
 const workspaceDir = "/run/installer"
 
+const toDiskHelp = `Partitions a disk, makes the file systems, deploys the image, installs the boot loader,
+and releases the disk: "Installation complete" is printed after the last proof that nothing
+holds it, and not before.
+
+DEVICE is a whole block device; with --via-loopback it is a raw disk file that exists and has
+the size that the disk is to have. What is in use, too small or (without --wipe) not empty is
+refused before the first write. At a terminal it is shown what will be lost, and asked.
+
+It must run as root, and works in a mount namespace of its own. A run that is killed leaves
+no mount, no loop device and no process; the same command with --wipe starts anew.`
+
 // toDiskFlags are the flags of to-disk as given.
 type toDiskFlags struct {
 	viaLoopback bool
@@ -36,11 +47,14 @@ func (f *toDiskFlags) addTo(cmd *cobra.Command) {
 	f.image.addTo(flags)
 	flags.BoolVar(&f.viaLoopback, "via-loopback", false, "the target is a raw disk file")
 	flags.BoolVar(&f.wipe, "wipe", false, "overwrite what is on the target")
-	flags.BoolVar(&f.yes, "yes", false, "do not ask at a terminal before something is overwritten")
-	flags.BoolVar(&f.dryRun, "dry-run", false, "check everything, print the plan, and write nothing")
-	flags.StringVar(&f.blockSetup, "block-setup", "", "what the root stands on: direct (default: the image's configuration, or else direct)")
-	flags.StringVar(&f.rootSize, "root-size", "", "size of the root partition; suffix M (default), G or T (default: the rest of the disk)")
-	flags.BoolVar(&f.generic, "generic-image", false, "make the disk start under every firmware, not only this machine's kind")
+	flags.BoolVar(&f.yes, "yes", false, "do not ask at a terminal first")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "print the plan, and write nothing")
+	flags.StringVar(&f.blockSetup, "block-setup", "", "what the root stands on: direct (default)\n"+
+		"Default: what the image's configuration says, or else direct.")
+	flags.StringVar(&f.rootSize, "root-size", "", "of the root partition (default: the rest)\n"+
+		"With the suffix M (default), G or T.")
+	flags.BoolVar(&f.generic, "generic-image", false, "start under every firmware, not just this one\n"+
+		"Install the boot loader for every kind of firmware, not only for the one that started this machine.")
 	f.config.addFilesystemTo(flags)
 	f.config.addTo(flags)
 	f.output.addTo(cmd)
@@ -75,6 +89,7 @@ func newToDiskCommand(stdout, stderr io.Writer) *cobra.Command {
 		Short: "Partition a disk, install an image on it and release it",
 		Example: `  installer to-disk --source-imgref oci:myos:latest --wipe /dev/vda
   installer to-disk --source-imgref oci:myos:latest --via-loopback --generic-image disk.raw`,
+		Long: toDiskHelp,
 		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runToDisk(cmd.Context(), flags, args[0], stdout, stderr)

@@ -32,14 +32,20 @@ func (f *toFilesystemFlags) addTo(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	f.image.addTo(flags)
-	flags.StringVar(&f.rootSpec, "root-mount-spec", "", "value of root=, such as LABEL=root; empty: none (default: the image's configuration, or else the UUID of what is mounted)")
-	flags.StringVar(&f.bootSpec, "boot-mount-spec", "", "where the system mounts a separate /boot from; empty: left to the image (default: as for the root)")
-	flags.StringVar(&f.replace, "replace", "", "what to do with what is there: wipe deletes all of it, alongside only /boot and the EFI system partition")
-	flags.BoolVar(&f.skipFinalize, "skip-finalize", false, "leave the file systems writable, without a proof that nothing holds them")
-	flags.BoolVar(&f.acknowledge, "acknowledge-destructive", false, "allow --replace=alongside on the running system's own root")
-	flags.BoolVar(&f.yes, "yes", false, "do not ask at a terminal before something is deleted")
-	flags.BoolVar(&f.dryRun, "dry-run", false, "check everything, print the plan, and write nothing")
-	flags.BoolVar(&f.generic, "generic-image", false, "install the boot loader for every firmware that has a place for it, not only for this machine's kind")
+	flags.StringVar(&f.rootSpec, "root-mount-spec", "", "value of root= (default: UUID=…)\n"+
+		"Such as LABEL=root; empty: none. Default: what the image's configuration says, or else the UUID of what is mounted.")
+	flags.StringVar(&f.bootSpec, "boot-mount-spec", "", "the same for a separate /boot\n"+
+		"Where the system mounts it from; empty: left to the image. Default: as for the root.")
+	flags.StringVar(&f.replace, "replace", "", "what becomes of what is there\n"+
+		"wipe deletes all of it, alongside only what is in /boot and the EFI system partition. Without it a file system that is not empty is refused.")
+	flags.BoolVar(&f.skipFinalize, "skip-finalize", false, "leave them writable, and prove nothing\n"+
+		"The file systems are neither made read-only nor searched for holders.")
+	flags.BoolVar(&f.acknowledge, "acknowledge-destructive", false, "allow it on the running system's root\n"+
+		"For --replace=alongside.")
+	flags.BoolVar(&f.yes, "yes", false, "do not ask at a terminal first")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "print the plan, and write nothing")
+	flags.BoolVar(&f.generic, "generic-image", false, "start under every firmware, not just this one\n"+
+		"Install the boot loader for every firmware that has a place for it, not only for the kind that started this machine.")
 	f.config.addTo(flags)
 	f.output.addTo(cmd)
 }

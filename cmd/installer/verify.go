@@ -38,10 +38,10 @@ A boot loader carries no checksums. It is made once more by the image's own prog
 confined and without privileges, and every byte is compared.
 
 Exit status:
-  0  sound: every check was made and found nothing wrong (with --partial: every check
-     that could be made)
-  1  damaged: there are findings of severity "error"; or incomplete; or the verification
-     itself failed
+  0  sound: every check was made and found nothing wrong (with --partial: every
+     check that could be made)
+  1  damaged: there are findings of severity "error"; or incomplete; or the
+     verification itself failed
   2  wrong usage
   4  the disk is in use: what changes while it is read cannot be judged
   5  the image given by --image was refused`
