@@ -23,6 +23,7 @@ type Disk struct {
 	sector  int
 	model   string
 	nodeDir string
+	veils   []*withheld // in the order of revealing
 
 	mu      sync.Mutex
 	devices map[*Device]struct{} // attached and not yet detached
@@ -127,7 +128,9 @@ func (d *Disk) ReadAt(p []byte, off int64) (int, error) {
 	if err := d.within(off, int64(len(p))); err != nil {
 		return 0, fmt.Errorf("reading: %w", err)
 	}
-	return d.file.ReadAt(p, off)
+	n, err := d.file.ReadAt(p, off)
+	d.unveil(p[:n], off)
+	return n, err
 }
 
 // WriteAt writes to the disk; the whole range must lie on it. It is for what belongs to no file system,
@@ -136,7 +139,7 @@ func (d *Disk) WriteAt(p []byte, off int64) (int, error) {
 	if err := d.within(off, int64(len(p))); err != nil {
 		return 0, fmt.Errorf("writing: %w", err)
 	}
-	return d.file.WriteAt(p, off)
+	return d.file.WriteAt(d.veil(p, off), off)
 }
 
 // Sync makes everything written through the disk durable.

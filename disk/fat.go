@@ -284,6 +284,22 @@ func (f *FAT) Close() error {
 	return nil
 }
 
+// Discard gives the file system up: what of it has reached the disk is none. Close does nothing then.
+func (f *FAT) Discard() error {
+	f.closed = true
+	return nil
+}
+
+// Withhold keeps the boot sector, by which firmware knows the file system, from the disk until [Disk.Reveal], as the
+// last of the ranges so far, and its copy before it.
+func (f *FAT) Withhold() error {
+	d, sector := f.store.disk, int64(f.store.disk.sector)
+	if err := d.Withhold(f.part.Start+backupBootSector*sector, sector); err != nil {
+		return err
+	}
+	return d.Withhold(f.part.Start, sector)
+}
+
 // verify opens the file system anew from the disk and reads every file.
 func (f *FAT) verify() error {
 	if err := f.store.disk.dropCache(f.part.Start, f.part.Size); err != nil {

@@ -98,14 +98,18 @@ type PlanOptions struct {
 	NewUUID func() (string, error)
 }
 
-// TooSmallError says that the plan does not fit the disk.
+// TooSmallError says that the plan does not fit the disk, or the image not the root that was asked for.
 type TooSmallError struct {
-	Need int64 // bytes that the disk must have
+	Need int64 // bytes that the disk must have; of the root, if Root is set
 	Have int64 // bytes that it has
 	Why  string
+	Root bool // it is the size asked for the root that is too small
 }
 
 func (e *TooSmallError) Error() string {
+	if e.Root {
+		return fmt.Sprintf("the root is too small: %d bytes were asked for, and %d (%d MiB) are needed", e.Have, e.Need, e.Need/mib)
+	}
 	return fmt.Sprintf("the disk is too small: %s needs a disk of %d bytes (%d MiB), it has %d bytes (%d MiB)",
 		e.Why, e.Need, (e.Need+mib-1)/mib, e.Have, e.Have/mib)
 }
@@ -148,7 +152,7 @@ func (o PlanOptions) wanted(sector int) ([]Partition, error) {
 	least := roundUp(max(o.MinRoot, smallestRoot), alignment)
 	if o.RootSize != 0 {
 		if o.RootSize < least {
-			return nil, fmt.Errorf("a root of %d bytes was asked for, but it must hold at least %d (%d MiB)", o.RootSize, least, least/mib)
+			return nil, &TooSmallError{Need: least, Have: o.RootSize, Root: true}
 		}
 		least = roundUp(o.RootSize, alignment)
 	}

@@ -62,6 +62,7 @@ func (r *run) performAll(ctx context.Context, steps []step) error {
 		if err != nil && errors.Is(err, context.Canceled) && ctx.Err() != nil {
 			err = interrupted(ctx)
 		}
+		err = r.nameDevice(err)
 		result.Seconds = time.Since(result.Started).Seconds()
 		result.Message, r.message = r.message, ""
 		event := Event{Kind: EventDone, Title: s.title, Seconds: result.Seconds, Message: result.Message}

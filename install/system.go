@@ -42,8 +42,11 @@ type closerFunc func() error
 func (f closerFunc) Close() error { return f() }
 
 // hold takes a handle into the journal and into the list that finalize closes.
-func (r *run) hold(name string, do func() error) {
-	entry := r.journal.add("closed the "+name, do)
+func (r *run) hold(name string, do func() error) { r.holdDraft(name, do, do) }
+
+// holdDraft is hold for what finalize completes and an undo throws away.
+func (r *run) holdDraft(name string, do, discard func() error) {
+	entry := r.journal.add("closed the "+name, discard)
 	handle := finalize.Handle{Name: name, Closer: closerFunc(do)}
 	r.system.handles = append(r.system.handles, held{handle, entry})
 }

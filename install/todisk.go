@@ -24,6 +24,7 @@ func toDiskSteps() []step {
 		{"deploy", "Deploying", (*run).deploy},
 		{"boot-loader", "Installing the boot loader", (*run).installBootloader},
 		{"finalize", "Releasing the disk", (*run).finalize},
+		{"reveal", "Making the disk one that starts", (*run).reveal},
 		{"hand-over", "Handing the disk over", (*run).handOver},
 	}
 }

@@ -130,7 +130,10 @@ func (r *run) format(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.hold("EFI system partition", esp.Close)
+	r.holdDraft("EFI system partition", esp.Close, esp.Discard)
+	if err := r.withhold(esp); err != nil {
+		return err
+	}
 
 	rootPart, err := r.findPartition(disk.NameRoot)
 	if err != nil {
@@ -145,6 +148,22 @@ func (r *run) format(ctx context.Context) error {
 	r.system.device = r.journal.add("detached "+dev.Path(), dev.Detach)
 	return r.opts.Filesystem.Make(ctx, confine.Run, dev.Path(), disk.MakeOptions{UUID: r.target.rootUUID, Label: "root"})
 }
+
+// bootCode is where BIOS firmware begins, in bytes: the first sector up to where the partition table's part begins.
+const bootCode = 440
+
+// withhold keeps what a machine would start by from the disk until all else is there: first what UEFI looks for, then
+// what BIOS does, whose loader reads the EFI system partition too.
+func (r *run) withhold(esp *disk.FAT) error {
+	if err := esp.Withhold(); err != nil {
+		return err
+	}
+	return r.disk.claimed.Withhold(0, bootCode)
+}
+
+// reveal makes the disk one that starts. All that it starts is on the disk by then, and flushed: wherever the power
+// goes, no machine starts half a system.
+func (r *run) reveal(context.Context) error { return r.disk.claimed.Reveal() }
 
 func (r *run) findPartition(name string) (disk.Partition, error) {
 	p, ok := r.disk.layout.Find(name)

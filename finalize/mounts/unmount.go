@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -91,6 +92,9 @@ func mountAt(dir int, name string) (id int, unique uint64, err error) {
 	const flags = unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT | unix.AT_STATX_DONT_SYNC
 	var st unix.Statx_t
 	if err := unix.Statx(dir, name, flags, unix.STATX_MNT_ID, &st); err != nil {
+		if id, ok := mountOfDead(dir, name); ok {
+			return id, 0, nil
+		}
 		return 0, 0, &os.PathError{Op: "statx", Path: name, Err: err}
 	}
 	if st.Mask&unix.STATX_MNT_ID == 0 {
@@ -102,6 +106,26 @@ func mountAt(dir int, name string) (id int, unique uint64, err error) {
 		return id, 0, nil // before Linux 6.8
 	}
 	return id, st.Mnt_id, nil
+}
+
+// mountOfDead is mountAt for a file system that answers nothing any more, such as one that was shut down after a write
+// error: a descriptor that is a place only has a mount, too (proc_pid_fdinfo(5), mnt_id).
+func mountOfDead(dir int, name string) (id int, ok bool) {
+	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, false
+	}
+	defer unix.Close(fd)
+	info, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(info)) {
+		if n, err := fmt.Sscanf(line, "mnt_id: %d", &id); n == 1 && err == nil {
+			return id, true
+		}
+	}
+	return 0, false
 }
 
 // At returns the mount whose mount point is path in the calling thread's

@@ -1,0 +1,94 @@
+package disk
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+)
+
+// withheld is a range whose content is kept in memory; the disk has zeros there.
+type withheld struct {
+	off  int64
+	data []byte
+}
+
+// Withhold keeps what is written to a range from now on in memory until [Disk.Reveal]: what makes a disk start has to
+// reach it last. Until then the disk has zeros there, and ReadAt reads what was written.
+func (d *Disk) Withhold(off, n int64) error {
+	if err := d.within(off, n); err != nil {
+		return fmt.Errorf("withholding: %w", err)
+	}
+	d.veils = append(d.veils, &withheld{off, make([]byte, n)})
+	return nil
+}
+
+// Reveal flushes the disk, and then writes the withheld ranges in the order in which they were named, each flushed and
+// read back before the next.
+func (d *Disk) Reveal() error {
+	if err := d.Sync(); err != nil {
+		return err
+	}
+	veils := d.veils
+	d.veils = nil
+	for _, v := range veils {
+		if err := d.reveal(v); err != nil {
+			return fmt.Errorf("writing the %d bytes at %d of %s, which make it start: %w", len(v.data), v.off, d.Path(), err)
+		}
+	}
+	return nil
+}
+
+func (d *Disk) reveal(v *withheld) error {
+	if _, err := d.file.WriteAt(v.data, v.off); err != nil {
+		return err
+	}
+	if err := d.Sync(); err != nil {
+		return err
+	}
+	if err := d.dropCache(v.off, int64(len(v.data))); err != nil {
+		return err
+	}
+	got := make([]byte, len(v.data))
+	if _, err := d.file.ReadAt(got, v.off); err != nil {
+		return err
+	}
+	if !bytes.Equal(got, v.data) {
+		return fmt.Errorf("what is read back is not what was written")
+	}
+	return nil
+}
+
+// overlap returns the parts of p, which stands at off, and of the withheld data that are for the same bytes.
+func (v *withheld) overlap(p []byte, off int64) (part, data []byte) {
+	from, to := max(off, v.off), min(off+int64(len(p)), v.off+int64(len(v.data)))
+	if from >= to {
+		return nil, nil
+	}
+	return p[from-off : to-off], v.data[from-v.off : to-v.off]
+}
+
+// veil takes out of p what is withheld, and returns what goes to the disk.
+func (d *Disk) veil(p []byte, off int64) []byte {
+	masked := p
+	for _, v := range d.veils {
+		part, data := v.overlap(p, off)
+		if part == nil {
+			continue
+		}
+		copy(data, part)
+		if &masked[0] == &p[0] {
+			masked = slices.Clone(p)
+		}
+		hidden, _ := v.overlap(masked, off)
+		clear(hidden)
+	}
+	return masked
+}
+
+// unveil puts what is withheld into p, which was read at off.
+func (d *Disk) unveil(p []byte, off int64) {
+	for _, v := range d.veils {
+		part, data := v.overlap(p, off)
+		copy(part, data)
+	}
+}
