@@ -160,7 +160,10 @@ func someOf(names []string) string {
 // checkHolders refuses early what could not be released in the end.
 func (r *run) checkHolders(ctx context.Context) error {
 	wanted := []string{"prove-self-free", "prove-no-holders"}
-	if r.mounted.skipFinalize {
+	switch {
+	case r.mounted.tree.Running: // this program is one of those who hold it
+		return nil
+	case r.mounted.skipFinalize:
 		wanted = wanted[:1]
 	}
 	if _, err := r.runStages(ctx, nil, wanted, nil); err != nil {
@@ -315,21 +318,30 @@ func (r *run) releaseMounted(ctx context.Context) error {
 	if err := injectFault(r); err != nil {
 		return err
 	}
-	names := []string{"drop-handles", "prove-self-free"}
 	if r.mounted.skipFinalize {
 		if err := r.mounted.writeOut(); err != nil {
 			return err
 		}
-	} else {
-		names = append(names, "trim", "remount-read-only", "freeze-thaw", "prove-no-holders")
 	}
 	handles := r.releaseOrder()
 	r.passOn()
-	report, err := r.runStages(ctx, handles, names, func(s finalize.StageResult) {
+	report, err := r.runStages(ctx, handles, r.mounted.stages(), func(s finalize.StageResult) {
 		r.emit(Event{Kind: EventStage, Stage: &s})
 	})
 	r.report.Finalize = report
 	return err
+}
+
+// stages are those of the release.
+func (m *mountedTarget) stages() []string {
+	names := []string{"drop-handles", "prove-self-free", "trim", "remount-read-only", "freeze-thaw", "prove-no-holders"}
+	switch {
+	case m.tree.Running:
+		return names[:1]
+	case m.skipFinalize:
+		return names[:2]
+	}
+	return names
 }
 
 // writeOut makes durable what was written, where no remount does.

@@ -18,6 +18,8 @@ const (
 	typeESP  = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 	typeRoot = "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709" // x86-64
 	typeBIOS = "21686148-6449-6E6F-744E-656564454649"
+
+	typeLinux = "0FC63DAF-8483-4772-8E79-3D69D8477DE4" // any file system of Linux
 )
 
 // partition is one of a disk image, as sfdisk reads its table; bytes.
@@ -126,12 +128,15 @@ func FsckAll(t testing.TB, raw, fs string) {
 	}
 }
 
+// checkers look at a file system without mending it.
+var checkers = map[string][]string{
+	"xfs":   {"xfs_repair", "-n"},
+	"ext4":  {"e2fsck", "-fn"},
+	"btrfs": {"btrfs", "check", "--readonly"},
+}
+
 func fsckAll(ctx context.Context, raw, fs string) error {
-	checker, ok := map[string][]string{
-		"xfs":   {"xfs_repair", "-n"},
-		"ext4":  {"e2fsck", "-fn"},
-		"btrfs": {"btrfs", "check", "--readonly"},
-	}[fs]
+	checker, ok := checkers[fs]
 	if !ok {
 		return fmt.Errorf("no checker for file system %q", fs)
 	}

@@ -25,6 +25,13 @@ func refused(t *testing.T, status int, args []string, wants ...string) {
 
 func checkRefusal(t *testing.T, r Result, status int, wants ...string) {
 	t.Helper()
+	checkMessage(t, r, status, wants...)
+	nothingLeft(t, filepath.Dir(t.TempDir()))
+}
+
+// checkMessage looks at how a run ended that was refused or failed.
+func checkMessage(t *testing.T, r Result, status int, wants ...string) {
+	t.Helper()
 	if r.Code != status {
 		t.Errorf("exit status %d, want %d", r.Code, status)
 	}
@@ -39,7 +46,6 @@ func checkRefusal(t *testing.T, r Result, status int, wants ...string) {
 	if t.Failed() {
 		t.Logf("standard error:\n%s", r.Stderr)
 	}
-	nothingLeft(t, filepath.Dir(t.TempDir()))
 }
 
 // rawFile makes an empty disk file and fails the test at its end if it was written.

@@ -94,7 +94,7 @@ func Clear(ctx context.Context, f Filesystem, below string) error {
 	defer dir.Close()
 	if below != "" {
 		sub, err := openWithin(dir, below)
-		if errors.Is(err, unix.ENOENT) {
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EXDEV) { // a mount point is another file system's
 			return nil
 		}
 		if err != nil {

@@ -141,6 +141,17 @@ func TestClearBelow(t *testing.T) {
 	if err := Clear(t.Context(), on(dir), "boot"); err == nil {
 		t.Error("a link was followed")
 	}
+	if err := os.Remove(filepath.Join(dir, "boot")); err != nil {
+		t.Fatal(err)
+	}
+	tmpfs(t, filepath.Join(dir, "boot"))
+	fill(t, dir, "boot/keep")
+	if err := Clear(t.Context(), on(dir), "boot"); err != nil {
+		t.Errorf("boot is a mount point: %v", err)
+	}
+	if got, want := everything(t, dir), []string{".", "boot", "boot/keep", "etc", "etc/keep"}; !slices.Equal(got, want) {
+		t.Errorf("left: %q, want %q", got, want)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := Clear(ctx, on(dir), ""); err == nil {

@@ -109,8 +109,8 @@ func mountOf(root string) ([]mounts.Mount, mounts.Mount, error) {
 	switch {
 	case !ok:
 		return nil, top, fmt.Errorf("finding the mount at %s: mount %d is not in this namespace's mountinfo", root, id)
-	case top.Point == "/":
-		return nil, top, refuse(root, "it is the root that this program itself runs from, or lies on it: mount the file system that is to be installed on, and name its mount point")
+	case root == "/":
+		return nil, top, refuse(root, "it is the root that this program itself runs from: mount the file system that is to be installed on, and name its mount point")
 	case top.Point != root:
 		return nil, top, refuse(root, "it is no mount point, but a directory of the file system on "+top.Point+": mount the file system that is to be installed on, and name its mount point")
 	}
