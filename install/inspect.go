@@ -64,7 +64,7 @@ func (r *run) inspect(ctx context.Context) error {
 	if err := r.checkFetch(ctx, inv); err != nil {
 		return err
 	}
-	r.source.facts.need, r.source.facts.inexact = measure(inv), inv.Bound
+	r.measure(inv)
 	r.say("%s in %d files, install configuration of %d files", FormatBytes(inv.Stored), inv.Objects, len(r.source.facts.config.Files))
 	return nil
 }
@@ -76,11 +76,14 @@ func (r *run) measureExactly(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.source.facts.need, r.source.facts.inexact = measure(inv), inv.Bound
+	r.measure(inv)
 	return nil
 }
 
 func (r *run) scan(ctx context.Context, exact bool) (*image.Inventory, error) {
+	if s := r.opts.Survey; s != nil && !exact {
+		return s.inventory(ctx, r)
+	}
 	return r.source.image.Scan(ctx, image.ScanOptions{
 		Files:         scannedFiles(),
 		Exact:         exact,

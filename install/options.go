@@ -21,6 +21,7 @@ type Options struct {
 	Source       image.Ref // the image to install
 	SourceOpen   image.OpenOptions
 	SourceName   string          // what the disk's record calls the source; "" = by its reference, which of a virtual machine says nothing
+	Survey       *Survey         // what is known of the source already; nil = nothing
 	MaxLayerSize int64           // bound on a layer uncompressed, in bytes; 0 = image.DefaultMaxLayerSize
 	Container    *Container      // the source is the image of this container; nil = it was named
 	ConfigRoot   string          // root directory whose install configuration goes over the image's own; "" = none

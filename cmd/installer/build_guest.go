@@ -1,8 +1,12 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
+	"os"
 
+	"installer/install"
 	"installer/install/vm"
 
 	"github.com/spf13/cobra"
@@ -24,10 +28,31 @@ func newGuestCommand() *cobra.Command {
 	}
 }
 
-// addSourceName adds the flag by which build has the disk record what its user
-// calls the source. What the source is in the guest means nothing to anyone else.
-func addSourceName(flags *pflag.FlagSet, name *string) {
-	const flag = "source-name"
-	flags.StringVar(name, flag, "", "what the disk's record of its installation calls the source")
-	flags.Lookup(flag).Hidden = true
+// guestFlags are flags of to-disk by which build tells the one in the guest what it knows.
+type guestFlags struct {
+	sourceName string
+	survey     string
+}
+
+func (f *guestFlags) addTo(flags *pflag.FlagSet) {
+	flags.StringVar(&f.sourceName, "source-name", "", "what the disk's record of its installation calls the source")
+	flags.StringVar(&f.survey, "source-survey", "", "file that says what is known of the source already")
+	for _, name := range []string{"source-name", "source-survey"} {
+		flags.Lookup(name).Hidden = true
+	}
+}
+
+func (f *guestFlags) apply(o *install.Options) error {
+	o.SourceName = f.sourceName
+	if f.survey == "" {
+		return nil
+	}
+	text, err := os.ReadFile(f.survey)
+	if err != nil {
+		return fmt.Errorf("--source-survey: %w", err)
+	}
+	if err := json.Unmarshal(text, &o.Survey); err != nil {
+		return fmt.Errorf("--source-survey: reading %s: %w", f.survey, err)
+	}
+	return nil
 }

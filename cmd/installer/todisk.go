@@ -36,7 +36,7 @@ type toDiskFlags struct {
 	yes         bool
 	dryRun      bool
 	generic     bool
-	sourceName  string
+	guest       guestFlags
 	config      configFlags
 	output      outputFlags
 }
@@ -58,20 +58,23 @@ func (f *toDiskFlags) addTo(cmd *cobra.Command) {
 	f.config.addFilesystemTo(flags)
 	f.config.addTo(flags)
 	f.output.addTo(cmd)
-	addSourceName(flags, &f.sourceName)
+	f.guest.addTo(flags)
 }
 
 // options checks what the flags say and makes it an installation's options.
 func (f *toDiskFlags) options(device string) (install.Options, error) {
 	o := install.Options{
 		Device: device, ViaLoopback: f.viaLoopback, Wipe: f.wipe, DryRun: f.dryRun,
-		BlockSetup: f.blockSetup, GenericImage: f.generic, WorkDir: workspaceDir, SourceName: f.sourceName,
+		BlockSetup: f.blockSetup, GenericImage: f.generic, WorkDir: workspaceDir,
 	}
 	var err error
 	if err = f.image.apply(&o); err != nil {
 		return o, err
 	}
 	if err = f.config.apply(&o); err != nil {
+		return o, err
+	}
+	if err = f.guest.apply(&o); err != nil {
 		return o, err
 	}
 	if f.rootSize != "" {

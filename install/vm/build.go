@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"installer/install"
+	"installer/install/vm/internal/wire"
 	"installer/rootfs/image"
 
 	"golang.org/x/sys/unix"
@@ -236,7 +237,11 @@ func (b *build) read(ctx context.Context) (string, error) {
 		return "", err
 	}
 	b.onEnd(b.kernel.Close)
-	if b.initrd, err = makeInitramfs(t.kernel(), b.opts.instructions(), b.opts.required(), b.opts.possible()); err != nil {
+	todo, err := b.opts.instructions(install.SurveyOf(b.image.ManifestDigest, wire.SourceDir, t.tree))
+	if err != nil {
+		return "", err
+	}
+	if b.initrd, err = makeInitramfs(t.kernel(), todo, b.opts.required(), b.opts.possible()); err != nil {
 		return "", b.blame(err)
 	}
 	b.onEnd(b.initrd.Close)

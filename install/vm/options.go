@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
@@ -132,31 +133,38 @@ func (o Options) argv() []string {
 	for _, arg := range in.KargDeletes {
 		argv = append(argv, "--karg-delete="+arg)
 	}
+	if !o.fromDirectory() {
+		flag("source-survey", path.Join(wire.FilesDir, surveyFile))
+	}
 	return append(argv, wire.TargetNode)
 }
 
-// instructions are what the guest is told to do.
-func (o Options) instructions() wire.Instructions {
+// instructions are what the guest is told to do. The survey is of a source that has layers.
+func (o Options) instructions(survey *install.Survey) (wire.Instructions, error) {
 	todo := wire.Instructions{
 		Argv: o.argv(), Nodes: map[string]string{wire.TargetDisk: wire.TargetNode},
-		Tree: true, SourceDir: o.fromDirectory(), Files: o.files(),
+		Tree: true, SourceDir: true, Files: map[string][]byte{},
 	}
-	if !o.fromDirectory() {
-		todo.Nodes[wire.SourceDisk] = wire.SourceNode
+	if o.Install.RootSSHKeys != nil {
+		todo.Files[sshKeysFile] = o.Install.RootSSHKeys
 	}
-	return todo
+	if o.fromDirectory() {
+		return todo, nil
+	}
+	todo.Nodes[wire.SourceDisk] = wire.SourceNode
+	text, err := json.Marshal(survey)
+	if err != nil {
+		return todo, fmt.Errorf("writing what is known of the source: %w", err)
+	}
+	todo.Files[surveyFile] = text
+	return todo, nil
 }
 
-// sshKeysFile is the name of a file for the installer in the guest.
-const sshKeysFile = "authorized_keys"
-
-// files are what the installer in the guest reads beside the image.
-func (o Options) files() map[string][]byte {
-	if o.Install.RootSSHKeys == nil {
-		return nil
-	}
-	return map[string][]byte{sshKeysFile: o.Install.RootSSHKeys}
-}
+// Names of the files that the installer in the guest reads beside the image.
+const (
+	sshKeysFile = "authorized_keys"
+	surveyFile  = "survey.json"
+)
 
 // required are the modules that the guest cannot do without.
 func (o Options) required() []string {

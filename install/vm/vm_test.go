@@ -273,7 +273,7 @@ func TestInstallerCommandLine(t *testing.T) {
 	argv := o.argv()
 	for _, want := range [][]string{
 		{"--source-imgref=oci-archive:/dev/installer-source", "--source-name=oci:os:v1", "--target-imgref=oci:os:v1", "--filesystem=ext4"}, {"--root-size=3145728K"},
-		{"--karg=-odd word", "--karg-delete=quiet", "/dev/installer-target"}, {"--generic-image"},
+		{"--karg=-odd word", "--karg-delete=quiet", "--source-survey=/run/files/survey.json", "/dev/installer-target"}, {"--generic-image"},
 		{"--root-ssh-authorized-keys=/run/files/authorized_keys"},
 	} {
 		if at := slices.Index(argv, want[0]); at < 0 || !slices.Equal(argv[at:at+len(want)], want) {

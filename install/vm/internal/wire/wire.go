@@ -22,8 +22,8 @@ const (
 	NewRootDir       = "newroot" // where the image's tree is mounted
 )
 
-// SourceDir is where the image's tree is mounted a second time for a source
-// that is a directory, as the installer sees it.
+// SourceDir is where the image's tree is mounted a second time, as the
+// installer sees it: for a source that is a directory, and to be looked through.
 const SourceDir = "/run/source"
 
 // Nodes of the disks as the installer sees them: names that occur nowhere else,
