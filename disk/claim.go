@@ -43,7 +43,7 @@ func (h host) wholeDisk(path string, dev devno) (subject, error) {
 	if n.number != 0 {
 		parent := filepath.Base(filepath.Dir(n.dir))
 		return subject{}, &RefusedError{path, fmt.Sprintf(
-			"it is partition %d of /dev/%s; give the whole disk", n.number, strings.ReplaceAll(parent, "!", "/"))}
+			"it is partition %d of /dev/%s; to do: give the whole disk", n.number, strings.ReplaceAll(parent, "!", "/"))}
 	}
 	parts, err := h.partitions(n)
 	if err != nil {

@@ -30,7 +30,7 @@ func (e *NotEmptyError) Error() string {
 	for i, f := range e.Found {
 		parts[i] = f.String()
 	}
-	return fmt.Sprintf("%s is not empty: %s; use --wipe to destroy all of it", e.Path, strings.Join(parts, "; "))
+	return fmt.Sprintf("%s is not empty: %s; to do: say --wipe if all of it may be lost", e.Path, strings.Join(parts, "; "))
 }
 
 // RequireEmpty fails with [*NotEmptyError] when the disk has something on it.

@@ -42,7 +42,7 @@ type MissingProgramError struct {
 }
 
 func (e *MissingProgramError) Error() string {
-	return fmt.Sprintf("%s was not found; install the package %s (its name in Debian and in Fedora)", e.Program, e.Package)
+	return fmt.Sprintf("%s was not found; to do: install the package %s (its name in Debian and in Fedora)", e.Program, e.Package)
 }
 
 func (e *MissingProgramError) Unwrap() error { return e.Err }

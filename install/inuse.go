@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"installer/disk"
@@ -17,6 +18,9 @@ func nameUsers(ctx context.Context, refusal error) error {
 	var inUse *disk.InUseError
 	if !errors.As(refusal, &inUse) {
 		return refusal
+	}
+	if st, err := os.Stat(inUse.Path); err != nil || st.Mode()&os.ModeDevice == 0 {
+		return refusal // of a file, the search would look at the file system that it lies on
 	}
 	report, err := holders.Examine(ctx, inUse.Path)
 	if err != nil {
@@ -34,7 +38,9 @@ func nameUsers(ctx context.Context, refusal error) error {
 // stand and fall with its mounts.
 func concernsDevice(h holders.Holder) bool {
 	switch h.Class {
-	case holders.MountClass, holders.Namespace, holders.DetachedMount, holders.FSContext, holders.Kernel:
+	case holders.Namespace:
+		return h.PID == 0 // what a process's namespace has mounted is named by its mount
+	case holders.MountClass, holders.DetachedMount, holders.FSContext, holders.Kernel:
 		return true
 	}
 	return false

@@ -56,9 +56,9 @@ func (r *run) claimDisk(ctx context.Context) error {
 func (r *run) checkKind() error {
 	switch path, block := r.disk.claimed.Path(), r.disk.claimed.IsBlock(); {
 	case block && r.opts.ViaLoopback:
-		return &disk.RefusedError{Path: path, Reason: "it is a block device, and --via-loopback is for a raw disk file: leave that flag out"}
+		return &disk.RefusedError{Path: path, Reason: "it is a block device, and --via-loopback is for a raw disk file; to do: leave that flag out"}
 	case !block && !r.opts.ViaLoopback:
-		return &disk.RefusedError{Path: path, Reason: "it is a file, not a block device: say --via-loopback if that is what you want"}
+		return &disk.RefusedError{Path: path, Reason: "it is a file, not a block device; to do: say --via-loopback if that is what you want"}
 	}
 	return nil
 }
@@ -95,9 +95,19 @@ func (r *run) layOut() (disk.Layout, error) {
 	return disk.Plan(d.Size(), d.SectorSize(), disk.PlanOptions{
 		Arch:     runtime.GOARCH,
 		BIOSBoot: runtime.GOARCH == "amd64",
+		ESPSize:  r.espSize(),
 		RootSize: r.opts.RootSize,
 		MinRoot:  r.source.facts.need.root(r.opts.Filesystem),
 	})
+}
+
+// espSize is what the EFI system partition needs, in bytes: systemd-boot has the kernel's files on it.
+func (r *run) espSize() int64 {
+	const others = 32 * mib // the loader twice, entries, and what FAT32 takes itself beside a hundredth
+	if files := r.source.facts.bootFiles; r.opts.Bootloader == bootloader.SystemdBoot {
+		return max(disk.DefaultESPSize, (files+files/100+others+mib-1)/mib*mib)
+	}
+	return disk.DefaultESPSize
 }
 
 // confirm asks before something is lost: what is on a disk, or a disk that

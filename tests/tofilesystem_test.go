@@ -300,7 +300,7 @@ func TestToFilesystemRefuses(t *testing.T) {
 	grub := func(root string) []string {
 		return []string{"to-filesystem", "--source-imgref", TinyImage(t), "--bootloader", "systemd", root}
 	}
-	refuse("no ROOT", 2, tinyArgs(t, "")[:5], `accepts 1 arg`)
+	refuse("no ROOT", 2, tinyArgs(t, "")[:5], `takes ROOT`)
 	refuse("unknown replacement", 2, tinyArgs(t, m.root, "--replace=merge"), `--replace: .*wipe and alongside`)
 	refuse("blank in a specification", 2, tinyArgs(t, m.root, "--root-mount-spec", "a b"), `--root-mount-spec: .*blank`)
 	refuse("not there", 1, tinyArgs(t, m.root+"x"), `no such file`)
@@ -329,7 +329,7 @@ func TestToFilesystemRefuses(t *testing.T) {
 	locked, err := os.Open(m.root)
 	must(t, err)
 	must(t, unix.Flock(int(locked.Fd()), unix.LOCK_EX))
-	refuse("held", 3, tinyArgs(t, m.root), `before anything was written: the target is held .*process \d+ \(tests\.test\)|(?s)before anything.*\(tests\.test\)`)
+	refuse("held", 3, tinyArgs(t, m.root), `before anything was written: the target is held`, fmt.Sprintf(`fd by process %d `, os.Getpid()))
 	refuse("locked", 4, tinyArgs(t, m.root, "--skip-finalize"), `locked by another program`)
 	must(t, locked.Close())
 	Run(t, tinyArgs(t, m.root)...).Must(t) // after all of that
@@ -397,7 +397,7 @@ func TestToFilesystemHeld(t *testing.T) {
 			must(t, err)
 		}
 	})
-	if held == nil || r.Code != 3 || !strings.Contains(r.Stderr, fmt.Sprintf("process %d (tests.test)", os.Getpid())) ||
+	if held == nil || r.Code != 3 || !strings.Contains(r.Stderr, fmt.Sprintf("process %d ", os.Getpid())) ||
 		!strings.Contains(r.Stderr, "the system is installed and complete") {
 		t.Errorf("exit status %d:\n%s", r.Code, r.Stderr)
 	}

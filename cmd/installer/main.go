@@ -27,13 +27,9 @@ func main() {
 func run(args []string, stdout, stderr io.Writer) int {
 	root := newRootCommand(stdout, stderr)
 	root.SetArgs(args)
-	err := root.ExecuteContext(context.Background())
+	cmd, err := root.ExecuteContextC(context.Background())
 	if err != nil {
-		fmt.Fprintf(stderr, "installer: error: %v\n", err)
+		writeError(stderr, cmd, err)
 	}
-	status := exitStatus(err)
-	if status == exitUsage {
-		fmt.Fprintln(stderr, "Try 'installer --help', or 'installer COMMAND --help'.")
-	}
-	return status
+	return exitStatus(err)
 }

@@ -23,7 +23,7 @@ func (f *reportFile) check() error {
 	}
 	temp, err := os.CreateTemp(filepath.Dir(f.path), ".installer-report-")
 	if err != nil {
-		return fmt.Errorf("--report: %w", err)
+		return fmt.Errorf("--report: nothing can be written into %s: %w", filepath.Dir(f.path), errors.Unwrap(err))
 	}
 	return errors.Join(temp.Close(), os.Remove(temp.Name()))
 }

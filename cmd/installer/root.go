@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -48,9 +49,21 @@ func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
 // usageArgs makes a positional argument check answer with a usage error.
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return &usageError{err}
+		err := check(cmd, args)
+		if err == nil {
+			return nil
 		}
-		return nil
+		_, names, named := strings.Cut(strings.ReplaceAll(cmd.Use, " [flags]", ""), " ")
+		switch {
+		case !cmd.HasParent():
+			err = fmt.Errorf("there is no command %q", args[0])
+		case named && len(args) == 0:
+			err = fmt.Errorf("%s takes %s, and nothing was given", cmd.Name(), names)
+		case named:
+			err = fmt.Errorf("%s takes %s, and %d arguments were given: %q", cmd.Name(), names, len(args), args)
+		default:
+			err = fmt.Errorf("%s takes no arguments, and %q was given", cmd.Name(), args)
+		}
+		return &usageError{err}
 	}
 }

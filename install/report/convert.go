@@ -17,6 +17,8 @@ func installPage(r *vm.Report, hasMachine bool) *page {
 		p.Tone, p.Verdict = good, "Installation complete"
 	case install.Planned:
 		p.Tone, p.Verdict = fair, "Planned, nothing was written"
+	case install.Unproven:
+		p.Tone, p.Verdict = fair, "Installed; its release was left out"
 	default:
 		p.Tone, p.Verdict = bad, "Installation failed"
 	}
@@ -65,6 +67,9 @@ func installFacts(r *install.Report) []fact {
 			fact{"Firmware", plan.Firmware},
 			fact{"Device", strings.Join(nonEmpty(plan.Model, plan.Serial), ", serial ")},
 			fact{"Configured by", strings.Join(plan.Config, ", ")})
+	}
+	for _, m := range r.Disk.Mounted {
+		list = append(list, fact{fmt.Sprintf("Mounted as %s", m.Role), fmt.Sprintf("%s: %s on %s", m.MountPoint, m.Type, strings.Join(nonEmpty(m.Device, m.UUID), ", UUID "))})
 	}
 	took := ""
 	if !r.Started.IsZero() && !r.Ended.IsZero() {

@@ -93,13 +93,16 @@ func TestEveryKind(t *testing.T) {
 }
 
 func TestOutcomes(t *testing.T) {
-	complete, planned := *failed(), *failed()
+	complete, planned, unproven := *failed(), *failed(), *failed()
+	unproven.Outcome, unproven.Error = install.Unproven, ""
+	unproven.Disk.Mounted = []install.MountedFilesystem{{Role: "root", MountPoint: "/mnt/x", Type: "ext4", Device: "/dev/vdz1"}}
 	complete.Outcome, complete.Error, planned.Outcome, planned.Error = install.Complete, "", install.Planned, ""
 	released, kept := *held(), *held()
 	released.Released, released.Stages = true, released.Stages[:1]
 	kept.Stages = kept.Stages[:1]
 	for want, r := range map[string]any{
 		`"good" id="outcome"`: complete, `"fair" id="outcome"`: planned, `"bad" id="outcome"`: failed(),
+		"its release was left out: /dev/vdq": unproven, "/mnt/x: ext4 on /dev/vdz1": unproven,
 		"Released: /mnt": released, "Ready to be unmounted: /mnt": kept,
 		"Nobody holds it":               holders.Report{Verdict: holders.Free, Holders: []holders.Holder{}},
 		"Cannot tell whether":           holders.Report{Verdict: holders.Unknown},
