@@ -101,12 +101,20 @@ func (f *FAT) MkdirAll(dir string) error {
 	}
 	at := "."
 	for _, name := range names {
-		if err := f.mkdir(at, name); err != nil {
+		if err := f.told(f.mkdir(at, name)); err != nil {
 			return fmt.Errorf("making directory %s on the EFI system partition: %w", dir, err)
 		}
 		at = path.Join(at, name)
 	}
 	return nil
+}
+
+// told is err, or the write that failed before and led to it: the FAT writer goes on without some of them.
+func (f *FAT) told(err error) error {
+	if f.store.failed != nil {
+		return f.store.failed
+	}
+	return err
 }
 
 // mkdir makes one directory unless it exists.
@@ -181,7 +189,7 @@ func (f *FAT) firstCluster(name string) (uint32, error) {
 // WriteFile makes a file of exactly size bytes, at least one, in a directory that exists. A file of that
 // name must not exist: names differ by more than case.
 func (f *FAT) WriteFile(name string, size int64, r io.Reader) error {
-	if err := f.writeFile(name, size, r); err != nil {
+	if err := f.told(f.writeFile(name, size, r)); err != nil {
 		return fmt.Errorf("writing %s to the EFI system partition: %w", name, err)
 	}
 	return nil

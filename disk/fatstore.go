@@ -23,6 +23,7 @@ type fatStore struct {
 	front   []byte // the volume's first bytes: reserved sectors and both tables, nil after flush
 	pending []byte // content not yet written
 	at      int64  // where pending begins in the volume
+	failed  error  // the first write that failed: the FAT writer does not tell of each
 }
 
 var (
@@ -79,7 +80,11 @@ func (s *fatStore) gather(p []byte, off int64) error {
 }
 
 func (s *fatStore) writePending() error {
+	if s.failed != nil {
+		return s.failed
+	}
 	if _, err := s.disk.WriteAt(s.pending, s.base+s.at); err != nil {
+		s.failed = err
 		return err
 	}
 	s.pending = s.pending[:0]
