@@ -263,8 +263,35 @@ func (h host) loops(s subject) ([]Use, error) {
 		}
 		if what, ok := s.byPath(backing); ok {
 			loop := "/dev/" + filepath.Base(filepath.Dir(filepath.Dir(f)))
-			uses = append(uses, Use{what, "attached to " + loop, "umount what is on it, then losetup -d " + loop})
+			why := "attached to " + loop
+			if users := h.loopUsers(filepath.Dir(f)); users != "" {
+				why += ", which " + users + " has open"
+			}
+			uses = append(uses, Use{what, why, "let that end, or umount what is on it, then losetup -d " + loop})
 		}
 	}
 	return uses, nil
+}
+
+// loopUsers are the processes that have a loop device open, by its directory loop in sysfs; "" where /proc shows none.
+func (h host) loopUsers(dir string) string {
+	number, err := readLine(filepath.Dir(dir), "dev")
+	if err != nil {
+		return "" // cleared meanwhile
+	}
+	dev, err := parseDevno(number)
+	if err != nil {
+		return ""
+	}
+	pids, err := h.pids()
+	if err != nil {
+		return ""
+	}
+	var users []string
+	for _, pid := range pids {
+		if h.hasOpen(pid, dev) {
+			users = append(users, fmt.Sprintf("process %d (%s)", pid, h.comm(pid)))
+		}
+	}
+	return strings.Join(users, ", ")
 }
