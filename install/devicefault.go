@@ -17,18 +17,27 @@ func deviceErrors() []error {
 // nameDevice adds to an error of a device which one the run was writing to: the kernel names a file at best, and a
 // write that is lost later none.
 func (r *run) nameDevice(err error) error {
-	d := r.disk.claimed
-	if source := (*image.SourceError)(nil); err == nil || d == nil || errors.As(err, &source) {
+	where := r.devices()
+	if source := (*image.SourceError)(nil); err == nil || where == "" || errors.As(err, &source) {
 		return err
 	}
 	for _, e := range deviceErrors() {
-		if !errors.Is(err, e) {
-			continue
+		if errors.Is(err, e) {
+			return fmt.Errorf("%w (%s)", err, where)
 		}
-		if dev := r.disk.device; dev != nil {
-			return fmt.Errorf("%w (the disk is %s, its root %s)", err, d.Path(), dev.Path())
-		}
-		return fmt.Errorf("%w (the disk is %s)", err, d.Path())
 	}
 	return err
+}
+
+// devices says what the run writes to, as far as it is known.
+func (r *run) devices() string {
+	switch {
+	case r.disk.device != nil:
+		return fmt.Sprintf("the disk is %s, its root %s", r.disk.claimed.Path(), r.disk.device.Path())
+	case r.disk.claimed != nil:
+		return "the disk is " + r.disk.claimed.Path()
+	case r.mounted != nil && r.mounted.written:
+		return "the root is on " + r.mounted.tree.Root.Device
+	}
+	return ""
 }
