@@ -293,7 +293,11 @@ func (r *run) runStages(ctx context.Context, handles []finalize.Handle, names []
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, closeAll()) }()
+	defer func() {
+		if closeErr := closeAll(); closeErr != nil {
+			err = errors.Join(err, closeErr)
+		}
+	}()
 	target.Handles, target.AllNamespaces = handles, true
 	if handles != nil {
 		target.Ledger = r.ledger
