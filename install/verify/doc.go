@@ -6,7 +6,7 @@
 //
 // Nothing is opened for writing: the disk is opened O_RDONLY, its root is mounted read-only over a read-only loop
 // device with the option that keeps the log from being replayed. What needs no mount is checked without privileges;
-// the rest goes through [RootOpener], so that a virtual machine can do it in place of this one.
+// the rest goes through [RootOpener], or all of it through [Guest], a virtual machine in place of this one.
 //
 // Where an installation leaves a second witness, the two are compared: backup and primary table, object and checksum,
 // deployment and commit, boot files and boot checksum. A boot loader leaves none, so it is made once more from the

@@ -51,8 +51,9 @@ func fakeBuild(t *testing.T, script string) (*build, *[]install.Event) {
 // is KVM that makes QEMU fail.
 func TestKVMThatDoesNotWork(t *testing.T) {
 	for name, script := range map[string]string{
-		"hangs": `test $ACCEL = tcg || exec sleep 1000; echo emulation was tried >&2; exit 3`,
-		"fails": `test $ACCEL = tcg || exit 1; echo emulation was tried >&2; exit 3`,
+		"hangs":           `test $ACCEL = tcg || exec sleep 1000; echo emulation was tried >&2; exit 3`,
+		"hangs in kernel": `test $ACCEL = tcg || { echo Probing EDD >&4; exec sleep 1000; }; echo emulation was tried >&2; exit 3`,
+		"fails":           `test $ACCEL = tcg || exit 1; echo emulation was tried >&2; exit 3`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			b, events := fakeBuild(t, script)
@@ -69,6 +70,14 @@ func TestKVMThatDoesNotWork(t *testing.T) {
 				t.Errorf("nothing was said of it: %+v", *events)
 			}
 		})
+	}
+}
+
+// A host with KVM that does not work loses less than a minute by trying it.
+func TestKVMIsGivenUpSoon(t *testing.T) {
+	l := limits(AccelKVM)
+	if lost := l[PhaseStart] + l[PhaseKernel]; lost == 0 || lost > 45*time.Second {
+		t.Errorf("it takes %s", lost)
 	}
 }
 
