@@ -250,9 +250,10 @@ func TestBuildKilled(t *testing.T) {
 
 func own(_ *testing.T, cmd *exec.Cmd) int { return cmd.Process.Pid }
 
-// childOf waits for the virtual machine of a build, a few milliseconds after it was announced, and
-// returns its process.
-func childOf(t *testing.T, cmd *exec.Cmd) int {
+func childOf(t *testing.T, cmd *exec.Cmd) int { return childNamed(t, cmd, "qemu-system") }
+
+// childNamed waits for a child process whose name begins so, a few milliseconds after it was announced.
+func childNamed(t *testing.T, cmd *exec.Cmd, prefix string) int {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", cmd.Process.Pid))
@@ -262,13 +263,13 @@ func childOf(t *testing.T, cmd *exec.Cmd) int {
 			for _, field := range strings.Fields(string(text)) {
 				pid, err := strconv.Atoi(field)
 				must(t, err)
-				if name, _ := os.ReadFile("/proc/" + field + "/comm"); strings.HasPrefix(string(name), "qemu-system") {
+				if name, _ := os.ReadFile("/proc/" + field + "/comm"); strings.HasPrefix(string(name), prefix) {
 					return pid
 				}
 			}
 		}
 	}
-	t.Fatal("the build started no virtual machine")
+	t.Fatalf("there is no child process %s", prefix)
 	return 0
 }
 
@@ -282,7 +283,7 @@ func gone(t *testing.T, pid int) {
 			return
 		}
 	}
-	t.Errorf("the virtual machine, process %d, is left", pid)
+	t.Errorf("process %d is left", pid)
 }
 
 // What the image or the host lacks is named, with the exit status that to-disk has for it.

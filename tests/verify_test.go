@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/json"
@@ -358,6 +359,7 @@ func TestVerifyOrdinaryUser(t *testing.T) {
 	if report, code = asNobody(t, bin, "verify", "--json", "--partial", qcow2); code != 0 || report.Disk.Format != "qcow2" {
 		t.Errorf("--partial: exit status %d, %+v", code, report.Disk)
 	}
+	verifyUncopied(t, qcow2)
 	if digest(t, qcow2) != before {
 		t.Error("verify has changed the qcow2")
 	}
@@ -371,6 +373,32 @@ func TestVerifyOrdinaryUser(t *testing.T) {
 	flip(t, raw, at)
 	report, code = verified(t, raw)
 	wantNamed(t, report, code, named{"boot-loader", "ESP:/ostree/default-", "not what"})
+}
+
+// verifyUncopied has root verify a qcow2 with no place for a copy of it; killed in the middle, that leaves nothing.
+func verifyUncopied(t *testing.T, qcow2 string) {
+	t.Helper()
+	for _, kill := range []bool{false, true} {
+		cmd := exec.CommandContext(t.Context(), BuildInstaller(t), "verify", qcow2)
+		cmd.Env = append(os.Environ(), "TMPDIR=/nonexistent")
+		stdout, err := cmd.StdoutPipe()
+		must(t, err)
+		must(t, cmd.Start())
+		lines := bufio.NewScanner(stdout)
+		daemon := 0
+		for lines.Scan() {
+			if strings.Contains(lines.Text(), "Mounting read-only") && kill {
+				daemon = childNamed(t, cmd, "qemu-storage")
+				must(t, cmd.Process.Kill())
+			}
+		}
+		if err := cmd.Wait(); (err != nil) != kill {
+			t.Errorf("killed %v: %v", kill, err)
+		}
+		if kill {
+			gone(t, daemon)
+		}
+	}
 }
 
 // espKernel finds the kernel that a boot entry on the EFI system partition names.

@@ -31,7 +31,8 @@ for which there must be room in TMPDIR, unpacked. Without such a machine those c
 listed as not made, with the reason, and the outcome is "incomplete": that is no success
 unless --partial says that the rest is enough.
 
-Where no virtual machine is used a qcow2 is unpacked first, by qemu-img, to a sparse file
+Where no virtual machine is used a qcow2 is read through QEMU's storage daemon and FUSE,
+by root and where these are there, else it is unpacked first, by qemu-img, to a sparse file
 without a name in TMPDIR.
 
 A boot loader carries no checksums. It is made once more by the image's own programs,
@@ -140,6 +141,7 @@ func (f *verifyFlags) options(path string, stderr io.Writer) (verify.Options, er
 	}
 	// A place of its own: an installer may be at work in the usual one.
 	o.Root = verify.Mounter{WorkDir: filepath.Join(filepath.Dir(workspaceDir), "installer-verify")}
+	o.OpenImage = verify.Mounter{WorkDir: filepath.Join(filepath.Dir(workspaceDir), "installer-verify-image")}.OpenImage
 	o.RunInTree = runInDeployment
 	return o, nil
 }

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // qemuImg is the program that knows qcow2.
@@ -24,10 +26,11 @@ func (s *source) measureQcow2(ctx context.Context, size int64) error {
 		return fmt.Errorf("reading %s: its header claims a disk of %d bytes", s.image, size)
 	}
 	s.size, s.sector = size, 512
-	head, err := s.scratch()
+	fd, err := unix.MemfdCreate("head", unix.MFD_CLOEXEC)
 	if err != nil {
-		return err
+		return fmt.Errorf("making a file in memory: %w", err)
 	}
+	head := os.NewFile(uintptr(fd), "head")
 	defer head.Close()
 	path, err := filepath.Abs(s.image)
 	if err != nil {
@@ -47,28 +50,36 @@ func (s *source) measureQcow2(ctx context.Context, size int64) error {
 	return nil
 }
 
-// scratch makes a file that has no name: it is gone with its last descriptor, however this process ends.
-func (s *source) scratch() (*os.File, error) {
-	f, err := os.CreateTemp(s.tempDir, ".installer-verify-")
-	if err != nil {
-		return nil, fmt.Errorf("making a file to unpack %s to: %w", s.image, err)
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		return nil, errors.Join(fmt.Errorf("unpacking %s: %w", s.image, err), f.Close())
-	}
-	return f, nil
-}
-
-// unpack writes what a machine would see on a qcow2 to a sparse file, where it is one.
-func (s *source) unpack(ctx context.Context) error {
+// load makes a disk readable that is a qcow2: through open, or where that cannot be (no program, no FUSE in the kernel
+// or the container) as a copy.
+func (s *source) load(ctx context.Context, open ImageOpener) error {
 	if s.image == "" || s.file != s.lock {
 		return nil
 	}
-	raw, err := s.scratch()
+	if open == nil {
+		return s.unpack(ctx)
+	}
+	file, release, err := open(ctx, s.lock)
+	if ctx.Err() != nil {
+		return fmt.Errorf("opening %s: %w", s.image, context.Cause(ctx))
+	}
 	if err != nil {
-		return err
+		return s.unpack(ctx)
+	}
+	s.file, s.release, s.sector = file, release, sectorSize(file, s.size)
+	return nil
+}
+
+// unpack writes what a machine would see on a qcow2 to a sparse file.
+func (s *source) unpack(ctx context.Context) error {
+	raw, err := os.CreateTemp(s.tempDir, ".installer-verify-")
+	if err != nil {
+		return fmt.Errorf("making a file to unpack %s to: %w", s.image, err)
 	}
 	s.file = raw
+	if err := os.Remove(raw.Name()); err != nil {
+		return fmt.Errorf("unpacking %s: %w", s.image, err)
+	}
 	if err := raw.Truncate(s.size); err != nil {
 		return fmt.Errorf("making room to unpack %s in %s: %w", s.image, s.tempDir, err)
 	}

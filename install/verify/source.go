@@ -27,11 +27,12 @@ type source struct {
 	image  string // path of the qcow2, or ""
 	lock   *os.File
 
-	tempDir string // where a qcow2 is unpacked
+	tempDir string       // where a qcow2 is unpacked
+	release func() error // gives back what shows file; nil: nothing does
 }
 
 // openSource opens what path names: a block device, a qcow2, or a raw file. Of a qcow2 nothing but the beginning can be
-// read before it is unpacked.
+// read before it is loaded.
 func openSource(ctx context.Context, path, tempDir string) (*source, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -165,6 +166,9 @@ func sectorSize(r io.ReaderAt, size int64) int {
 // Close gives the disk back.
 func (s *source) Close() error {
 	err := s.file.Close()
+	if s.release != nil {
+		err = errors.Join(err, s.release())
+	}
 	if s.lock != s.file {
 		err = errors.Join(err, s.lock.Close())
 	}

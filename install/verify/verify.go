@@ -19,8 +19,10 @@ type RunInTree func(ctx context.Context, tree string, argv []string, files map[s
 
 // Options say what to verify, and what there is to do it with.
 type Options struct {
-	Disk    string // raw file, block device or qcow2
-	TempDir string // where a qcow2 is unpacked, sparse, to a file without a name
+	Disk string // raw file, block device or qcow2
+	// OpenImage shows a qcow2. Without it, or where it fails, a qcow2 is unpacked in TempDir, sparse, to a file without a name.
+	OpenImage ImageOpener
+	TempDir   string
 	// Root shows the root file system. Without it NoRoot says why, and what stands on the root is not checked.
 	Root   RootOpener
 	NoRoot string
@@ -120,7 +122,7 @@ func (i *inspection) checkAll(ctx context.Context) error {
 		if i.made(c.name) {
 			continue
 		}
-		if err := i.source.unpack(ctx); err != nil {
+		if err := i.source.load(ctx, i.opts.OpenImage); err != nil {
 			return errors.Join(guestErr, err)
 		}
 		i.disk = i.source.file
