@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"installer/install/confine"
 	"installer/rootfs/image"
 
 	"golang.org/x/sys/unix"
@@ -21,12 +22,24 @@ func (r *run) nameDevice(err error) error {
 	if source := (*image.SourceError)(nil); err == nil || where == "" || errors.As(err, &source) {
 		return err
 	}
+	if !deviceFailed(err) {
+		return err
+	}
+	return fmt.Errorf("%w (%s)", err, where)
+}
+
+// deviceFailed tells whether a device may be to blame. A program that fails does not pass the kernel's error on: it
+// may be that it could not be read.
+func deviceFailed(err error) bool {
+	if exit := (*confine.ExitError)(nil); errors.As(err, &exit) {
+		return true
+	}
 	for _, e := range deviceErrors() {
 		if errors.Is(err, e) {
-			return fmt.Errorf("%w (%s)", err, where)
+			return true
 		}
 	}
-	return err
+	return false
 }
 
 // devices says what the run writes to, as far as it is known.

@@ -53,3 +53,16 @@ type UnknownTransportError struct {
 func (e *UnknownTransportError) Error() string {
 	return fmt.Sprintf("image reference %q: unknown transport; known are %s", e.Ref, strings.Join(Transports(), ", "))
 }
+
+// TempError says that there was no room for a temporary file: this machine is to blame, not the source.
+type TempError struct {
+	Dir string
+	Err error
+}
+
+func (e *TempError) Error() string {
+	return fmt.Sprintf("unpacking the source into a temporary file in %s: %v; make room there, or unpack it elsewhere beforehand", e.Dir, e.Err)
+}
+
+// Unwrap gives the cause.
+func (e *TempError) Unwrap() error { return e.Err }

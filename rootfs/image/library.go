@@ -60,7 +60,12 @@ func libraryReference(ref Ref) (types.ImageReference, error) {
 
 // openLibrary opens an image of a transport that the library reads.
 func openLibrary(ctx context.Context, ref Ref, o OpenOptions) (*Image, error) {
-	known, err := libraryReference(ref)
+	return openKnown(ctx, ref, o, func() (types.ImageReference, error) { return libraryReference(ref) })
+}
+
+// openKnown is openLibrary with a reference of the library's.
+func openKnown(ctx context.Context, ref Ref, o OpenOptions, reference func() (types.ImageReference, error)) (*Image, error) {
+	known, err := reference()
 	if err != nil {
 		return nil, err
 	}

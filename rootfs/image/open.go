@@ -48,6 +48,9 @@ func openImage(ctx context.Context, ref Ref, o OpenOptions) (*Image, error) {
 	if known := (*SourceError)(nil); errors.As(err, &known) {
 		return nil, err
 	}
+	if temp := (*TempError)(nil); errors.As(err, &temp) {
+		return nil, err
+	}
 	return nil, &SourceError{Ref: ref.String(), Err: err}
 }
 
@@ -69,6 +72,8 @@ func openTransport(ctx context.Context, ref Ref, o OpenOptions) (*Image, error) 
 			return nil, err
 		}
 		return openLayout(ctx, ref, name, archive, o)
+	case TransportDockerArchive:
+		return openDockerArchive(ctx, ref, o)
 	case TransportContainersStorage:
 		return openStorage(ctx, ref, o)
 	}

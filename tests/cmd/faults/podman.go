@@ -42,7 +42,7 @@ func (p *podman) command(t *trial, args []string) *exec.Cmd {
 		"run", "--rm", "--privileged", "--pid=host", "--network=none",
 		// Those of a container that may not raise its own.
 		"--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000", "--log-driver", "none", "--volume", "/dev:/dev",
-		"--volume", "/usr:/usr:ro", "--volume", t.dir + ":" + t.dir, "--volume", images + ":" + images + ":ro",
+		"--volume", "/usr:/usr:ro", "--volume", t.dir + ":" + t.dir, "--volume", t.tmp + ":/var/tmp", "--volume", images + ":" + images + ":ro",
 		"--volume", t.lab.opts.installer + ":/run/installer.bin:ro", "--env", "TMPDIR=" + t.tmp}
 	if t.image == "real" {
 		dir, _, _ := strings.Cut(strings.TrimPrefix(t.lab.images["real"], "oci:"), ":")

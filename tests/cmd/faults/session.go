@@ -62,7 +62,9 @@ func (t *trial) start(raw string, args []string, see func(*session, event)) *ses
 	if t.container {
 		s.cmd = t.lab.podman.command(t, args)
 	} else {
-		s.cmd = exec.Command(t.lab.opts.installer, args...)
+		// With a /var/tmp of its own, which is looked at afterwards.
+		const script = `mount --bind "$TMPDIR" /var/tmp && exec "$0" "$@"`
+		s.cmd = exec.Command("unshare", append([]string{"--mount", "--propagation", "slave", "sh", "-c", script, t.lab.opts.installer}, args...)...)
 		s.cmd.Env = append(os.Environ(), "TMPDIR="+t.tmp)
 	}
 	s.cmd.Stderr = &s.errors

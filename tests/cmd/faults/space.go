@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -98,8 +99,10 @@ func (t *trial) strangerFills(what string, fill func(root string) error) {
 	var ended time.Time
 	s := t.install(t.raw, t.args(), func(s *session, e event) {
 		if m.come(e) {
+			s.signal(syscall.SIGSTOP) // it does not get ahead of who fills
 			filled = fill(filepath.Join("/proc", s.pid(), "root", workspaceDir, "root"))
 			ended = time.Now()
+			s.signal(syscall.SIGCONT)
 		}
 	})
 	t.tell("%s at %q", what, m.name)

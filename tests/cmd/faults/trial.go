@@ -45,7 +45,7 @@ func (l *lab) newTrial(k kind, number int) *trial {
 	t := &trial{lab: l, kind: k, number: number,
 		random: rand.New(rand.NewPCG(l.opts.seed, h.Sum64()+uint64(number)))}
 	t.fs = [...]string{"xfs", "ext4", "btrfs"}[number%3]
-	t.image = [...]string{"small", "grub"}[t.random.IntN(2)]
+	t.image = [...]string{"small", "small", "grub", "grub", "archive"}[t.random.IntN(5)]
 	t.container = t.random.IntN(5) == 0
 	if real := l.images["real"]; real != "" && t.random.IntN(10) == 0 {
 		t.image = "real"
