@@ -360,6 +360,13 @@ func TestVerifyOrdinaryUser(t *testing.T) {
 		t.Errorf("--partial: exit status %d, %+v", code, report.Disk)
 	}
 	verifyUncopied(t, qcow2)
+	cmd := exec.CommandContext(t.Context(), "unshare", "--user", "--map-root-user", bin, "verify", "--json", "--partial", raw)
+	cmd.Env = []string{"PATH=" + onlyPrograms(t, "unshare", "qemu-img")}
+	out, err := cmd.Output()
+	must(t, err)
+	if report, _ := readVerified(t, Result{Stdout: string(out)}); report.Outcome != verify.Incomplete {
+		t.Errorf("root of a user namespace finds the disk %s: %v", report.Outcome, report.Findings)
+	}
 	if digest(t, qcow2) != before {
 		t.Error("verify has changed the qcow2")
 	}

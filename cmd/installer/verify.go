@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"installer/install/confine"
 	"installer/install/verify"
@@ -135,7 +136,11 @@ func (f *verifyFlags) options(path string, stderr io.Writer) (verify.Options, er
 		o.NoRoot, o.Guest = "it needs root, or a virtual machine", machine.Verify
 		return o, nil
 	}
-	if err := enterWorkplace(); err != nil {
+	err = rootHere()
+	if err == nil {
+		err = enterWorkplace()
+	}
+	if err != nil {
 		o.NoRoot, o.Guest = "it needs to mount ("+err.Error()+"), or a virtual machine", machine.Verify
 		return o, nil
 	}
@@ -144,6 +149,19 @@ func (f *verifyFlags) options(path string, stderr io.Writer) (verify.Options, er
 	o.OpenImage = verify.Mounter{WorkDir: filepath.Join(filepath.Dir(workspaceDir), "installer-verify-image")}.OpenImage
 	o.RunInTree = runInDeployment
 	return o, nil
+}
+
+// rootHere tells root from the root of a user namespace (user_namespaces(7)), such as a rootless container's,
+// who may mount no disk.
+func rootHere() error {
+	ids, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return fmt.Errorf("finding out whose root this is: %w", err)
+	}
+	if strings.Join(strings.Fields(string(ids)), " ") != "0 0 4294967295" {
+		return errors.New("this is the root of a user namespace, who may not")
+	}
+	return nil
 }
 
 // runInDeployment runs a program of a deployment, confined as during an installation.

@@ -254,3 +254,23 @@ func TestDamagedQcow2(t *testing.T) {
 		}
 	})
 }
+
+// unable is a machine that cannot mount.
+type unable struct{ err error }
+
+func (u unable) OpenRoot(context.Context, Volume) (*Root, error) { return nil, u.err }
+
+// That this machine cannot mount says nothing against the disk; that the disk cannot be mounted does.
+func TestWhoseFaultAMountIs(t *testing.T) {
+	for err, want := range map[error]Status{
+		&UnavailableError{errors.New("no loop device")}: NotChecked,
+		errors.New("structure needs cleaning"):          Failed,
+	} {
+		i := &inspection{report: &Report{}, opts: Options{Root: unable{err}}, source: &source{}, rootfs: &Partition{}, super: disk.Superblock{Filesystem: disk.XFS}}
+		i.perform(t.Context(), check{name: "root-mount", run: (*inspection).openRoot})
+		i.perform(t.Context(), check{name: "repository", missing: (*inspection).noRoot})
+		if got := i.report.Checks; got[0].Status != want || got[1].Status != NotChecked || !strings.Contains(got[1].Detail, "mount") && want == Failed {
+			t.Errorf("%v: %+v", err, got)
+		}
+	}
+}

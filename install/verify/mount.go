@@ -55,7 +55,8 @@ func (a *acquired) release() error {
 	return errors.Join(errs...)
 }
 
-// OpenRoot lays a read-only loop device over the volume and mounts it read-only.
+// OpenRoot lays a read-only loop device over the volume and mounts it read-only. What fails for a reason that is this
+// machine's and not the disk's is an [*UnavailableError].
 func (m Mounter) OpenRoot(_ context.Context, v Volume) (root *Root, err error) {
 	var held acquired
 	defer func() {
@@ -64,21 +65,16 @@ func (m Mounter) OpenRoot(_ context.Context, v Volume) (root *Root, err error) {
 		}
 	}()
 	if err := m.openWorkDir(&held); err != nil {
-		return nil, err
+		return nil, &UnavailableError{err}
 	}
 	point := filepath.Join(m.WorkDir, "root")
 	device, err := attachReadOnly(v, filepath.Join(m.WorkDir, "dev"))
 	if err != nil {
-		return nil, err
+		return nil, &UnavailableError{err}
 	}
 	held.add(device.detach)
-	options, err := noReplay(v.Filesystem)
-	if err != nil {
+	if err := mountRoot(v.Filesystem, device.path, point); err != nil {
 		return nil, err
-	}
-	mount := mounts.Options{Source: device.path, FSType: string(v.Filesystem), Target: point, ReadOnly: true, Data: options}
-	if err := mounts.Make(mount); err != nil {
-		return nil, fmt.Errorf("mounting the root read-only: %w", err)
 	}
 	held.add(func() error { return unmount(point) })
 	dir, err := os.Open(point)
@@ -87,6 +83,23 @@ func (m Mounter) OpenRoot(_ context.Context, v Volume) (root *Root, err error) {
 	}
 	held.add(dir.Close)
 	return &Root{Dir: dir, Path: point, Close: held.release}, nil
+}
+
+func mountRoot(fs disk.Filesystem, device, point string) error {
+	options, err := noReplay(fs)
+	if err != nil {
+		return err
+	}
+	err = mounts.Make(mounts.Options{Source: device, FSType: string(fs), Target: point, ReadOnly: true, Data: options})
+	switch {
+	case errors.Is(err, unix.ENODEV): // of mount(2): there is no such file system
+		return &UnavailableError{fmt.Errorf("this kernel cannot mount %s: %w", fs, err)}
+	case errors.Is(err, unix.EPERM):
+		return &UnavailableError{fmt.Errorf("this process may not mount: %w", err)}
+	case err != nil:
+		return fmt.Errorf("mounting the root read-only: %w", err)
+	}
+	return nil
 }
 
 // openWorkDir mounts a tmpfs for the mount point, on a directory that is left behind: another installer may use it.
@@ -137,8 +150,8 @@ func (i *inspection) openRoot(ctx context.Context) error {
 		SectorSize: i.source.sector, Filesystem: i.super.Filesystem,
 	}
 	root, err := i.opts.Root.OpenRoot(ctx, v)
-	if errors.Is(err, unix.ENODEV) { // of mount(2): the kernel does not know the file system, which says nothing of the disk
-		i.opts.Root, i.opts.NoRoot = nil, fmt.Sprintf("this kernel cannot mount %s", v.Filesystem)
+	if unavailable := (*UnavailableError)(nil); errors.As(err, &unavailable) {
+		i.opts.Root, i.opts.NoRoot = nil, err.Error()+"; a virtual machine can, with --image"
 		i.now.Status, i.now.Detail = NotChecked, i.opts.NoRoot
 		return nil
 	}
