@@ -257,9 +257,6 @@ func (r *run) prepareMounted(ctx context.Context) error {
 	if err := m.clear(ctx); err != nil {
 		return err
 	}
-	if err := r.system.root.Chmod(0o755); err != nil {
-		return fmt.Errorf("setting the mode of the new root: %w", err)
-	}
 	for _, f := range m.tree.Filesystems()[1:] {
 		if _, err := r.openMounted(string(f.Role), f.Mount.Point); err != nil {
 			return err
