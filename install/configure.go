@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"runtime"
 
 	"installer/disk"
 	"installer/install/config"
@@ -22,10 +21,10 @@ func (r *run) readConfig(inv *image.Inventory) (err error) {
 	if r.opts.ConfigRoot != "" {
 		roots = append(roots, os.DirFS(r.opts.ConfigRoot))
 	}
-	if f.config, err = config.Load(runtime.GOARCH, roots...); err != nil {
+	if f.config, err = config.Load(r.arch(), roots...); err != nil {
 		return r.configFault(err)
 	}
-	if f.kargs, err = config.LoadKargs(runtime.GOARCH, fsys); err != nil {
+	if f.kargs, err = config.LoadKargs(r.arch(), fsys); err != nil {
 		return r.configFault(err)
 	}
 	for _, note := range append(f.config.Notes, f.kargs.Notes...) {

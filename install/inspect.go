@@ -3,7 +3,6 @@ package install
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"strings"
 	"sync/atomic"
 
@@ -49,7 +48,10 @@ func (r *run) inspect(ctx context.Context) error {
 	if err := r.choose(); err != nil {
 		return err
 	}
-	if err := bootloader.Check(r.opts.Bootloader, r.firmware(), runtime.GOARCH, inv.FS()); err != nil {
+	if err := r.checkRunnable(); err != nil {
+		return err
+	}
+	if err := bootloader.Check(r.opts.Bootloader, r.firmware(), r.arch(), inv.FS()); err != nil {
 		return err
 	}
 	if err := deploy.CheckComposefs(inv.FS(), r.assembleKargs()); err != nil {

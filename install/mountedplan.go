@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -165,7 +164,7 @@ func (r *run) mountedFirmware() (bootloader.Firmware, error) {
 	m := r.mounted
 	can := bootloader.Firmware{
 		UEFI: m.tree.ESP != nil,
-		BIOS: r.opts.Bootloader == bootloader.GRUB && runtime.GOARCH == "amd64" && m.place != nil && m.place.BIOSBoot != nil,
+		BIOS: r.opts.Bootloader == bootloader.GRUB && r.arch() == "amd64" && m.place != nil && m.place.BIOSBoot != nil,
 	}
 	if r.opts.Bootloader == bootloader.None {
 		return bootloader.Firmware{}, nil
@@ -173,8 +172,8 @@ func (r *run) mountedFirmware() (bootloader.Firmware, error) {
 	this := bootloader.Firmware{UEFI: startedByUEFI(), BIOS: !startedByUEFI()}
 	switch {
 	case !can.UEFI && !can.BIOS:
-		return can, m.noFirmware(r.opts.Bootloader)
-	case r.opts.GenericImage:
+		return can, m.noFirmware(r.opts.Bootloader, r.arch())
+	case r.opts.GenericImage, r.foreign():
 		return can, nil
 	case can.UEFI && this.UEFI || can.BIOS && this.BIOS:
 		return this, nil
@@ -184,9 +183,9 @@ func (r *run) mountedFirmware() (bootloader.Firmware, error) {
 }
 
 // noFirmware says what is missing for a boot loader.
-func (m *mountedTarget) noFirmware(kind bootloader.Kind) error {
+func (m *mountedTarget) noFirmware(kind bootloader.Kind, arch string) error {
 	reason := "there is no place for a boot loader: for UEFI mount the EFI system partition on " + filepath.Join(m.opts.Root, "boot/efi")
-	if kind == bootloader.GRUB && runtime.GOARCH == "amd64" {
+	if kind == bootloader.GRUB && arch == "amd64" {
 		switch {
 		case m.noPlace != nil:
 			reason += fmt.Sprintf("; for BIOS %s must be on a partition of a disk with a GPT, which it is not (%v)", m.tree.Entries().Mount.Point, m.noPlace)

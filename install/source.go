@@ -3,7 +3,6 @@ package install
 import (
 	"context"
 	"fmt"
-	"runtime"
 
 	"installer/rootfs/image"
 )
@@ -28,9 +27,8 @@ func (r *run) openSource(ctx context.Context) error {
 	if img.Config == nil { // a directory has no configuration that could say anything
 		return nil
 	}
-	if img.Architecture != runtime.GOARCH {
-		return &image.SourceError{Ref: r.opts.Source.String(), Err: fmt.Errorf(
-			"it is made for architecture %q, this machine is %q: give an image for this one", img.Architecture, runtime.GOARCH)}
+	if err := r.checkArchitecture(); err != nil {
+		return err
 	}
 	if !labelled(img.Labels, bootableLabels) {
 		r.note("the image carries none of the labels %v: it may not be made to be booted", bootableLabels)

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"runtime"
 	"sync/atomic"
 
 	"installer/finalize"
@@ -168,7 +167,7 @@ func (r *run) installBootloader(ctx context.Context) error {
 	}
 	defer bootFS.Close()
 	t := bootloader.Target{
-		Arch:     runtime.GOARCH,
+		Arch:     r.arch(),
 		Firmware: firmware,
 		Vendor:   d.OSID,
 		Tree:     treeFS,

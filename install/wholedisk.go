@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
-	"runtime"
 
 	"installer/disk"
 	"installer/install/confine"
@@ -93,8 +92,8 @@ func (r *run) plan(ctx context.Context) error {
 func (r *run) layOut() (disk.Layout, error) {
 	d := r.disk.claimed
 	return disk.Plan(d.Size(), d.SectorSize(), disk.PlanOptions{
-		Arch:     runtime.GOARCH,
-		BIOSBoot: runtime.GOARCH == "amd64",
+		Arch:     r.arch(),
+		BIOSBoot: r.arch() == "amd64",
 		ESPSize:  r.espSize(),
 		RootSize: r.opts.RootSize,
 		MinRoot:  r.source.facts.need.root(r.opts.Filesystem),
@@ -212,10 +211,10 @@ func (r *run) diskSite(esp bootloader.ESP, espNumber, rootNumber int) bootSite {
 }
 
 // diskFirmware says for which firmware a boot loader is installed on a whole disk: for all on a
-// generic image, else for the one that started this machine.
+// generic image, or one of another architecture, else for the one that started this machine.
 func (r *run) diskFirmware() bootloader.Firmware {
-	hasBIOS := runtime.GOARCH == "amd64"
-	if r.opts.GenericImage {
+	hasBIOS := r.arch() == "amd64"
+	if r.opts.GenericImage || r.foreign() {
 		return bootloader.Firmware{UEFI: true, BIOS: hasBIOS && r.opts.Bootloader == bootloader.GRUB}
 	}
 	if startedByUEFI() || !hasBIOS || r.opts.Bootloader == bootloader.SystemdBoot {

@@ -13,17 +13,31 @@ type platform struct {
 	grubEFI   string // GRUB's name of its UEFI platform
 	grubBIOS  string // GRUB's name of its BIOS platform, "" where there is none
 	systemd   string // file name of systemd-boot
+
+	grubPackages []string // what brings GRUB's files for UEFI, Debian's name first
 }
 
-// platformOf knows the architectures that were seen to start.
+// platformOf knows the architectures that there are loaders for.
 func platformOf(arch string) (platform, error) {
-	if arch == "amd64" {
+	switch arch {
+	case "arm64":
+		return platform{
+			efiImage:  "BOOTAA64.EFI",
+			peMachine: 0xaa64,
+			grubEFI:   "arm64-efi",
+			systemd:   "systemd-bootaa64.efi",
+
+			grubPackages: []string{"grub-efi-arm64-bin", "grub2-efi-aa64-modules"},
+		}, nil
+	case "amd64":
 		return platform{
 			efiImage:  "BOOTX64.EFI",
 			peMachine: 0x8664,
 			grubEFI:   "x86_64-efi",
 			grubBIOS:  "i386-pc",
 			systemd:   "systemd-bootx64.efi",
+
+			grubPackages: []string{"grub-efi-amd64-bin", "grub2-efi-x64-modules"},
 		}, nil
 	}
 	return platform{}, fmt.Errorf("no boot loader is known for architecture %q: use --bootloader %s", arch, None)

@@ -21,10 +21,13 @@ func checkGRUB(tree fs.FS, fw Firmware, p platform) error {
 		return err
 	}
 	if fw.UEFI {
-		missing := MissingError{Loader: GRUB, Firmware: "UEFI", Packages: []string{"grub-efi-amd64-bin", "grub2-efi-x64-modules"}}
+		missing := MissingError{Loader: GRUB, Firmware: "UEFI", Packages: p.grubPackages}
 		if err := requireGRUBFiles(tree, missing, p.grubEFI, "kernel.img"); err != nil {
 			return err
 		}
+	}
+	if fw.BIOS && p.grubBIOS == "" {
+		return fmt.Errorf("there is no BIOS on machines of this architecture: %s serves UEFI there", GRUB)
 	}
 	if fw.BIOS {
 		missing := MissingError{Loader: GRUB, Firmware: "BIOS", Packages: []string{"grub-pc-bin", "grub2-pc-modules"}}

@@ -6,6 +6,7 @@
 package layout
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -32,6 +33,8 @@ type Options struct {
 	Tag     string            // the reference name in the index
 	Labels  map[string]string // of the configuration
 	Created time.Time         // of the configuration
+
+	Architecture string // of the configuration, as Go names it; "" = this machine's
 }
 
 // Write makes the directory dir, an OCI image layout with one image of the given layer tars, lowest first.
@@ -114,7 +117,7 @@ func writeImage(dir string, layers []Layer, o Options) error {
 	created := o.Created.UTC()
 	config := v1.Image{
 		Created:  &created,
-		Platform: v1.Platform{Architecture: runtime.GOARCH, OS: "linux"},
+		Platform: v1.Platform{Architecture: cmp.Or(o.Architecture, runtime.GOARCH), OS: "linux"},
 		Config:   v1.ImageConfig{Labels: o.Labels, Env: []string{"PATH=/usr/sbin:/usr/bin"}},
 		RootFS:   v1.RootFS{Type: "layers"},
 	}
