@@ -13,6 +13,12 @@
 // file's content once to the [Sink] and yields a [Tree] of [Node] values, which
 // hold metadata and the content's name but never the content itself.
 //
+// Each layer's bytes are read once by an import: decompressed, verified, parsed
+// and handed to the sink as they stream by, several layers at a time. A scan,
+// before it, decompresses and verifies compressed layers once more, and reads
+// the headers of the others alone. Layers of containers-storage are read where
+// the store unpacked them, without its lock; nothing is copied beforehand.
+//
 // # From an image to a tree of a deployment
 //
 // The image's /etc becomes /usr/etc, from which a deployment makes its own

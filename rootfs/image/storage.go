@@ -16,9 +16,8 @@ import (
 	"go.podman.io/storage/pkg/archive"
 )
 
-// storageBlobs reads layers from containers-storage as the tars they were,
-// streamed: the library's own way is to write each to a temporary file first.
-// The store allows one such stream at a time for each of its locks.
+// storageBlobs reads layers from containers-storage as the tars they were; see
+// [placedLayer]. The library's own image source writes each to a temporary file first.
 type storageBlobs struct {
 	src   types.ImageSource
 	store cstorage.Store
@@ -26,12 +25,18 @@ type storageBlobs struct {
 
 // open implements blobSource.
 func (s *storageBlobs) open(_ context.Context, b servedBlob) (io.ReadCloser, error) {
-	plain := archive.Uncompressed
-	r, err := s.store.Diff("", b.storeID, &cstorage.DiffOptions{Compression: &plain})
+	r, err := openStored(s.store, b.storeID)
 	if err != nil {
 		return nil, fmt.Errorf("reading layer %s of the store: %w", b.storeID, err)
 	}
 	return r, nil
+}
+
+// rebuilt has the store put a layer together, which allows one such stream at a
+// time: for stores and layers that cannot be read in place.
+func rebuilt(store cstorage.Store, id string) (io.ReadCloser, error) {
+	plain := archive.Uncompressed
+	return store.Diff("", id, &cstorage.DiffOptions{Compression: &plain})
 }
 
 func (s *storageBlobs) close() error {

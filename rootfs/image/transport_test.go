@@ -29,7 +29,8 @@ func TestEveryTransportGivesTheSameTree(t *testing.T) {
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	defer server.Close()
 	host := strings.TrimPrefix(server.URL, "http://")
-	store := "[vfs@" + work + "/root+" + work + "/run]localhost/test:latest"
+	vfs := "[vfs@" + work + "/root+" + work + "/run]localhost/test:latest"
+	overlay := "[overlay@" + work + "/overlay+" + work + "/overlayrun]localhost/test:latest"
 	for _, c := range []struct {
 		ref, options string
 		from         Ref
@@ -38,7 +39,8 @@ func TestEveryTransportGivesTheSameTree(t *testing.T) {
 		{"oci-archive:" + work + "/a.tar:tag", "-f=oci", source},
 		{"dir:" + work + "/dir", "--dest-decompress", source},
 		{"docker-archive:" + work + "/docker.tar:localhost/test:latest", "-f=v2s2", docker},
-		{"containers-storage:" + store, "-f=oci", source},
+		{"containers-storage:" + vfs, "-f=oci", source},
+		{"containers-storage:" + overlay, "-f=oci", source},
 		{"docker://" + host + "/test/image:latest", "--dest-tls-verify=false", source},
 	} {
 		t.Run(c.ref[:strings.Index(c.ref, ":")], func(t *testing.T) {
