@@ -27,7 +27,7 @@ func finishBuild(o *output, r *vm.Report) error {
 		writeMachine(p.out, r)
 	case *ttyPrinter:
 		p.summary(&r.Report)
-		writeMachine(p.out, r)
+		p.show(func(w io.Writer) { writeMachine(w, r) })
 	}
 	return nil
 }

@@ -20,12 +20,15 @@ var errDeclined = errors.New("not confirmed: nothing was written")
 // confirmAtTerminal asks the person at the terminal, or nobody if there is no
 // terminal: scripts are held by --wipe alone.
 func confirmAtTerminal(in *os.File, out io.Writer) func(context.Context, *install.Plan) error {
-	if _, isTerminal := terminal(out); !isTerminal || !term.IsTerminal(int(in.Fd())) {
+	file, isTerminal := terminal(out)
+	if !isTerminal || !term.IsTerminal(int(in.Fd())) {
 		return nil
 	}
 	return func(ctx context.Context, p *install.Plan) error {
 		fmt.Fprintln(out)
-		writePlan(out, p)
+		var text strings.Builder
+		writePlan(&text, p)
+		fmt.Fprint(out, fold(text.String(), terminalWidth(file)))
 		fmt.Fprintf(out, "\nType yes to overwrite %s: ", p.Device)
 		return readConsent(ctx, in)
 	}

@@ -4,13 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 
 	"installer/install"
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 )
 
 // outputFlags are the flags of every command that shows progress.
@@ -52,7 +50,7 @@ func (f *outputFlags) open(stdout, stderr io.Writer) (*output, error) {
 	}
 	log := newLogger(stderr, f.quiet, f.verbose)
 	var p printer
-	width, isTerminal := terminal(stdout)
+	file, isTerminal := terminal(stdout)
 	switch mode := f.progress; {
 	case mode == "json":
 		p = &jsonPrinter{out: json.NewEncoder(stdout)}
@@ -61,7 +59,7 @@ func (f *outputFlags) open(stdout, stderr io.Writer) (*output, error) {
 	case f.quiet:
 		p = &quietPrinter{log: log}
 	case mode == "tty" || mode == "auto" && isTerminal:
-		p = &ttyPrinter{out: stdout, log: log, width: width, colour: os.Getenv("NO_COLOR") == ""}
+		p = newTTYPrinter(stdout, log, file, isTerminal)
 	default:
 		p = &plainPrinter{out: stdout, log: log}
 	}
@@ -81,24 +79,12 @@ func (o *output) finish(r *install.Report) error {
 	return nil
 }
 
-// terminal tells whether w is one, and how wide.
-func terminal(w io.Writer) (width int, ok bool) {
-	const usualWidth = 80
-	file, isFile := w.(*os.File)
-	if !isFile || !term.IsTerminal(int(file.Fd())) {
-		return usualWidth, false
-	}
-	if width, _, err := term.GetSize(int(file.Fd())); err == nil && width > 0 {
-		return width, true
-	}
-	return usualWidth, true
-}
-
 // newLogger makes the logger for what is said beside the progress.
 func newLogger(stderr io.Writer, quiet, verbose bool) *logrus.Logger {
 	log := logrus.New()
 	log.SetOutput(stderr)
-	log.SetFormatter(&logrus.TextFormatter{DisableTimestamp: true, DisableQuote: true})
+	_, isTerminal := terminal(stderr)
+	log.SetFormatter(lineFormatter{colour: isTerminal && !noColour()})
 	switch {
 	case quiet:
 		log.SetLevel(logrus.ErrorLevel)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -41,19 +42,20 @@ func (p *quietPrinter) summary(*install.Report) {}
 
 // plainPrinter prints lines, for pipes and logs.
 type plainPrinter struct {
-	out  io.Writer
-	log  *logrus.Logger
-	pace pace
+	out   io.Writer
+	log   *logrus.Logger
+	pace  pace
+	begun time.Time // the step
 }
 
 func (p *plainPrinter) event(e install.Event) {
 	switch e.Kind {
 	case install.EventStep:
-		p.pace.last = e.Time
+		p.pace.last, p.begun = e.Time, e.Time
 		fmt.Fprintf(p.out, "[%2d/%d] %s\n", e.Index, e.Count, e.Title)
 	case install.EventProgress:
 		if p.pace.due(e, 5*time.Second) {
-			fmt.Fprintf(p.out, "        %s\n", progressText(e))
+			fmt.Fprintf(p.out, "        %s\n", progressText(e, p.begun))
 		}
 	case install.EventDone:
 		fmt.Fprintf(p.out, "        %s\n", doneText(e))
@@ -68,20 +70,31 @@ func (p *plainPrinter) summary(r *install.Report) { writeSummary(p.out, r) }
 type ttyPrinter struct {
 	out    io.Writer
 	log    *logrus.Logger
-	width  int
+	width  func() int
 	colour bool
 	pace   pace
 	title  string
+	begun  time.Time // the step
+}
+
+// newTTYPrinter draws on out, and asks the terminal how wide it is each time:
+// people make windows larger. Without a terminal (--progress tty) it is a usual one.
+func newTTYPrinter(out io.Writer, log *logrus.Logger, file *os.File, isTerminal bool) *ttyPrinter {
+	p := &ttyPrinter{out: out, log: log, width: func() int { return usualWidth }, colour: !noColour()}
+	if isTerminal {
+		p.width = func() int { return terminalWidth(file) }
+	}
+	return p
 }
 
 func (p *ttyPrinter) event(e install.Event) {
 	switch e.Kind {
 	case install.EventStep:
-		p.title = fmt.Sprintf("[%2d/%d] %s", e.Index, e.Count, e.Title)
+		p.title, p.begun = fmt.Sprintf("[%2d/%d] %s", e.Index, e.Count, e.Title), e.Time
 		p.line(p.title)
 	case install.EventProgress:
 		if p.pace.due(e, 100*time.Millisecond) {
-			p.line(p.title + " " + bar(e, 24) + " " + progressText(e))
+			p.line(p.progress(e))
 		}
 	case install.EventDone:
 		p.line(p.paint(green, "✓ ") + p.title + ": " + doneText(e))
@@ -97,13 +110,33 @@ func (p *ttyPrinter) event(e install.Event) {
 
 func (p *ttyPrinter) summary(r *install.Report) {
 	fmt.Fprintln(p.out)
-	writeSummary(p.out, r)
+	p.show(func(w io.Writer) { writeSummary(w, r) })
+}
+
+// show prints what write writes, folded to the terminal.
+func (p *ttyPrinter) show(write func(io.Writer)) {
+	var b strings.Builder
+	write(&b)
+	fmt.Fprint(p.out, fold(b.String(), p.width()))
+}
+
+// progress is the line of a step under way, with a bar as long as there is room for.
+func (p *ttyPrinter) progress(e install.Event) string {
+	text := progressText(e, p.begun)
+	const frame, longest, shortest = len(" [] "), 40, 4
+	room := min(p.width()-1-len(p.title)-len(text)-frame, longest)
+	if e.Total <= 0 || room < shortest {
+		return p.title + " " + text
+	}
+	return p.title + " " + bar(e, room) + " " + text
 }
 
 // SGR colours of ECMA-48.
 const (
 	red   = "31"
 	green = "32"
+
+	yellow = "33"
 )
 
 func (p *ttyPrinter) paint(colour, text string) string {
@@ -115,7 +148,7 @@ func (p *ttyPrinter) paint(colour, text string) string {
 
 // line replaces the terminal's current line.
 func (p *ttyPrinter) line(text string) {
-	fmt.Fprint(p.out, "\r\x1b[K"+clip(text, p.width-1))
+	fmt.Fprint(p.out, "\r\x1b[K"+clip(text, p.width()-1))
 }
 
 // clip shortens text to a number of columns; escape sequences take none.
@@ -146,11 +179,16 @@ func bar(e install.Event, columns int) string {
 	return "[" + strings.Repeat("=", filled) + strings.Repeat(" ", columns-filled) + "]"
 }
 
-func progressText(e install.Event) string {
-	if e.Total <= 0 {
-		return install.FormatBytes(e.Done)
+// progressText says how much of a step is done, and how fast it goes.
+func progressText(e install.Event, begun time.Time) string {
+	text := install.FormatBytes(e.Done)
+	if e.Total > 0 {
+		text = fmt.Sprintf("%3d%% of %s", min(e.Done, e.Total)*100/e.Total, install.FormatBytes(e.Total))
 	}
-	return fmt.Sprintf("%3d%% of %s", min(e.Done, e.Total)*100/e.Total, install.FormatBytes(e.Total))
+	if took := e.Time.Sub(begun).Seconds(); took > 0 && !begun.IsZero() {
+		text += fmt.Sprintf(", %s/s", install.FormatBytes(int64(float64(e.Done)/took)))
+	}
+	return text
 }
 
 func doneText(e install.Event) string {
@@ -161,6 +199,9 @@ func doneText(e install.Event) string {
 	return text
 }
 
+// undoPrefix begins what is said of something that was given back.
+const undoPrefix = "undo: "
+
 // logEvent says what is neither the begin nor the end of a step.
 func logEvent(log *logrus.Logger, e install.Event) {
 	switch e.Kind {
@@ -169,7 +210,7 @@ func logEvent(log *logrus.Logger, e install.Event) {
 	case install.EventStage:
 		log.Debugf("%s: %s: %s", e.Stage.Name, e.Stage.Status, e.Stage.Summary)
 	case install.EventUndo:
-		log.Warn("undo: " + e.Message)
+		log.Warn(undoPrefix + e.Message)
 	}
 }
 
