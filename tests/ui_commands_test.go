@@ -65,19 +65,20 @@ func TestSchemaOfInstallation(t *testing.T) {
 	raw, report := filepath.Join(dir, "disk.raw"), filepath.Join(dir, "report.json")
 	makeRaw(t, raw, tinySize)
 	withoutKernel, _ := withoutKernel(t)
-	for name, c := range map[string]struct {
+	for _, c := range []struct { // in this order
+		name   string
 		args   []string
 		status int
 	}{
-		"1 dry run":  {installArgs(TinyImage(t), raw, "--dry-run"), 0},
-		"2 success":  {installArgs(TinyImage(t), raw, "--wipe"), 0},
-		"3 refusal":  {installArgs(TinyImage(t), raw), 4},
-		"4 image":    {installArgs(withoutKernel, raw, "--wipe"), 5},
-		"5 no image": {installArgs("oci:"+dir+"/none", raw), 5},
+		{"dry run", installArgs(TinyImage(t), raw, "--dry-run"), 0},
+		{"success", installArgs(TinyImage(t), raw, "--wipe"), 0},
+		{"refusal", installArgs(TinyImage(t), raw), 4},
+		{"image", installArgs(withoutKernel, raw, "--wipe"), 5},
+		{"no image", installArgs("oci:"+dir+"/none", raw), 5},
 	} {
 		r := Run(t, append(c.args, "--progress", "json", "--report", report)...)
 		if r.Code != c.status {
-			t.Fatalf("%s: exit status %d, want %d:\n%s", name, r.Code, c.status, r.Stderr)
+			t.Fatalf("%s: exit status %d, want %d:\n%s", c.name, r.Code, c.status, r.Stderr)
 		}
 		var events []string
 		for line := range strings.Lines(r.Stdout) {
@@ -90,6 +91,24 @@ func TestSchemaOfInstallation(t *testing.T) {
 	}
 	r := Run(t, "verify", "--json", raw) // how the small image fares is not the question
 	validate(t, "verify", r.Stdout)
+}
+
+// An installation to a file system that is mounted has a report of the same form, and a page.
+func TestSchemaOfToFilesystem(t *testing.T) {
+	x := mountExt4(t, 400<<20)
+	dir := t.TempDir()
+	report := filepath.Join(dir, "report.json")
+	r := Run(t, "to-filesystem", "--source-imgref", TinyImage(t), "--bootloader", "none", "--progress", "json", "--report", report, x).Must(t)
+	validate(t, "event", strings.Split(strings.TrimSpace(r.Stdout), "\n")...)
+	text, err := os.ReadFile(report)
+	must(t, err)
+	validate(t, "report", string(text))
+	page := Run(t, "report", "-o", "-", report).Must(t).Stdout
+	for _, want := range []string{"Installation complete", "Mounted as root", x + ": ext4 on /dev/loop"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
 }
 
 func TestSchemaOfRelease(t *testing.T) {
@@ -113,7 +132,7 @@ func TestSchemaOfRelease(t *testing.T) {
 	finalize(3)
 	must(t, f.Close())
 	finalize(0, "--keep-mounted")
-	validate(t, "holders", Run(t, "holders", "--json", x).Must(t).Stdout)
+	validate(t, "holders", Run(t, "holders", "--json", x).Stdout)
 }
 
 // The validator is no rubber stamp.

@@ -199,10 +199,12 @@ func TestReportRefusals(t *testing.T) {
 }
 
 // mountTiny mounts a small file system of its own, until the test ends.
-func mountTiny(t *testing.T) string {
+func mountTiny(t *testing.T) string { return mountExt4(t, 64<<20) }
+
+func mountExt4(t *testing.T, size int64) string {
 	t.Helper()
 	raw, dir := filepath.Join(t.TempDir(), "fs.raw"), t.TempDir()
-	makeRaw(t, raw, 64<<20)
+	makeRaw(t, raw, size)
 	device := loopDevice(t, raw)
 	mustCommand(t, "mkfs.ext4", "-q", device)
 	must(t, unix.Mount(device, dir, "ext4", 0, ""))

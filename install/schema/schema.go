@@ -22,7 +22,7 @@ const dialect = "https://json-schema.org/draft/2020-12/schema"
 // documents are the definitions that are documents of their own, and what makes them.
 var documents = []Document{
 	{"event", "a line of --progress json, and of finalize --json"},
-	{"report", "what to-disk and build write by --report"},
+	{"report", "what to-disk, to-filesystem and build write by --report"},
 	{"finalize", "what finalize writes by --report"},
 	{"holders", "what holders prints by --json"},
 	{"verify", "what verify prints by --json"},
