@@ -61,7 +61,7 @@ func parse(ctx context.Context) (*bench, choice, error) {
 	list := func(name, all, usage string) *string { return flag.String(name, all, usage) }
 	filesystems := list("fs", "xfs,ext4", "file systems")
 	layers := list("layers", "plain,gzip", "forms of the layers")
-	names := list("ways", "installer,libostree,umoci,floor", "ways to measure")
+	names := list("ways", "installer,libostree,umoci,gunzip,floor", "ways to measure")
 	grow := list("grow", "10000,30000,100000,300000", "numbers of files to show growth by; may be empty")
 	flag.Parse()
 	b.diskSize = *size << 20
@@ -160,7 +160,7 @@ func (b *bench) compare(names []string, s source, fs string) error {
 	fmt.Printf("%-10s %8s %8s %12s %12s   %s\n", "", "seconds", "CPU s", "memory MiB", "written MiB", "")
 	medians := map[string]sample{}
 	for _, w := range ways {
-		if !slices.Contains(names, w.name) {
+		if !slices.Contains(names, w.name) || w.only != "" && w.only != s.name {
 			continue
 		}
 		m, err := b.repeat(w, s, fs)

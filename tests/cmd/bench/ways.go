@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"time"
 )
@@ -14,6 +15,7 @@ type way struct {
 	what string
 	run  func(*bench, *meter, *drive, source, string) error // the last is the file system
 	raw  bool                                               // it takes the disk itself, not a file system
+	only string                                             // form of the layers that it is for; all if empty
 }
 
 // source is the image in one form.
@@ -29,6 +31,7 @@ var ways = []way{
 	{name: "installer", what: "to-disk, from partitioning to the released disk", run: (*bench).install, raw: true},
 	{name: "libostree", what: "ostree: commit of each layer, checkout --union --whiteouts, final commit, admin deploy; synced", run: (*bench).libostree},
 	{name: "umoci", what: "skopeo copy, umoci unpack; synced", run: (*bench).unpack},
+	{name: "gunzip", what: "gzip -dc of the layers, one for each CPU at a time; nothing is written", run: (*bench).gunzip, raw: true, only: "gzip"},
 	{name: "floor", what: "tar -x of the flattened tree; synced", run: (*bench).extract},
 }
 
@@ -75,6 +78,11 @@ func (b *bench) unpack(m *meter, d *drive, s source, _ string) error {
 		return err
 	}
 	return syncfs(d.root)
+}
+
+func (b *bench) gunzip(m *meter, _ *drive, s source, _ string) error {
+	const script = `n=$1; shift; printf '%s\0' "$@" | xargs -0 -P "$n" -n 1 gzip -dc >/dev/null`
+	return m.run("sh", append([]string{"-c", script, "sh", strconv.Itoa(runtime.NumCPU())}, s.layers...)...)
 }
 
 func (b *bench) extract(m *meter, d *drive, _ source, _ string) error {
