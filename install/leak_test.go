@@ -1,0 +1,152 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"installer/disk"
+	"installer/install/confine"
+	"installer/rootfs/bootloader"
+	"installer/rootfs/image"
+)
+
+// inNamespaceVariable tells the test's own child that it is in a mount namespace of its own.
+const inNamespaceVariable = "INSTALLER_TEST_LEAKS"
+
+// Installations that succeed, fail and are interrupted leave nothing in the process: no goroutine, no descriptor, no
+// mapping of a file, no child.
+func TestNoLeaks(t *testing.T) {
+	if os.Getenv(inNamespaceVariable) == "" {
+		cmd := exec.Command("unshare", "--mount", "--propagation", "private", os.Args[0], "-test.run", "^TestNoLeaks$", "-test.v")
+		cmd.Env = append(os.Environ(), inNamespaceVariable+"=1")
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "--- PASS: TestNoLeaks") {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
+	}
+	if err := confine.Adopt(); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	source := tinySystem(t, dir)
+	installOnce(t, source, dir, "") // what the libraries keep for good is there afterwards
+	before := holdings(t)
+	// Not in finalize: a target that is not released stays with the process, as ToDisk says.
+	for _, stop := range []string{"", "format", "import", "deploy", "boot-loader", ""} {
+		installOnce(t, source, dir, stop)
+	}
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		after := holdings(t)
+		if after == before {
+			return
+		}
+		if time.Now().After(deadline) { // a goroutine that was told to end needs a moment to do so
+			stacks := make([]byte, 1<<20)
+			t.Fatalf("before:\n%s\nafter:\n%s\n%s", before, after, stacks[:runtime.Stack(stacks, true)])
+		}
+	}
+}
+
+// tinySystem is a tree of a few files that is shaped like a system.
+func tinySystem(t *testing.T, dir string) image.Ref {
+	t.Helper()
+	root := filepath.Join(dir, "tree")
+	for name, text := range map[string]string{
+		"usr/lib/os-release":                  "ID=tiny\n",
+		"usr/lib/modules/6.1.0/vmlinuz":       "kernel",
+		"usr/lib/modules/6.1.0/initramfs.img": "initramfs",
+		"etc/tiny.conf":                       "tiny\n",
+	} {
+		name = filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("sysroot/ostree", filepath.Join(root, "ostree")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"boot", "dev", "proc", "run", "sys", "sysroot", "tmp", "var"} {
+		if err := os.Mkdir(filepath.Join(root, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ref, err := image.ParseRef("rootfs:" + root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ref
+}
+
+// installOnce installs, and interrupts the run when the step stop begins.
+func installOnce(t *testing.T, source image.Ref, dir, stop string) {
+	t.Helper()
+	raw := filepath.Join(dir, "disk.raw")
+	if err := errors.Join(os.WriteFile(raw, nil, 0o600), os.Truncate(raw, 1<<30)); err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Device: raw, ViaLoopback: true, Source: source, Filesystem: disk.Ext4, Wipe: true, Stateroot: "default",
+		Bootloader: bootloader.None, BoundImages: BoundSkip, WorkDir: filepath.Join(dir, "work")}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	report, err := ToDisk(ctx, o, func(e Event) {
+		if e.Kind == EventStep && e.Step == stop {
+			cancel(fmt.Errorf("stopped in %s: %w", stop, context.Canceled))
+		}
+	})
+	if (err == nil) != (stop == "") || (report.Outcome == Complete) != (stop == "") {
+		t.Fatalf("stopped in %q: %v, %s", stop, err, report.Outcome)
+	}
+}
+
+// holdings is what a process can forget to give back.
+func holdings(t *testing.T) string {
+	t.Helper()
+	runtime.GC()
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d goroutines\n", runtime.NumGoroutine())
+	fds, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range fds {
+		if to, err := os.Readlink(fd); err == nil {
+			fmt.Fprintln(&b, "fd", to)
+		}
+	}
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(maps)) {
+		if fields := strings.Fields(line); len(fields) > 5 && strings.HasPrefix(fields[5], "/") && !strings.HasSuffix(fields[5], ".test") {
+			fmt.Fprintln(&b, "map", fields[5])
+		}
+	}
+	children, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, list := range children {
+		if text, err := os.ReadFile(list); err == nil && len(text) > 0 {
+			fmt.Fprintln(&b, "children", string(text))
+		}
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(&b, "%d mounts\n", strings.Count(string(mounts), "\n"))
+	return b.String()
+}
