@@ -28,6 +28,7 @@ type hardware struct {
 	target    *os.File
 	format    Format // of target
 	readOnly  bool   // so is target
+	block     bool   // target is a block device
 	sector    int    // of target, in bytes; 0: the usual one
 	channel   *os.File
 	console   *os.File
@@ -67,7 +68,7 @@ func (m *hardware) args(h *handles) []string {
 		"-device", "virtio-serial-pci",
 		"-chardev", fmt.Sprintf("socket,id=channel,fd=%d", h.fd(m.channel)), "-device", "virtserialport,chardev=channel,name=" + wire.Port,
 	}
-	target := diskArgs(wire.TargetDisk, string(m.format), protocol(m.target), h.path(m.target), m.readOnly)
+	target := diskArgs(wire.TargetDisk, string(m.format), m.protocol(), h.path(m.target), m.readOnly)
 	if m.sector != 0 {
 		target[len(target)-1] += fmt.Sprintf(",logical_block_size=%[1]d,physical_block_size=%[1]d", m.sector)
 	}
@@ -88,9 +89,9 @@ func (m *hardware) accelArg() string {
 	return string(m.accel)
 }
 
-// protocol is how QEMU calls a file of this kind.
-func protocol(f *os.File) string {
-	if info, err := f.Stat(); err == nil && info.Mode()&os.ModeDevice != 0 {
+// protocol is how QEMU calls what holds the target.
+func (m *hardware) protocol() string {
+	if m.block {
 		return "host_device"
 	}
 	return "file"

@@ -47,7 +47,7 @@ func (v Verifier) Verify(ctx context.Context, d verify.GuestDisk, observe func(v
 	j.hardware = func(accel Accel) (hardware, []*os.File, func(), error) {
 		return hardware{
 			accel: accel, memory: DefaultMemory, kernel: file, initramfs: initrd,
-			target: d.File, format: formatOf(d.Format), readOnly: true, sector: d.SectorSize,
+			target: d.File, format: formatOf(d.Format), readOnly: true, block: d.Format == verify.BlockDevice, sector: d.SectorSize,
 		}, nil, func() {}, nil
 	}
 	w, err := j.run(ctx)
