@@ -139,13 +139,12 @@ func TestGuestDevicesAreNotNamed(t *testing.T) {
 	}
 }
 
-// A kernel that panics in the middle of the installation is told with its last words.
-func TestPanicDuringInstallation(t *testing.T) {
+// A machine that goes off in the middle of the installation is told with the kernel's last words.
+func TestMachineThatGoesOffDuringInstallation(t *testing.T) {
 	// Of the descriptors 3 is the one file that stands for all, 4 the console, 5 the monitor, 6 the channel.
 	b, _ := fakeBuild(t, `
-		echo 'Kernel panic - not syncing: soft lockup' >&4
-		echo '{"phase":"devices"}' >&6; echo '{"phase":"installer"}' >&6; echo '{"line":{"event":"step","step":"import"}}' >&6
-		sleep 0.2`)
+		echo 'watchdog: BUG: soft lockup' >&4
+		echo '{"phase":"devices"}' >&6; echo '{"phase":"installer"}' >&6; echo '{"line":{"event":"step","step":"import"}}' >&6`)
 	b.opts.Accel = AccelTCG
 	b.step.Kind = install.EventStep
 	_, err := b.install(t.Context())
