@@ -143,6 +143,7 @@ func TestGuestDevicesAreNotNamed(t *testing.T) {
 func TestMachineThatGoesOffDuringInstallation(t *testing.T) {
 	// Of the descriptors 3 is the one file that stands for all, 4 the console, 5 the monitor, 6 the channel.
 	b, _ := fakeBuild(t, `
+		read greeting <&5 # not gone before it is spoken to
 		echo 'watchdog: BUG: soft lockup' >&4
 		echo '{"phase":"devices"}' >&6; echo '{"phase":"installer"}' >&6; echo '{"line":{"event":"step","step":"import"}}' >&6`)
 	b.opts.Accel = AccelTCG
