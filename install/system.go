@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 
+	"installer/disk"
 	"installer/finalize"
 	"installer/finalize/mounts"
 	"installer/install/confine"
@@ -56,6 +57,9 @@ func (r *run) mountRoot(context.Context) error {
 		return fmt.Errorf("mounting the new root: %w", err)
 	}
 	r.system.mount = r.journal.add("unmounted the new root", func() error { return unmountAt(dir) })
+	if r.opts.Filesystem == disk.XFS {
+		r.failFast(r.disk.device.Name())
+	}
 	released := r.ledger.Opened("fd", dir)
 	root, err := os.Open(dir)
 	if err != nil {
