@@ -70,10 +70,15 @@ func (b *bench) growth(fs string, counts []int) error {
 		if err != nil {
 			return err
 		}
-		m, err := b.repeat(ways[0], s, fs)
-		if err != nil {
-			return err
+		var samples []sample
+		for range b.count {
+			one, err := b.measure(ways[0], s, fs)
+			if err != nil {
+				return err
+			}
+			samples = append(samples, one)
 		}
+		m := median(samples)
 		fmt.Printf("%10d %10.1f %20.1f %12d\n", n, m.wall.Seconds(), m.wall.Seconds()*1e6/float64(n), m.maxRSS>>20)
 	}
 	return nil

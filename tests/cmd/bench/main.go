@@ -154,48 +154,49 @@ func (b *bench) flatten(dir, to string) error {
 	return err
 }
 
-// compare measures the ways in turn, and says how they relate.
+// compare measures the ways, one after the other in each round, so that what else the machine does
+// falls on all of them, and says how they relate.
 func (b *bench) compare(names []string, s source, fs string) error {
+	samples := map[string][]sample{}
+	chosen := slices.DeleteFunc(slices.Clone(ways), func(w way) bool {
+		return !slices.Contains(names, w.name) || w.only != "" && w.only != s.name
+	})
+	for range b.count {
+		for _, w := range chosen {
+			one, err := b.measure(w, s, fs)
+			if err != nil {
+				return fmt.Errorf("%s: %w", w.name, err)
+			}
+			samples[w.name] = append(samples[w.name], one)
+		}
+	}
 	fmt.Printf("\n%s, %s layers (%d), %d CPUs, medians of %d\n", fs, s.name, len(s.layers), runtime.NumCPU(), b.count)
-	fmt.Printf("%-10s %8s %8s %12s %12s   %s\n", "", "seconds", "CPU s", "memory MiB", "written MiB", "")
-	medians := map[string]sample{}
-	for _, w := range ways {
-		if !slices.Contains(names, w.name) || w.only != "" && w.only != s.name {
-			continue
-		}
-		m, err := b.repeat(w, s, fs)
-		if err != nil {
-			return fmt.Errorf("%s: %w", w.name, err)
-		}
-		medians[w.name] = m
+	fmt.Printf("%-10s %8s %8s %12s %12s\n", "", "seconds", "CPU s", "memory MiB", "written MiB")
+	for _, w := range chosen {
+		m := median(samples[w.name])
 		fmt.Printf("%-10s %8.1f %8.1f %12d %12d   %s\n", w.name, m.wall.Seconds(), m.cpu.Seconds(), m.maxRSS>>20, m.written>>20, w.what)
 	}
-	ours, measured := medians[ways[0].name]
-	for _, w := range ways[1:] {
-		other, ok := medians[w.name]
-		if !ok || !measured {
+	ours := samples[ways[0].name]
+	for _, w := range chosen {
+		if w.name == ways[0].name || ours == nil {
 			continue
 		}
-		fmt.Printf("%s / installer: %.2f, installer / %[1]s: %.2f\n", w.name,
-			other.wall.Seconds()/ours.wall.Seconds(), ours.wall.Seconds()/other.wall.Seconds())
+		fmt.Printf("%s / installer: %.2f, installer / %[1]s: %.2f (medians of the rounds' ratios)\n",
+			w.name, ratio(samples[w.name], ours), ratio(ours, samples[w.name]))
 	}
 	return nil
 }
 
-// repeat measures a way as often as asked for. The source is in memory for each, as far as it fits.
-func (b *bench) repeat(w way, s source, fs string) (sample, error) {
-	var samples []sample
-	for range b.count {
-		for _, file := range append([]string{b.flat}, s.layers...) {
-			if err := warm(file); err != nil {
-				return sample{}, err
-			}
-		}
-		one, err := b.once(w, s, fs)
-		if err != nil {
+// measure measures a way once. What it reads is in memory, as far as that fits.
+func (b *bench) measure(w way, s source, fs string) (sample, error) {
+	files := s.layers
+	if w.name == "floor" {
+		files = []string{b.flat}
+	}
+	for _, file := range files {
+		if err := warm(file); err != nil {
 			return sample{}, err
 		}
-		samples = append(samples, one)
 	}
-	return median(samples), nil
+	return b.once(w, s, fs)
 }

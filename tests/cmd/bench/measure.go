@@ -74,6 +74,16 @@ func middle[T int64 | time.Duration](samples []sample, value func(sample) T) T {
 	return values[len(values)/2]
 }
 
+// ratio is the median of how the rounds' times relate.
+func ratio(of, to []sample) float64 {
+	ratios := make([]float64, len(of))
+	for i := range of {
+		ratios[i] = of[i].wall.Seconds() / to[i].wall.Seconds()
+	}
+	slices.Sort(ratios)
+	return ratios[len(ratios)/2]
+}
+
 // output runs a program aside from what is measured and returns what it prints.
 func output(ctx context.Context, name string, args ...string) (string, error) {
 	out, err := exec.CommandContext(ctx, name, args...).Output()
