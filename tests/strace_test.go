@@ -52,7 +52,7 @@ func Strace(t testing.TB, bin string, args ...string) (Result, []Syscall) {
 
 var (
 	straceLine    = regexp.MustCompile(`^(\d+)\s+(\w+)\((.*)\)\s+= (.*)$`)
-	straceBegin   = regexp.MustCompile(`^(\d+)\s+(\w+)\((.*) <unfinished \.\.\.>$`)
+	straceBegin   = regexp.MustCompile(`^(\d+)\s+(\w+)\((.*) <(?:unfinished|detached) \.\.\.>$`)
 	straceResumed = regexp.MustCompile(`^(\d+)\s+<\.\.\. (\w+) resumed>(.*)\)\s+= (.*)$`)
 	// ??? is of a thread that was killed before its call could be read.
 	straceOther = regexp.MustCompile(`^\d+\s+(\+\+\+|---|\?\?\?\(\)\s+= \?$|<\.\.\. \w+ resumed>.*= \?)`)
