@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -176,6 +177,7 @@ func (t *trial) verified(raw string) bool {
 func (t *trial) verify(raw string) (string, error) {
 	cmd := exec.Command(t.lab.opts.installer, "verify", raw)
 	cmd.Env = append(os.Environ(), "TMPDIR="+t.tmp)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a signal for the harness is not for what it runs
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
