@@ -150,6 +150,25 @@ func TestLargeContent(t *testing.T) {
 	}
 }
 
+// TestLargeContentKeepsItsLength: wherever the zeros are, which no write says.
+func TestLargeContentKeepsItsLength(t *testing.T) {
+	repo := createRepo(t)
+	const size = smallContent + chunkSize + 5
+	for what, written := range map[string][2]int{"all": {0, size}, "nothing": {}, "the end": {size - 3, size}, "the beginning": {0, 9}, "a whole chunk": {0, chunkSize}} {
+		data := make([]byte, size)
+		for i := written[0]; i < written[1]; i++ {
+			data[i] = byte(i) | 1
+		}
+		sum, err := repo.WriteContent(t.Context(), FileHeader{Mode: 0o100644}, size, struct{ io.Reader }{bytes.NewReader(data)})
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if got, err := os.ReadFile(objectPath(repo, sum)); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%s: %d bytes came back, not the same (%v)", what, len(got), err)
+		}
+	}
+}
+
 // TestWriteContentRefuses: each refusal is typed and leaves nothing behind.
 func TestWriteContentRefuses(t *testing.T) {
 	for what, repo := range map[string]*testRepo{"created": createRepo(t), "opened": openRepo(t)} {

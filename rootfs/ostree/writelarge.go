@@ -67,6 +67,7 @@ func streamTo(ctx context.Context, fd int, s *scratch, size int64, content io.Re
 	s.hash.Reset()
 	s.hash.Write(s.head)
 	buf := s.grow(chunkSize)
+	var end int64 // of what was written: holes may follow
 	for pos := int64(0); pos < size; {
 		if err := ctx.Err(); err != nil {
 			return sum, err
@@ -76,37 +77,59 @@ func streamTo(ctx context.Context, fd int, s *scratch, size int64, content io.Re
 			return sum, shortRead(err, size, pos+int64(n))
 		}
 		s.hash.Write(part)
-		if err := writeSparse(fd, part, pos); err != nil {
+		written, err := writeSparse(fd, part, pos)
+		if err != nil {
 			return sum, err
+		}
+		if written > 0 {
+			end = pos + int64(written)
 		}
 		pos += int64(len(part))
 	}
 	if err := expectEnd(content, size); err != nil {
 		return sum, err
 	}
-	// A hole at the end exists only once the length is set.
-	if err := unix.Ftruncate(fd, size); err != nil {
-		return sum, &os.PathError{Op: "truncate", Path: "temporary object", Err: err}
+	// A hole at the end exists only once the length is set. Else it is right, and is
+	// left alone: XFS writes a new file out, and waits for that, to set its length.
+	if end < size {
+		if err := unix.Ftruncate(fd, size); err != nil {
+			return sum, &os.PathError{Op: "truncate", Path: "temporary object", Err: err}
+		}
 	}
+	startWriteback(fd)
 	s.hash.Sum(sum[:0])
 	return sum, nil
 }
 
-// writeSparse writes data at pos, except for blocks of holeSize zero bytes.
-func writeSparse(fd int, data []byte, pos int64) error {
+// writeSparse writes data at pos, except for blocks of holeSize zero bytes. It
+// tells where in data the last that was written ends, 0 if nothing was.
+func writeSparse(fd int, data []byte, pos int64) (end int, err error) {
 	start := 0 // of the run that must be written
+	flush := func(to int) error {
+		if to == start {
+			return nil
+		}
+		end = to
+		return pwriteAll(fd, data[start:to], pos+int64(start))
+	}
 	for i := 0; i < len(data); i += holeSize {
-		end := min(i+holeSize, len(data))
-		if !allZero(data[i:end]) {
+		next := min(i+holeSize, len(data))
+		if !allZero(data[i:next]) {
 			continue
 		}
-		if err := pwriteAll(fd, data[start:i], pos+int64(start)); err != nil {
-			return err
+		if err := flush(i); err != nil {
+			return end, err
 		}
-		start = end
+		start = next
 	}
-	return pwriteAll(fd, data[start:], pos+int64(start))
+	err = flush(len(data))
+	return end, err
 }
+
+// startWriteback has the kernel begin to write a file's pages to the device, which
+// would else have little to do until Sync, and all of it then. It is a hint: what
+// fails here fails there too.
+func startWriteback(fd int) { _ = unix.SyncFileRange(fd, 0, 0, unix.SYNC_FILE_RANGE_WRITE) }
 
 func pwriteAll(fd int, data []byte, pos int64) error {
 	for len(data) > 0 {
