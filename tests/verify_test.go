@@ -150,7 +150,13 @@ func digest(t *testing.T, file string) string {
 // one that all tests share, another test's installer would take a copy of the mount along, and keep it alive.
 func onRoot(t *testing.T, raw string, mode int, script string, args ...string) string {
 	t.Helper()
-	p := mustPartition(t, raw, typeRoot)
+	return onPartition(t, raw, typeRoot, mode, script, args...)
+}
+
+// onPartition is onRoot with the partition of another type.
+func onPartition(t *testing.T, raw, guid string, mode int, script string, args ...string) string {
+	t.Helper()
+	p := mustPartition(t, raw, guid)
 	dev, err := attach(raw, mode, p.Start, p.Size)
 	if err != nil {
 		t.Fatal(err)
@@ -173,7 +179,12 @@ var firstExtent = regexp.MustCompile(`(?m)^\s*0:\s+0\.\.\s*\d+:\s+(\d+)\.\.`)
 // physical asks filefrag where the data of a file on an xfs or ext4 begins, in bytes from the start of the disk.
 func physical(t *testing.T, raw, file string) int64 {
 	t.Helper()
-	out := onRoot(t, raw, os.O_RDONLY, `filefrag -b512 -v "$1"/$2`, file) // a pattern is allowed
+	return physicalOn(t, raw, typeRoot, file)
+}
+
+func physicalOn(t *testing.T, raw, guid, file string) int64 {
+	t.Helper()
+	out := onPartition(t, raw, guid, os.O_RDONLY, `filefrag -b512 -v "$1"/$2`, file) // a pattern is allowed
 	m := firstExtent.FindStringSubmatch(out)
 	if m == nil {
 		t.Fatalf("no extent in\n%s", out)
@@ -182,7 +193,7 @@ func physical(t *testing.T, raw, file string) int64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return mustPartition(t, raw, typeRoot).Start + sector*512
+	return mustPartition(t, raw, guid).Start + sector*512
 }
 
 func mustPartition(t *testing.T, raw, guid string) partition {

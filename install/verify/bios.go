@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"strings"
 )
 
 // Where GRUB's boot images keep what its installer fills in: boot.img in the first sector of the disk, diskboot.img in
@@ -14,6 +15,9 @@ const (
 	coreBlockList = 0x1f4
 	coreSegment   = 0x820
 )
+
+// grubConfig is where GRUB for BIOS has its configuration on a disk without an EFI system partition.
+const grubConfig = "boot/grub/grub.cfg"
 
 // checkBIOS follows the boot code from the boot sector to the BIOS boot partition.
 func (i *inspection) checkBIOS(context.Context) error {
@@ -35,7 +39,8 @@ func (i *inspection) checkBIOS(context.Context) error {
 	if _, err := i.disk.ReadAt(core, i.bios.Start); err != nil {
 		return err
 	}
-	if !bytes.Contains(boot[:440], []byte("GRUB ")) {
+	i.grub = bytes.Contains(boot[:440], []byte("GRUB "))
+	if !i.grub {
 		i.note("boot sector", "its boot code is not GRUB's, and was not checked")
 		return nil
 	}
@@ -73,4 +78,29 @@ func (i *inspection) checkCore(core []byte) {
 		i.fault(where, "GRUB's core image is loaded to segment %#x, not %#x", segment, coreSegment)
 	}
 	i.say("GRUB's core image of %d bytes is where the boot sector looks for it", (sectors+1)*biosSector)
+}
+
+// biosGRUB tells whether GRUB starts a disk without an EFI system partition.
+func (i *inspection) biosGRUB() bool {
+	return i.biosOnly() && (i.grub || i.isRegular(grubConfig))
+}
+
+// checkBootConfig checks GRUB's configuration where no EFI system partition has it.
+func (i *inspection) checkBootConfig(context.Context) error {
+	switch {
+	case i.esp != nil:
+		i.notApplicable("the EFI system partition has it")
+		return nil
+	case !i.biosGRUB():
+		i.notApplicable("no GRUB is there to read it")
+		return nil
+	}
+	text, err := i.tree.read(grubConfig)
+	if err != nil {
+		i.fault("/"+grubConfig, "the boot sector starts GRUB, which has no configuration: %v", err)
+		return nil
+	}
+	i.judgeGRUBConfig("/"+grubConfig, string(text))
+	i.say("it looks for the boot entries on %s", strings.Join(i.entriesOn(), " "))
+	return nil
 }

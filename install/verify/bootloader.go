@@ -32,8 +32,8 @@ func (i *inspection) checkBootLoader(ctx context.Context) error {
 		i.notApplicable("the deployment that it was made from is not on the disk any more")
 		return nil
 	}
-	made := &remade{files: map[string]remadeFile{}}
-	if err := i.remake(ctx, kind, d, made); err != nil {
+	made, inBoot := &remade{files: map[string]remadeFile{}}, &remade{files: map[string]remadeFile{}}
+	if err := i.remake(ctx, kind, d, made, inBoot); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -41,17 +41,24 @@ func (i *inspection) checkBootLoader(ctx context.Context) error {
 		return nil
 	}
 	i.compareESP(made)
+	i.compareBoot(ctx, inBoot)
 	if err := i.compareDisk(made); err != nil {
 		return err
 	}
-	i.say("%s: %d files and %d ranges of the disk are what the image's own programs make", kind, len(made.files), len(made.ranges))
+	i.say("%s: %d files and %d ranges of the disk are what the image's own programs make", kind, len(made.files)+len(inBoot.files), len(made.ranges))
 	return nil
 }
 
-// bootLoaderKind tells what is on the EFI system partition. A distribution's own GRUB, which comes with other programs
-// in its directory, was not made by an installation.
+// bootLoaderKind tells what is on the EFI system partition, or starts the disk without one. A distribution's own GRUB,
+// which comes with other programs in its directory, was not made by an installation.
 func (i *inspection) bootLoaderKind() bootloader.Kind {
 	kind := bootloader.None
+	if i.fat == nil {
+		if i.biosGRUB() {
+			kind = bootloader.GRUB
+		}
+		return kind
+	}
 	for _, name := range i.fat.names {
 		lower := strings.ToLower(name)
 		switch dir, base := path.Split(lower); {
@@ -86,8 +93,8 @@ func (i *inspection) firstDeployment() (*deployment, error) {
 	return nil, nil
 }
 
-// remake installs the boot loader into memory.
-func (i *inspection) remake(ctx context.Context, kind bootloader.Kind, d *deployment, made *remade) error {
+// remake installs the boot loader into memory: what goes to the directory boot to inBoot, the rest to made.
+func (i *inspection) remake(ctx context.Context, kind bootloader.Kind, d *deployment, made, inBoot *remade) error {
 	release, err := i.osRelease(d)
 	if err != nil {
 		return err
@@ -102,10 +109,13 @@ func (i *inspection) remake(ctx context.Context, kind bootloader.Kind, d *deploy
 		return err
 	}
 	defer bootFS.Close()
-	loader, _ := efiLoader(i.arch)
-	_, uefi := i.fat.find(loader)
+	loader, _ := efiLoader(i.architecture())
+	uefi := false
+	if i.fat != nil {
+		_, uefi = i.fat.find(loader)
+	}
 	t := bootloader.Target{
-		Arch:     i.arch,
+		Arch:     i.architecture(),
 		Firmware: bootloader.Firmware{UEFI: uefi, BIOS: i.bootCode && i.bios != nil},
 		Vendor:   release["ID"],
 		Tree:     treeFS,
@@ -115,8 +125,14 @@ func (i *inspection) remake(ctx context.Context, kind bootloader.Kind, d *deploy
 		Boot:     bootFS,
 		Entry:    bootloader.Entry{Name: d.entry.name, Text: d.entry.text},
 		BootUUID: i.super.UUID, BootPartition: i.rootfs.Number,
-		ESP: made, ESPPartition: i.esp.Number,
-		Disk: made, SectorSize: i.source.sector,
+		BootDir: inBoot,
+		Disk:    made, SectorSize: i.source.sector,
+	}
+	if i.boot != nil {
+		t.BootUUID, t.BootPartition = i.bootSuper.UUID, i.boot.Number
+	}
+	if i.esp != nil {
+		t.ESP, t.ESPPartition = made, i.esp.Number
 	}
 	if i.bios != nil {
 		t.BIOSBoot = &bootloader.Range{Start: i.bios.Start, Size: i.bios.Size}
@@ -142,6 +158,21 @@ func (i *inspection) compareESP(made *remade) {
 		if f.size != want.size || !bytes.Equal(sum.Sum(nil), want.sum[:]) {
 			i.faultWith("if another version of the installer made this disk, its boot loader may differ and be well",
 				espPath(name), "it is not what the image's own programs make: %d bytes instead of %d, or other ones", f.size, want.size)
+		}
+	}
+}
+
+// compareBoot compares the boot loader's files in the directory boot.
+func (i *inspection) compareBoot(ctx context.Context, made *remade) {
+	for _, name := range slices.Sorted(maps.Keys(made.files)) {
+		at, sum := path.Join("boot", name), sha256.New()
+		if err := i.hashInto(ctx, at, sum); err != nil {
+			i.fault("/"+at, "it cannot be read: %v", err)
+			continue
+		}
+		if want := made.files[name].sum; !bytes.Equal(sum.Sum(nil), want[:]) {
+			i.faultWith("if another version of the installer made this disk, its boot loader may differ and be well",
+				"/"+at, "it is not what the image's own programs make")
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"installer/finalize"
@@ -33,6 +34,10 @@ func espPath(name string) string { return "ESP:" + path.Join("/", name) }
 
 // checkESP checks the FAT file system as a structure.
 func (i *inspection) checkESP(context.Context) error {
+	if i.esp == nil {
+		i.notApplicable("there is none: the disk starts under BIOS only")
+		return nil
+	}
 	r := io.NewSectionReader(i.disk, i.esp.Start, i.esp.Size)
 	v, err := openFAT(r, i.esp.Size)
 	if err != nil {
@@ -59,7 +64,11 @@ func (i *inspection) checkESP(context.Context) error {
 
 // checkBootFiles checks the form of what the firmware and the boot loaders read from the partition.
 func (i *inspection) checkBootFiles(context.Context) error {
-	loader, machine := efiLoader(i.arch)
+	if i.esp == nil {
+		i.notApplicable("there is no EFI system partition: the disk starts under BIOS only")
+		return nil
+	}
+	loader, machine := efiLoader(i.architecture())
 	_, uefi := i.fat.find(loader)
 	if !uefi && !i.bootCode {
 		i.faultWith("expected after --bootloader none", espPath(loader), "it is missing, and the boot sector has no code: nothing starts this disk")
@@ -127,27 +136,37 @@ func checkEFIProgram(data []byte, machine uint16) error {
 // uuidPattern is how a file system is named in the configuration of a boot loader.
 var uuidPattern = regexp.MustCompile(`\b[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\b`)
 
-// checkGRUBConfig checks that GRUB looks for the root that is on this disk.
+// checkGRUBConfig checks a configuration of GRUB on the EFI system partition.
 func (i *inspection) checkGRUBConfig(f *fatFile) {
 	text, err := i.fat.readFile(f, espLimit)
 	if err != nil {
 		i.fault(espPath(f.path), "%v", err)
 		return
 	}
-	root, ok := i.rootUUID()
-	if !ok {
+	i.judgeGRUBConfig(espPath(f.path), string(text))
+}
+
+// judgeGRUBConfig checks that GRUB looks for the boot entries on the file system of this disk that has them: the root, or
+// one of their own.
+func (i *inspection) judgeGRUBConfig(where, text string) {
+	known := i.entriesOn()
+	if len(known) == 0 {
 		return
 	}
+	what, want := "the root", strings.Join(known, " or ")
+	if i.boot != nil {
+		what = "/boot"
+	}
 	found := false
-	for _, id := range uuidPattern.FindAllString(string(text), -1) {
-		if strings.EqualFold(id, root) {
+	for _, id := range uuidPattern.FindAllString(text, -1) {
+		if slices.Contains(known, strings.ToLower(id)) {
 			found = true
 			continue
 		}
-		i.fault(espPath(f.path), "it names the file system %s, and the root is %s", id, root)
+		i.fault(where, "it names the file system %s, and %s is %s", id, what, want)
 	}
 	if !found {
-		i.fault(espPath(f.path), "it does not look for the root file system %s", root)
+		i.fault(where, "it does not look for the file system of %s, %s", what, want)
 	}
 }
 
@@ -176,6 +195,7 @@ func (i *inspection) checkRootArgument(where string, e *bootEntry) {
 	if !ok {
 		return
 	}
+	i.checkBootArgument(where, e)
 	for _, arg := range e.options {
 		if value, isRoot := strings.CutPrefix(arg, "root="); isRoot {
 			if !strings.EqualFold(value, "UUID="+id) {
@@ -185,6 +205,16 @@ func (i *inspection) checkRootArgument(where string, e *bootEntry) {
 		}
 	}
 	i.fault(where, "it has no kernel argument root=")
+}
+
+// checkBootArgument checks that the system mounts the /boot that is on this disk, where it is told of one.
+func (i *inspection) checkBootArgument(where string, e *bootEntry) {
+	for _, arg := range e.options {
+		id, isBoot := strings.CutPrefix(arg, "boot=UUID=")
+		if isBoot && i.boot != nil && !strings.EqualFold(id, i.bootSuper.UUID) {
+			i.fault(where, "its kernel argument is %s, and the file system of /boot has UUID %s", arg, i.bootSuper.UUID)
+		}
+	}
 }
 
 // rootUUID is read from the super block as soon as someone asks: the boot files come before it in the order of checks.

@@ -36,7 +36,7 @@ type loop struct {
 // attachReadOnly lays a loop device over a volume. Device nodes that /dev lacks are made in nodes.
 func attachReadOnly(v Volume, nodes string) (*loop, error) {
 	fail := func(err error) (*loop, error) {
-		return nil, fmt.Errorf("laying a read-only loop device over the root partition: %w", err)
+		return nil, fmt.Errorf("laying a read-only loop device over the partition at byte %d: %w", v.Start, err)
 	}
 	path, err := deviceNode("loop-control", nodes, unix.S_IFCHR, unix.Mkdev(loopControlMajor, loopControlMinor))
 	if err != nil {

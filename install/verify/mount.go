@@ -13,14 +13,21 @@ import (
 	"installer/finalize/mounts"
 )
 
-// Volume is the root file system's place on the disk.
+// Volume is a file system's place on the disk.
 type Volume struct {
 	Disk       *os.File // open for reading
 	Start      int64    // bytes from the start of the disk
 	Size       int64    // bytes
 	SectorSize int      // bytes
 	Filesystem disk.Filesystem
+	Boot       *Volume // to be seen in the directory boot of this one; nil: there is none
 }
+
+// BootError is what keeps the file system of a separate /boot from being mounted, while the root can be.
+type BootError struct{ Err error }
+
+func (e *BootError) Error() string { return e.Err.Error() }
+func (e *BootError) Unwrap() error { return e.Err }
 
 // Root is a root file system that can be looked at.
 type Root struct {
@@ -55,8 +62,8 @@ func (a *acquired) release() error {
 	return errors.Join(errs...)
 }
 
-// OpenRoot lays a read-only loop device over the volume and mounts it read-only. What fails for a reason that is this
-// machine's and not the disk's is an [*UnavailableError].
+// OpenRoot lays a read-only loop device over the volume and mounts it read-only, and its Boot upon it. What fails for a
+// reason that is this machine's and not the disk's is an [*UnavailableError].
 func (m Mounter) OpenRoot(_ context.Context, v Volume) (root *Root, err error) {
 	var held acquired
 	defer func() {
@@ -68,15 +75,14 @@ func (m Mounter) OpenRoot(_ context.Context, v Volume) (root *Root, err error) {
 		return nil, &UnavailableError{err}
 	}
 	point := filepath.Join(m.WorkDir, "root")
-	device, err := attachReadOnly(v, filepath.Join(m.WorkDir, "dev"))
-	if err != nil {
-		return nil, &UnavailableError{err}
-	}
-	held.add(device.detach)
-	if err := mountRoot(v.Filesystem, device.path, point); err != nil {
+	if err := m.mountVolume(v, point, &held); err != nil {
 		return nil, err
 	}
-	held.add(func() error { return unmount(point) })
+	if v.Boot != nil {
+		if err := m.mountBoot(*v.Boot, point, &held); err != nil {
+			return nil, &BootError{err}
+		}
+	}
 	dir, err := os.Open(point)
 	if err != nil {
 		return nil, fmt.Errorf("opening the root: %w", err)
@@ -85,7 +91,33 @@ func (m Mounter) OpenRoot(_ context.Context, v Volume) (root *Root, err error) {
 	return &Root{Dir: dir, Path: point, Close: held.release}, nil
 }
 
-func mountRoot(fs disk.Filesystem, device, point string) error {
+// mountBoot mounts a volume on the directory boot of a root, which must be one: a link would lead to this machine's.
+func (m Mounter) mountBoot(v Volume, root string, held *acquired) error {
+	point := filepath.Join(root, "boot")
+	info, err := os.Lstat(point)
+	if err != nil {
+		return fmt.Errorf("looking for the directory boot: %w", err)
+	}
+	if !info.IsDir() {
+		return errors.New("the root file system has /boot, and it is no directory to mount on")
+	}
+	return m.mountVolume(v, point, held)
+}
+
+func (m Mounter) mountVolume(v Volume, point string, held *acquired) error {
+	device, err := attachReadOnly(v, filepath.Join(m.WorkDir, "dev"))
+	if err != nil {
+		return &UnavailableError{err}
+	}
+	held.add(device.detach)
+	if err := mountReadOnly(v.Filesystem, device.path, point); err != nil {
+		return err
+	}
+	held.add(func() error { return unmount(point) })
+	return nil
+}
+
+func mountReadOnly(fs disk.Filesystem, device, point string) error {
 	options, err := noReplay(fs)
 	if err != nil {
 		return err
@@ -97,7 +129,7 @@ func mountRoot(fs disk.Filesystem, device, point string) error {
 	case errors.Is(err, unix.EPERM):
 		return &UnavailableError{fmt.Errorf("this process may not mount: %w", err)}
 	case err != nil:
-		return fmt.Errorf("mounting the root read-only: %w", err)
+		return fmt.Errorf("mounting the %s read-only: %w", fs, err)
 	}
 	return nil
 }
@@ -145,11 +177,17 @@ func unmount(path string) error {
 
 // openRoot mounts the root for the checks that follow.
 func (i *inspection) openRoot(ctx context.Context) error {
-	v := Volume{
-		Disk: i.source.file, Start: i.rootfs.Start, Size: i.rootfs.Size,
-		SectorSize: i.source.sector, Filesystem: i.super.Filesystem,
+	v := i.volume(*i.rootfs, i.super.Filesystem)
+	if i.boot != nil {
+		boot := i.volume(*i.boot, i.bootSuper.Filesystem)
+		v.Boot = &boot
 	}
 	root, err := i.opts.Root.OpenRoot(ctx, v)
+	if bootErr := (*BootError)(nil); errors.As(err, &bootErr) && !errors.As(err, new(*UnavailableError)) {
+		i.faultWith("the kernel's log says more: dmesg", i.boot.String(), "it cannot be mounted as /boot: %v", err)
+		v.Boot = nil
+		root, err = i.opts.Root.OpenRoot(ctx, v)
+	}
 	if unavailable := (*UnavailableError)(nil); errors.As(err, &unavailable) {
 		i.opts.Root, i.opts.NoRoot = nil, err.Error()+"; a virtual machine can, with --image"
 		i.now.Status, i.now.Detail = NotChecked, i.opts.NoRoot

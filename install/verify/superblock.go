@@ -25,22 +25,36 @@ func (i *inspection) readSuperblock() error {
 
 // checkSuperblock checks that the root's super block is whole and that its log is empty.
 func (i *inspection) checkSuperblock(context.Context) error {
-	where := i.rootfs.String()
 	if err := i.readSuperblock(); err != nil {
-		i.fault(where, "its super block: %v", err)
+		i.fault(i.rootfs.String(), "its super block: %v", err)
 		return nil
 	}
-	r := io.NewSectionReader(i.disk, i.rootfs.Start, i.rootfs.Size)
-	for _, problem := range superblockProblems(i.super.Filesystem, r, i.rootfs.Size) {
-		i.fault(where, "%s", problem)
-	}
-	clean, err := finalize.CheckClean(string(i.super.Filesystem), r)
-	if err != nil {
-		i.faultWith("mount it once for writing, which replays the log, and unmount it", where, "%v", err)
-		return nil
-	}
-	i.say("%s, UUID %s: %s", i.super.Filesystem, i.super.UUID, clean)
+	i.checkFilesystem(*i.rootfs, i.super)
 	return nil
+}
+
+// checkBootSuperblock checks the file system of a separate /boot as that of the root is checked.
+func (i *inspection) checkBootSuperblock(context.Context) error {
+	if i.boot == nil {
+		i.notApplicable("/boot is on the root file system")
+		return nil
+	}
+	i.checkFilesystem(*i.boot, i.bootSuper)
+	return nil
+}
+
+// checkFilesystem checks that a super block is whole and that the log is empty.
+func (i *inspection) checkFilesystem(p Partition, super disk.Superblock) {
+	r := io.NewSectionReader(i.disk, p.Start, p.Size)
+	for _, problem := range superblockProblems(super.Filesystem, r, p.Size) {
+		i.fault(p.String(), "%s", problem)
+	}
+	clean, err := finalize.CheckClean(string(super.Filesystem), r)
+	if err != nil {
+		i.faultWith("mount it once for writing, which replays the log, and unmount it", p.String(), "%v", err)
+		return
+	}
+	i.say("%s, UUID %s: %s", super.Filesystem, super.UUID, clean)
 }
 
 // superblockProblems compares the super block with its own checksum and its copies, and with the partition's size.

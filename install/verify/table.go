@@ -114,7 +114,7 @@ func (i *inspection) usePartitions(c disk.GPT) {
 			i.fault(p.String(), "it lies outside of the usable part of the disk: %d bytes at %d", p.Size, p.Start)
 			continue
 		}
-		if p.Start%partitionAlignment != 0 || p.Size%partitionAlignment != 0 {
+		if planned(p) && (p.Start%partitionAlignment != 0 || p.Size%partitionAlignment != 0) {
 			i.fault(p.String(), "it is not aligned to 1 MiB: %d bytes at %d", p.Size, p.Start)
 		}
 		if other, taken := ids[p.UUID]; taken {
@@ -124,13 +124,19 @@ func (i *inspection) usePartitions(c disk.GPT) {
 		i.pick(p)
 	}
 	i.checkOverlap()
-	if i.rootfs == nil {
+	if i.rootfs == nil && len(i.others) == 0 {
 		i.fault("partition table", "there is no root partition of a known architecture")
 	}
-	if i.esp == nil {
-		i.fault("partition table", "there is no EFI system partition")
+	if i.esp == nil && !i.biosOnly() {
+		i.faultWith("expected after --bootloader none", "partition table",
+			"there is no EFI system partition, and no BIOS boot partition with boot code: nothing starts this disk")
 	}
 	i.say("%s", describePartitions(i.parts))
+}
+
+// planned tells whether an installation laid a partition out, or somebody else did, who may align it otherwise.
+func planned(p Partition) bool {
+	return p.Name == disk.NameBIOSBoot || p.Name == disk.NameESP || p.Name == disk.NameRoot
 }
 
 // pick remembers a partition by its type.
@@ -143,6 +149,9 @@ func (i *inspection) pick(p Partition) {
 		slot = &i.esp
 	case arch != "":
 		slot = &i.rootfs
+	case p.Type == typeBoot || p.Type == typeLinux:
+		i.others = append(i.others, p)
+		return
 	default:
 		i.note(p.String(), "its type %s is none that an installation makes", p.Type)
 		return

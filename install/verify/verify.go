@@ -46,14 +46,17 @@ func checks() []check {
 	return []check{
 		{"image-file", "Disk image", nil, (*inspection).checkImage},
 		{"partition-table", "Partition table", nil, (*inspection).checkTable},
+		{"layout", "File systems", (*inspection).noTable, (*inspection).checkLayout},
 		{"bios-boot", "BIOS boot code", (*inspection).noTable, (*inspection).checkBIOS},
 		{"esp-file-system", "EFI system partition", (*inspection).noESP, (*inspection).checkESP},
 		{"esp-boot-files", "Boot files", (*inspection).noFAT, (*inspection).checkBootFiles},
 		{"root-super-block", "Root file system", (*inspection).noRootPartition, (*inspection).checkSuperblock},
+		{"boot-super-block", "Boot file system", (*inspection).noBoot, (*inspection).checkBootSuperblock},
 		{"root-mount", "Mounting read-only", (*inspection).noMount, (*inspection).openRoot},
 		{"sysroot", "System root", (*inspection).noRoot, (*inspection).checkSysroot},
 		{"boot-entries", "Boot entries", (*inspection).noRoot, (*inspection).checkEntries},
 		{"boot-links", "Boot links", (*inspection).noRoot, (*inspection).checkLinks},
+		{"boot-configuration", "GRUB's configuration in /boot", (*inspection).noRoot, (*inspection).checkBootConfig},
 		{"repository", "Repository", (*inspection).noRoot, (*inspection).checkRepository},
 		{"deployment", "Deployments", (*inspection).noRepository, (*inspection).checkDeployments},
 		{"kernel", "Kernels", (*inspection).noRoot, (*inspection).checkKernels},
@@ -80,11 +83,17 @@ type inspection struct {
 	bios   *Partition
 	esp    *Partition
 	rootfs *Partition
-	arch   string // of the root partition's type, as Go names it
+	boot   *Partition  // with a file system of its own for /boot; nil: there is none
+	others []Partition // of types that do not say whether they are a part of the system
+	arch   string      // of the root partition's type, as Go names it; "" where another type has the root
 
 	bootCode bool // the boot sector holds a program
+	grub     bool // that of GRUB
 	fat      *fatVolume
 	super    disk.Superblock
+	// bootSuper is the super block of boot. maybe are the file systems of which it could not be told what they hold.
+	bootSuper disk.Superblock
+	maybe     []filesystem
 
 	root        *Root
 	tree        tree
@@ -243,14 +252,14 @@ func (i *inspection) noTable() string {
 }
 
 func (i *inspection) noESP() string {
-	if i.esp == nil {
+	if i.esp == nil && !i.biosOnly() {
 		return "there is no EFI system partition to look at"
 	}
 	return ""
 }
 
 func (i *inspection) noFAT() string {
-	if i.fat == nil {
+	if i.fat == nil && !i.biosOnly() {
 		return "the EFI system partition cannot be read"
 	}
 	return ""
@@ -300,7 +309,7 @@ func (i *inspection) noRebuild() string {
 	switch {
 	case i.opts.RunInTree == nil || i.root.Path == "":
 		return "there is no way to run the image's own boot loader programs here"
-	case i.fat == nil:
+	case i.esp != nil && i.fat == nil:
 		return "the EFI system partition cannot be read"
 	}
 	return ""
