@@ -9,6 +9,7 @@ import (
 	"installer/disk"
 	"installer/install/config"
 	"installer/rootfs/bootloader"
+	"installer/rootfs/bound"
 	"installer/rootfs/deploy"
 	"installer/rootfs/image"
 )
@@ -35,7 +36,7 @@ func (r *run) readConfig(inv *image.Inventory) (err error) {
 	}
 	f.selinux = inv.Tree.Lookup(selinuxConfig) != nil
 	f.bootFiles = bootBytes(inv.Tree)
-	if n := inv.Tree.Lookup(boundImagesDir); n != nil {
+	if n := inv.Tree.Lookup(bound.Dir); n != nil {
 		f.binds = n.Names()
 	}
 	return nil

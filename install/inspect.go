@@ -8,6 +8,7 @@ import (
 
 	"installer/install/config"
 	"installer/rootfs/bootloader"
+	"installer/rootfs/bound"
 	"installer/rootfs/deploy"
 	"installer/rootfs/image"
 )
@@ -26,10 +27,9 @@ type facts struct {
 
 // Files of an image that are read before it is installed, beside the configuration.
 const (
-	boundImagesDir = "usr/lib/bootc/bound-images.d"
-	selinuxConfig  = "usr/etc/selinux/config"
-	pullSecretEtc  = "usr/etc/ostree/auth.json" // ostree-container(5): credentials of the host
-	pullSecretUsr  = "usr/lib/ostree/auth.json"
+	selinuxConfig = "usr/etc/selinux/config"
+	pullSecretEtc = "usr/etc/ostree/auth.json" // ostree-container(5): credentials of the host
+	pullSecretUsr = "usr/lib/ostree/auth.json"
 )
 
 // inspect looks through the whole image: what is wrong with it, and how it
@@ -57,7 +57,7 @@ func (r *run) inspect(ctx context.Context) error {
 	if err := deploy.CheckComposefs(inv.FS(), r.assembleKargs()); err != nil {
 		return err
 	}
-	if err := r.checkBound(); err != nil {
+	if err := r.findBound(ctx, inv); err != nil {
 		return err
 	}
 	if err := r.enforcePolicy(ctx); err != nil {
@@ -95,7 +95,12 @@ func (r *run) scan(ctx context.Context, exact bool) (*image.Inventory, error) {
 
 // importOptions bounds the reading of the source, which adds to done and tells of it.
 func (r *run) importOptions(done *atomic.Int64) image.ImportOptions {
-	total := max(r.source.image.SourceSize(), 0)
+	return r.readOptions(done, r.source.image.SourceSize())
+}
+
+// readOptions is importOptions for so many bytes; less than 0 is unknown.
+func (r *run) readOptions(done *atomic.Int64, total int64) image.ImportOptions {
+	total = max(total, 0)
 	return image.ImportOptions{
 		MaxLayerSize: r.opts.MaxLayerSize,
 		Progress: func(n int64) {
@@ -106,7 +111,8 @@ func (r *run) importOptions(done *atomic.Int64) image.ImportOptions {
 
 // scannedFiles lists what is read of an image before it is installed, as paths of the scan.
 func scannedFiles() []string {
-	files := append(config.ImageFiles(), pullSecretEtc, pullSecretUsr)
+	files := append(config.ImageFiles(), pullSecretEtc, pullSecretUsr, bound.Dir)
+	files = append(files, bound.QuadletDirs...)
 	for _, name := range deploy.PrepareRootFiles() {
 		if strings.HasPrefix(name, "etc/") {
 			name = "usr/" + name
@@ -119,20 +125,6 @@ func scannedFiles() []string {
 // sourceFault is an error that the image is to blame for.
 func (r *run) sourceFault(err error) error {
 	return &image.SourceError{Ref: r.opts.Source.String(), Err: err}
-}
-
-// checkBound refuses to leave out images that the system counts on, unless told to.
-func (r *run) checkBound() error {
-	bound := r.source.facts.binds
-	switch {
-	case len(bound) == 0:
-		return nil
-	case r.opts.BoundImages == BoundSkip:
-		r.note("the image binds other images (%q), which are not on the disk: the host fetches them with its first update", bound)
-		return nil
-	}
-	return r.sourceFault(fmt.Errorf("it binds other images (%q), and bringing these to the disk is not supported yet: "+
-		"--bound-images=%s installs without them", bound, BoundSkip))
 }
 
 // enforcePolicy opens the image anew where its own configuration demands a

@@ -49,26 +49,6 @@ type Options struct {
 	WorkDir string // empty directory of this process's private mount namespace, for mount points, device nodes and the like
 }
 
-// BoundImages says what becomes of the container images that an image binds
-// logically (bootc's usr/lib/bootc/bound-images.d).
-type BoundImages string
-
-// The treatments of bound images, as bootc names them.
-const (
-	BoundStored BoundImages = "stored" // copied from this machine's storage
-	BoundPull   BoundImages = "pull"   // fetched from their registries
-	BoundSkip   BoundImages = "skip"   // left for the host to fetch
-)
-
-// ParseBoundImages reads the name of a treatment.
-func ParseBoundImages(name string) (BoundImages, error) {
-	switch b := BoundImages(name); b {
-	case BoundStored, BoundPull, BoundSkip:
-		return b, nil
-	}
-	return "", fmt.Errorf("unknown treatment %q: known are %s, %s and %s", name, BoundStored, BoundPull, BoundSkip)
-}
-
 // Values of what neither the options nor the image's configuration choose.
 const (
 	DefaultFilesystem = disk.XFS

@@ -22,17 +22,18 @@ type Plan struct {
 	Found      []disk.Found     `json:"found,omitempty"` // on the disk: all of it will be lost
 	Partitions []disk.Partition `json:"partitions"`
 	// Mounted are the file systems that are installed to, of to-filesystem.
-	Mounted    []MountedFilesystem `json:"mounted,omitempty"`
-	Filesystem disk.Filesystem     `json:"filesystem"`
-	RootNeed   int64               `json:"root_need"` // bytes that the root takes at least; of a dry run exact, else it may be somewhat less
-	Source     string              `json:"source"`
-	Digest     string              `json:"digest,omitempty"` // of the source's manifest
-	Target     string              `json:"target,omitempty"` // image that updates come from
-	Stateroot  string              `json:"stateroot"`
-	Bootloader bootloader.Kind     `json:"bootloader"`
-	Firmware   string              `json:"firmware"`
-	Kargs      []string            `json:"kargs"`                  // but for ostree=, which names what is deployed
-	Config     []string            `json:"config_files,omitempty"` // that the install configuration comes from
+	Mounted     []MountedFilesystem `json:"mounted,omitempty"`
+	Filesystem  disk.Filesystem     `json:"filesystem"`
+	RootNeed    int64               `json:"root_need"` // bytes that the root takes at least; of a dry run exact, else it may be somewhat less
+	Source      string              `json:"source"`
+	Digest      string              `json:"digest,omitempty"` // of the source's manifest
+	Target      string              `json:"target,omitempty"` // image that updates come from
+	Stateroot   string              `json:"stateroot"`
+	Bootloader  bootloader.Kind     `json:"bootloader"`
+	Firmware    string              `json:"firmware"`
+	BoundImages []BoundImage        `json:"bound_images,omitempty"` // that are brought along
+	Kargs       []string            `json:"kargs"`                  // but for ostree=, which names what is deployed
+	Config      []string            `json:"config_files,omitempty"` // that the install configuration comes from
 }
 
 // describePlan gathers the plan.
@@ -49,7 +50,8 @@ func (r *run) imagePlan() *Plan {
 		Filesystem: r.opts.Filesystem,
 		Source:     r.opts.Source.String(), Digest: r.source.image.ManifestDigest, Target: r.opts.Target,
 		Stateroot: r.opts.Stateroot, Bootloader: r.opts.Bootloader, Firmware: r.firmware().String(),
-		Kargs: r.target.kargs, Config: append(r.source.facts.config.Files, r.source.facts.kargs.Files...),
+		BoundImages: r.source.bound.list(),
+		Kargs:       r.target.kargs, Config: append(r.source.facts.config.Files, r.source.facts.kargs.Files...),
 	}
 }
 

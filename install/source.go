@@ -12,6 +12,7 @@ type source struct {
 	image *image.Image
 	open  *undo
 	facts facts
+	bound boundImages
 }
 
 // labels by which an image says that it is made to be booted (bootc's and ostree's own).

@@ -63,10 +63,12 @@ func (s *Survey) inventory(ctx context.Context, r *run) (*image.Inventory, error
 	return inv, nil
 }
 
-// measure adds up what the installation takes.
+// measure adds up what the installation takes, with the bound images.
 func (r *run) measure(inv *image.Inventory) {
 	r.source.facts.need, r.source.facts.inexact = measure(inv), inv.Bound
 	if s := r.opts.Survey; s != nil && inv.Bound {
 		r.source.facts.need = need{content: s.Content, inodes: s.Inodes}
 	}
+	r.source.facts.need.content += r.source.bound.size.Content
+	r.source.facts.need.inodes += r.source.bound.size.Inodes
 }

@@ -22,6 +22,7 @@ func toDiskSteps() []step {
 		{"mount", "Mounting the root", (*run).mountRoot},
 		{"import", "Writing the image's content", (*run).importImage},
 		{"deploy", "Deploying", (*run).deploy},
+		{"bound-images", "Copying the images that it binds", (*run).copyBound},
 		{"boot-loader", "Installing the boot loader", (*run).installBootloader},
 		{"finalize", "Releasing the disk", (*run).finalize},
 		{"reveal", "Making the disk one that starts", (*run).reveal},

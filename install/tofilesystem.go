@@ -82,6 +82,7 @@ func toFilesystemSteps() []step {
 		{firstMountedWrite, "Preparing the file systems", (*run).prepareMounted},
 		{"import", "Writing the image's content", (*run).importImage},
 		{"deploy", "Deploying", (*run).deploy},
+		{"bound-images", "Copying the images that it binds", (*run).copyBound},
 		{"boot-loader", "Installing the boot loader", (*run).installBootloader},
 		{"finalize", "Releasing the file systems", (*run).releaseMounted},
 	}

@@ -43,8 +43,9 @@ func (f *configFlags) addTo(flags *pflag.FlagSet) {
 		"KEY or KEY=VALUE; it does not touch what --karg adds.")
 	flags.StringVar(&f.sshKeys, "root-ssh-authorized-keys", "", "SSH keys that may log in as root")
 	flags.BoolVar(&f.disableSELinux, "disable-selinux", false, "start the installed system without SELinux")
-	flags.StringVar(&f.boundImages, "bound-images", string(install.BoundStored), "what becomes of images that it binds: skip\n"+
-		"Container images that the image binds: skip leaves them for the host to fetch. stored (default) and pull are not supported yet: an image that binds others is refused.")
+	flags.StringVar(&f.boundImages, "bound-images", string(install.BoundStored), "images that it binds: stored, pull or skip\n"+
+		"Container images that the image binds (bootc's bound-images.d): stored (default) copies them from podman's storage on this machine, "+
+		"pull fetches them from their registries, skip leaves them for the host to fetch.")
 	flags.BoolVar(&f.runFetchCheck, "run-fetch-check", false, "check that the host can fetch its updates\n"+
 		"With the credentials in the image, not with this machine's.")
 	flags.BoolVar(&f.skipFetchCheck, "skip-fetch-check", false, "do not check that (default)")

@@ -13,9 +13,14 @@ import (
 	"os"
 
 	"installer/install/confine"
+
+	"go.podman.io/storage/pkg/reexec"
 )
 
 func main() {
+	if reexec.Init() { // a child in which containers-storage unpacks a layer
+		return
+	}
 	if os.Args[0] == confine.Arg0 {
 		fmt.Fprintln(os.Stderr, confine.Main())
 		os.Exit(exitFailed)

@@ -41,6 +41,7 @@ func writePlan(w io.Writer, p *install.Plan) {
 		{"image", p.Source},
 		{"digest", p.Digest},
 		{"updates from", p.Target},
+		{"binds", boundText(p.BoundImages)},
 		{"stateroot", p.Stateroot},
 		{"boot loader", fmt.Sprintf("%s for %s", p.Bootloader, p.Firmware)},
 		{"kernel args", strings.Join(p.Kargs, " ")},
@@ -51,4 +52,13 @@ func writePlan(w io.Writer, p *install.Plan) {
 			fmt.Fprintf(w, "  %-13s %s\n", row[0], row[1])
 		}
 	}
+}
+
+// boundText names the images that are brought along.
+func boundText(images []install.BoundImage) string {
+	var texts []string
+	for _, img := range images {
+		texts = append(texts, fmt.Sprintf("%s (%s)", img.Name, img.Digest))
+	}
+	return strings.Join(texts, ", ")
 }

@@ -29,6 +29,7 @@ var types = map[string]any{
 	"holders": finalize.Search{}, "grace": finalize.Grace{}, "target": holders.Target{}, "holder": holders.Holder{},
 	"verify": verify.Report{}, "verifiedDisk": verify.DiskInfo{}, "verifiedPartition": verify.Partition{},
 	"check": verify.Check{}, "finding": verify.Finding{}, "device": "", "mounted": install.MountedFilesystem{},
+	"boundImage": install.BoundImage{},
 }
 
 // more are members that no type has by itself.

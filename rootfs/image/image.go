@@ -54,9 +54,12 @@ type Image struct {
 	Manifest       []byte // as served, of the chosen platform; nil for a directory
 	ManifestType   string // media type of Manifest
 	ManifestDigest string // SHA-256 of Manifest, "sha256:…"
-	Config         []byte // raw JSON; nil for a directory
-	Labels         map[string]string
-	Architecture   string
+	// Indexes are what led to Manifest, outermost first, as served by a registry or
+	// containers-storage: an image that is named by the digest of an index is known by that.
+	Indexes      [][]byte
+	Config       []byte // raw JSON; nil for a directory
+	Labels       map[string]string
+	Architecture string
 	// Created is the manifest's annotation org.opencontainers.image.created, else
 	// the configuration's creation time, else zero.
 	Created time.Time

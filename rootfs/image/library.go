@@ -90,6 +90,7 @@ type loaded struct {
 	img      *Image
 	src      types.ImageSource
 	instance *digest.Digest // of the manifest chosen from an index; nil: the only one
+	indexes  [][]byte       // that led to it
 }
 
 // loadLibrary reads the manifest and the configuration, and holds them against
@@ -124,8 +125,11 @@ func loadLibrary(ctx context.Context, ref Ref, known types.ImageReference, o Ope
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
-	l.img, err = newImage(ref, body, mediaType, m, config)
-	return l, err
+	if l.img, err = newImage(ref, body, mediaType, m, config); err != nil {
+		return nil, err
+	}
+	l.img.Indexes = l.indexes
+	return l, nil
 }
 
 // choose follows indexes to the manifest of a platform. The library verifies a
@@ -140,6 +144,7 @@ func (l *loaded) choose(ctx context.Context, p Platform) (types.UnparsedImage, e
 		if !isIndex(mediaType, body) {
 			return unparsed, nil
 		}
+		l.indexes = append(l.indexes, body)
 		d, err := choosePlatform(body, p)
 		if err != nil {
 			return nil, err
