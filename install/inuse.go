@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"installer/disk"
@@ -26,21 +27,36 @@ func nameUsers(ctx context.Context, refusal error) error {
 	if err != nil {
 		return errors.Join(refusal, fmt.Errorf("looking for who uses it: %w", err))
 	}
+	untold := untoldMounts(inUse.Uses, report.Holders)
 	for _, h := range report.Holders {
-		if concernsDevice(h) && !told(inUse.Uses, h) {
+		if concernsDevice(h, untold) {
 			inUse.Uses = append(inUse.Uses, disk.Use{What: inUse.Path, Why: why(h), Remedy: h.Remedy})
 		}
 	}
 	return refusal
 }
 
+// untoldMounts gives the namespaces of the mounts that no use names, with their
+// mount points.
+func untoldMounts(uses []disk.Use, found []holders.Holder) map[string][]string {
+	untold := map[string][]string{}
+	for _, h := range found {
+		if h.Class == holders.MountClass && !told(uses, h) {
+			untold[h.Namespace] = append(untold[h.Namespace], h.Path)
+		}
+	}
+	return untold
+}
+
 // concernsDevice tells what uses the device from what uses files on it, which
-// stand and fall with its mounts.
-func concernsDevice(h holders.Holder) bool {
+// stand and fall with its mounts, and from what is told of already.
+func concernsDevice(h holders.Holder, untold map[string][]string) bool {
 	switch h.Class {
-	case holders.Namespace:
-		return h.PID == 0 // what a process's namespace has mounted is named by its mount
-	case holders.MountClass, holders.DetachedMount, holders.FSContext, holders.Kernel:
+	case holders.MountClass:
+		return slices.Contains(untold[h.Namespace], h.Path)
+	case holders.Namespace: // of one that is told of, the mount and a process are
+		return h.PID == 0 || len(untold[h.Namespace]) > 0
+	case holders.DetachedMount, holders.FSContext, holders.Kernel:
 		return true
 	}
 	return false
@@ -48,9 +64,6 @@ func concernsDevice(h holders.Holder) bool {
 
 // told says whether a use names the mount point already.
 func told(uses []disk.Use, h holders.Holder) bool {
-	if h.Class != holders.MountClass {
-		return false
-	}
 	for _, u := range uses {
 		if strings.HasPrefix(u.Why+" ", "mounted at "+h.Path+" ") && (h.Namespace == "") == !strings.Contains(u.Why, "namespace") {
 			return true

@@ -81,7 +81,7 @@ func TestTerminalWidths(t *testing.T) {
 		makeRaw(t, raw, tinySize)
 		shown, status := record(t, c.columns, "", c.env, installArgs(TinyImage(t), raw)...)
 		checkWidth(t, shown, int(c.columns))
-		if status != 0 || !strings.Contains(shown, "Installation complete: ") || colours.MatchString(shown) != c.colours || !strings.Contains(shown, "\r\x1b[K") {
+		if status != 0 || !strings.Contains(shown, "Installation complete:") || colours.MatchString(shown) != c.colours || !strings.Contains(shown, "\r\x1b[K") {
 			t.Errorf("at %d with %q: exit status %d\n%q", c.columns, c.env, status, shown)
 		}
 	}
