@@ -135,15 +135,25 @@ func (s subject) same(st unix.Stat_t) bool {
 	return st.Mode&unix.S_IFMT == unix.S_IFREG && s.file == fileID{st.Dev, st.Ino}
 }
 
-// locker names who holds a lock of the given kinds on a file, from /proc/locks (proc(5)):
-// "1: FLOCK  ADVISORY  WRITE 811 00:05:42 0 EOF".
+// anotherProgram is a locker that /proc does not name.
+const anotherProgram = "another program"
+
+// locker names who holds a lock of the given kinds on a file.
 func (h host) locker(st unix.Stat_t, kinds ...string) string {
-	const unknown = "another program"
+	if who := h.lockedBy(fileID{st.Dev, st.Ino}, kinds...); who != "" {
+		return who
+	}
+	return anotherProgram
+}
+
+// lockedBy is locker that is "" of a file that is not locked. It reads /proc/locks (proc(5)):
+// "1: FLOCK  ADVISORY  WRITE 811 00:05:42 0 EOF".
+func (h host) lockedBy(id fileID, kinds ...string) string {
 	text, err := os.ReadFile(filepath.Join(h.proc, "locks"))
 	if err != nil {
-		return unknown
+		return ""
 	}
-	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(id.dev), unix.Minor(id.dev), id.ino)
 	for _, line := range strings.Split(string(text), "\n") {
 		f := strings.Fields(line)
 		if len(f) < 6 || f[5] != file || !slices.Contains(kinds, f[1]) {
@@ -151,9 +161,9 @@ func (h host) locker(st unix.Stat_t, kinds ...string) string {
 		}
 		pid, err := strconv.Atoi(f[4])
 		if err != nil || pid <= 0 {
-			return unknown // an OFD lock has no process
+			return anotherProgram // an OFD lock has no process
 		}
 		return fmt.Sprintf("process %d (%s)", pid, h.comm(pid))
 	}
-	return unknown
+	return ""
 }

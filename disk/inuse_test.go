@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -161,6 +162,16 @@ func TestRefusesLoopBacking(t *testing.T) {
 	refused(t, path, path, "attached to "+loop, "losetup -d "+loop)
 	onTop := losetup(t, loop)
 	refused(t, loop, path, "attached to "+onTop)
+	// Who has closed the device, and not the file, is known by the lock.
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, path, path, "attached to "+loop+", and locked by process "+strconv.Itoa(os.Getpid()))
 }
 
 func TestRefusesExclusiveOpener(t *testing.T) {

@@ -266,6 +266,8 @@ func (h host) loops(s subject) ([]Use, error) {
 			why := "attached to " + loop
 			if users := h.loopUsers(filepath.Dir(f)); users != "" {
 				why += ", which " + users + " has open"
+			} else if who := h.lockedBy(s.file, "FLOCK"); who != "" { // as an installation at its end, that has closed the device
+				why += ", and locked by " + who
 			}
 			uses = append(uses, Use{what, why, "let that end, or umount what is on it, then losetup -d " + loop})
 		}
