@@ -34,6 +34,9 @@ const (
 // Timestamps come from the image, so that one image always gives the same commits.
 func WriteImage(ctx context.Context, repo *ostree.Repo, img *image.Image, tree *image.Tree, target string) (ostree.Checksum, error) {
 	w := newTreeWriter(repo)
+	if err := repo.StartSync(); err != nil { // while directories and links are made
+		return ostree.Checksum{}, err
+	}
 	if img.Manifest == nil {
 		return writeRootfs(ctx, w, img, tree, target)
 	}

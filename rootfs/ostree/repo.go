@@ -36,6 +36,7 @@ type Repo struct {
 	tmpSeed string
 	tmpSeq  atomic.Uint64
 	scratch sync.Pool // of *scratch
+	flusher flusher
 
 	lockMu sync.Mutex
 	locks  map[*heldLock]struct{}
@@ -65,6 +66,7 @@ func newRepo(l Ledger) *Repo {
 	}
 	r := &Repo{ledger: l, locks: map[*heldLock]struct{}{}}
 	r.gate.init()
+	r.flusher.sync = func() error { return unix.Syncfs(r.dir.fd) }
 	r.dir.fd, r.objects.fd, r.tmp.fd = -1, -1, -1
 	for i := range r.prefixes {
 		p := &r.prefixes[i]
@@ -208,19 +210,6 @@ func (r *Repo) openFolders() error {
 // Config returns the configuration the repository was created or opened with.
 func (r *Repo) Config() Config { return r.config }
 
-// Sync writes everything on the repository's file system to its device. One call
-// at the end takes the place of an fsync for each object.
-func (r *Repo) Sync() error {
-	if err := r.gate.enter(); err != nil {
-		return err
-	}
-	defer r.gate.leave()
-	if err := unix.Syncfs(r.dir.fd); err != nil {
-		return fmt.Errorf("syncing the file system of %s: %w", repoPath, err)
-	}
-	return nil
-}
-
 // Close waits for the operations under way and gives back every descriptor and
 // lock. Objects that were handed out stay valid, and open, until they are closed
 // themselves. Every later use, a second Close too, returns ErrClosed.
@@ -228,6 +217,7 @@ func (r *Repo) Close() error {
 	if err := r.gate.close(); err != nil {
 		return err
 	}
+	r.flusher.wait()
 	return errors.Join(r.releaseLocks(), r.closeHandles())
 }
 

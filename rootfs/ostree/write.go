@@ -9,6 +9,7 @@ import (
 	"hash"
 	"io"
 	"os"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,6 +44,13 @@ func (s *scratch) grow(n int) []byte {
 	return s.data[:n]
 }
 
+// growAligned is grow for direct I/O.
+func (s *scratch) growAligned(n int) []byte {
+	buf := s.grow(n + directAlign)
+	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(buf))) % directAlign)
+	return buf[skip : skip+n]
+}
+
 // WriteContent stores a regular file or symbolic link and returns its checksum.
 // The content is hashed as it is read; an object that exists already is not
 // written again. Of a link, size is 0 and the content is not read. Exactly size
@@ -66,6 +74,7 @@ func (r *Repo) WriteContent(ctx context.Context, h FileHeader, size int64, conte
 	s := r.scratch.Get().(*scratch)
 	defer r.scratch.Put(s)
 	s.head = appendHeader(s.head[:0], &h)
+	r.flusher.wrote(size)
 	switch {
 	case size < 0 || h.IsSymlink() && size != 0:
 		return Checksum{}, fmt.Errorf("storing a file of mode %#o: size %d is impossible", h.Mode, size)

@@ -16,6 +16,9 @@ const (
 	// holeSize is the run of zero bytes that is left as a hole, in bytes. It is
 	// a multiple of every usual block size.
 	holeSize = 64 << 10
+	// directAlign is what addresses, offsets and lengths of direct I/O are multiples
+	// of, in bytes: no device in use has larger sectors (open(2), O_DIRECT).
+	directAlign = 4096
 )
 
 // writeLarge streams content through the hash into a temporary file, whose final
@@ -26,7 +29,7 @@ func (r *Repo) writeLarge(ctx context.Context, s *scratch, h *FileHeader, size i
 	if err != nil {
 		return Checksum{}, fmt.Errorf("storing a file: %w", err)
 	}
-	sum, err := streamTo(ctx, f.fd, s, size, content)
+	sum, err := (&largeFile{fd: f.fd}).stream(ctx, s, size, content)
 	if err != nil {
 		err = fmt.Errorf("storing a file of %d bytes: %w", size, err)
 		return Checksum{}, errors.Join(err, f.close(), unix.Unlinkat(r.tmp.fd, name, 0))
@@ -58,16 +61,42 @@ func (r *Repo) storeTemp(k objectKey, h *FileHeader, f handle, name string) erro
 	return nil
 }
 
-// streamTo copies exactly size bytes to fd and returns the object's checksum.
-func streamTo(ctx context.Context, fd int, s *scratch, size int64, content io.Reader) (Checksum, error) {
+// largeFile is a file of large content that is being written: past the page
+// cache, where that can be. It is written once and read by nobody for now, so that
+// a copy in memory, and its way from there, would be work for nothing.
+type largeFile struct {
+	fd     int
+	direct bool
+}
+
+// setDirect chooses how the file is written from here on.
+func (f *largeFile) setDirect(direct bool) error {
+	flags, err := unix.FcntlInt(uintptr(f.fd), unix.F_GETFL, 0)
+	if err == nil {
+		flags &^= unix.O_DIRECT
+		if direct {
+			flags |= unix.O_DIRECT
+		}
+		_, err = unix.FcntlInt(uintptr(f.fd), unix.F_SETFL, flags)
+	}
+	if err != nil {
+		return &os.PathError{Op: "fcntl", Path: "temporary object", Err: err}
+	}
+	f.direct = direct
+	return nil
+}
+
+// stream copies exactly size bytes to the file and returns the object's checksum.
+func (f *largeFile) stream(ctx context.Context, s *scratch, size int64, content io.Reader) (Checksum, error) {
 	var sum Checksum
 	if content == nil {
 		return sum, &SizeError{Want: size}
 	}
 	s.hash.Reset()
 	s.hash.Write(s.head)
-	buf := s.grow(chunkSize)
-	var end int64 // of what was written: holes may follow
+	buf := s.growAligned(chunkSize)
+	_ = f.setDirect(true) // not every file system can
+	var end int64         // of what was written: holes may follow
 	for pos := int64(0); pos < size; {
 		if err := ctx.Err(); err != nil {
 			return sum, err
@@ -77,7 +106,7 @@ func streamTo(ctx context.Context, fd int, s *scratch, size int64, content io.Re
 			return sum, shortRead(err, size, pos+int64(n))
 		}
 		s.hash.Write(part)
-		written, err := writeSparse(fd, part, pos)
+		written, err := f.writeSparse(part, pos)
 		if err != nil {
 			return sum, err
 		}
@@ -92,25 +121,25 @@ func streamTo(ctx context.Context, fd int, s *scratch, size int64, content io.Re
 	// A hole at the end exists only once the length is set. Else it is right, and is
 	// left alone: XFS writes a new file out, and waits for that, to set its length.
 	if end < size {
-		if err := unix.Ftruncate(fd, size); err != nil {
+		if err := unix.Ftruncate(f.fd, size); err != nil {
 			return sum, &os.PathError{Op: "truncate", Path: "temporary object", Err: err}
 		}
 	}
-	startWriteback(fd)
+	startWriteback(f.fd)
 	s.hash.Sum(sum[:0])
 	return sum, nil
 }
 
 // writeSparse writes data at pos, except for blocks of holeSize zero bytes. It
 // tells where in data the last that was written ends, 0 if nothing was.
-func writeSparse(fd int, data []byte, pos int64) (end int, err error) {
+func (f *largeFile) writeSparse(data []byte, pos int64) (end int, err error) {
 	start := 0 // of the run that must be written
 	flush := func(to int) error {
 		if to == start {
 			return nil
 		}
 		end = to
-		return pwriteAll(fd, data[start:to], pos+int64(start))
+		return f.pwriteAll(data[start:to], pos+int64(start))
 	}
 	for i := 0; i < len(data); i += holeSize {
 		next := min(i+holeSize, len(data))
@@ -131,10 +160,22 @@ func writeSparse(fd int, data []byte, pos int64) (end int, err error) {
 // fails here fails there too.
 func startWriteback(fd int) { _ = unix.SyncFileRange(fd, 0, 0, unix.SYNC_FILE_RANGE_WRITE) }
 
-func pwriteAll(fd int, data []byte, pos int64) error {
+// pwriteAll writes data, of which all but a file's last part is a multiple of directAlign.
+func (f *largeFile) pwriteAll(data []byte, pos int64) error {
 	for len(data) > 0 {
-		n, err := unix.Pwrite(fd, data, pos)
+		if f.direct && (len(data)%directAlign != 0 || pos%directAlign != 0) {
+			if err := f.setDirect(false); err != nil {
+				return err
+			}
+		}
+		n, err := unix.Pwrite(f.fd, data, pos)
 		if err == unix.EINTR {
+			continue
+		}
+		if err == unix.EINVAL && f.direct { // the device wants more
+			if err := f.setDirect(false); err != nil {
+				return err
+			}
 			continue
 		}
 		if err != nil {

@@ -181,7 +181,7 @@ func (b *bench) compare(names []string, s source, fs string) error {
 		if w.name == ways[0].name || ours == nil {
 			continue
 		}
-		fmt.Printf("%s / installer: %.2f, installer / %[1]s: %.2f (medians of the rounds' ratios)\n",
+		fmt.Printf("%[1]s / installer: %.2[2]f, installer / %[1]s: %.2[3]f (medians of the rounds' ratios)\n",
 			w.name, ratio(samples[w.name], ours), ratio(ours, samples[w.name]))
 	}
 	return nil
