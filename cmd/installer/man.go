@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"installer/install/outfile"
 )
 
 // newManCommand is for those who make packages of the installer.
@@ -29,7 +31,7 @@ func newManCommand(stdout io.Writer) *cobra.Command {
 					continue
 				}
 				path := filepath.Join(args[0], manName(c)+".1")
-				if err := replaceFile(path, []byte(manPage(c, date))); err != nil {
+				if err := outfile.Write(path, []byte(manPage(c, date))); err != nil {
 					return fmt.Errorf("writing the manual page %s: %w", path, err)
 				}
 				fmt.Fprintln(stdout, path)

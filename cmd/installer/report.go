@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"installer/install/outfile"
 	"installer/install/report"
 
 	"github.com/spf13/cobra"
@@ -55,7 +56,7 @@ func runReport(stdin io.Reader, input, output string, stdout io.Writer) error {
 		}
 		return nil
 	}
-	if err := replaceFile(output, page.Bytes()); err != nil {
+	if err := outfile.Write(output, page.Bytes()); err != nil {
 		return fmt.Errorf("writing the page %s: %w", output, err)
 	}
 	fmt.Fprintln(stdout, output)

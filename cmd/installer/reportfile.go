@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"installer/install/outfile"
 	"installer/install/report"
 )
 
@@ -21,11 +22,17 @@ func (f *reportFile) check() error {
 	if f.path == "" {
 		return nil
 	}
-	temp, err := os.CreateTemp(filepath.Dir(f.path), ".installer-report-")
-	if err != nil {
-		return fmt.Errorf("--report: nothing can be written into %s: %w", filepath.Dir(f.path), errors.Unwrap(err))
+	if info, err := os.Stat(f.path); err == nil && info.IsDir() {
+		return fmt.Errorf("--report: %s is a directory; name a file", f.path)
 	}
-	return errors.Join(temp.Close(), os.Remove(temp.Name()))
+	file, err := outfile.Create(f.path)
+	if errors.Is(err, outfile.ErrNotRegular) {
+		return nil // a pipe or a terminal
+	}
+	if err != nil {
+		return fmt.Errorf("--report: %w", err)
+	}
+	return file.Close()
 }
 
 // write puts the report in place as a whole.
@@ -45,7 +52,7 @@ func (f *reportFile) write(r any) error {
 		}
 		data = page.Bytes()
 	}
-	if err := replaceFile(f.path, data); err != nil {
+	if err := outfile.Write(f.path, data); err != nil {
 		return fmt.Errorf("writing the report %s: %w", f.path, err)
 	}
 	return nil
@@ -54,27 +61,4 @@ func (f *reportFile) write(r any) error {
 func (f *reportFile) isPage() bool {
 	suffix := strings.ToLower(filepath.Ext(f.path))
 	return suffix == ".html" || suffix == ".htm"
-}
-
-// replaceFile puts a file in place as a whole: beside it first, then renamed.
-func replaceFile(path string, data []byte) error {
-	temp, err := os.CreateTemp(filepath.Dir(path), ".installer-report-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(temp.Name()) // fails once it is renamed
-	_, err = temp.Write(data)
-	if err == nil {
-		err = temp.Chmod(0o644)
-	}
-	if err == nil {
-		err = temp.Sync()
-	}
-	if closeErr := temp.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(temp.Name(), path)
-	}
-	return err
 }

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"installer/install/outfile"
 )
 
 // qemuImg is the program that knows qcow2.
@@ -72,14 +74,11 @@ func (s *source) load(ctx context.Context, open ImageOpener) error {
 
 // unpack writes what a machine would see on a qcow2 to a sparse file.
 func (s *source) unpack(ctx context.Context) error {
-	raw, err := os.CreateTemp(s.tempDir, ".installer-verify-")
+	raw, err := outfile.Scratch(s.tempDir)
 	if err != nil {
-		return fmt.Errorf("making a file to unpack %s to: %w", s.image, err)
-	}
-	s.file = raw
-	if err := os.Remove(raw.Name()); err != nil {
 		return fmt.Errorf("unpacking %s: %w", s.image, err)
 	}
+	s.file = raw
 	if err := raw.Truncate(s.size); err != nil {
 		return fmt.Errorf("making room to unpack %s in %s: %w", s.image, s.tempDir, err)
 	}

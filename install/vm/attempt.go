@@ -71,13 +71,13 @@ func (b *build) guestSays(line []byte) error {
 // makeDisk makes the empty disk.
 func (b *build) makeDisk(ctx context.Context) error {
 	if b.opts.Format == Raw {
-		if err := b.output.file.Truncate(b.opts.DiskSize); err != nil {
+		if err := b.output.File.Truncate(b.opts.DiskSize); err != nil {
 			return fmt.Errorf("making a disk of %s: %w", install.FormatBytes(b.opts.DiskSize), err)
 		}
 		return nil
 	}
 	h := &handles{}
-	err := b.programs.image(ctx, h, "create", "-q", "-f", string(QCOW2), h.path(b.output.file), fmt.Sprint(b.opts.DiskSize))
+	err := b.programs.image(ctx, h, "create", "-q", "-f", string(QCOW2), h.path(b.output.File), fmt.Sprint(b.opts.DiskSize))
 	return b.explainOutput(err)
 }
 
@@ -85,7 +85,7 @@ func (b *build) makeDisk(ctx context.Context) error {
 func (b *build) hardware(accel Accel) (hw hardware, inherited []*os.File, done func(), err error) {
 	hw = hardware{
 		accel: accel, memory: b.opts.Memory, kernel: b.kernel, initramfs: b.initrd,
-		tree: b.tree.file, target: b.output.file, format: b.opts.Format,
+		tree: b.tree.file, target: b.output.File, format: b.opts.Format,
 	}
 	if b.source == nil {
 		return hw, nil, func() {}, nil

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"installer/install"
+	"installer/install/outfile"
 	"installer/install/vm/internal/wire"
 	"installer/rootfs/image"
 
@@ -39,7 +40,7 @@ type build struct {
 	image  *image.Image
 	tree   *tree
 	source *source
-	output *output
+	output *outfile.File
 	kernel *os.File
 	initrd *os.File
 	guest  *install.Report // of the installer in the guest
@@ -153,7 +154,7 @@ func (b *build) open(ctx context.Context) (string, error) {
 	if b.output, err = openOutput(b.opts.Output); err != nil {
 		return "", err
 	}
-	b.onEnd(b.output.close)
+	b.onEnd(b.output.Close)
 	if err := b.openSource(ctx); err != nil {
 		return "", err
 	}
@@ -166,7 +167,7 @@ func (b *build) openSource(ctx context.Context) error {
 	if err != nil || !streamed(img.Ref) {
 		return err
 	}
-	file, err := scratch(b.dir())
+	file, err := outfile.Scratch(b.dir())
 	if err != nil {
 		return err
 	}
@@ -263,20 +264,20 @@ func (b *build) finish(ctx context.Context) (string, error) {
 	}
 	if b.opts.Format == QCOW2 {
 		h := &handles{}
-		if err := b.programs.image(ctx, h, "check", "-q", "-f", string(QCOW2), h.path(b.output.file)); err != nil {
+		if err := b.programs.image(ctx, h, "check", "-q", "-f", string(QCOW2), h.path(b.output.File)); err != nil {
 			return "", err
 		}
 	}
-	if err := b.output.commit(); err != nil {
+	if err := b.output.Commit(); err != nil {
 		return "", err
 	}
 	m := &b.report.Machine
-	info, err := b.output.file.Stat()
+	info, err := b.output.File.Stat()
 	if err != nil {
 		return "", fmt.Errorf("looking at the output: %w", err)
 	}
 	m.FileSize = info.Size()
-	if m.Allocated, err = allocated(b.output.file); err != nil {
+	if m.Allocated, err = allocated(b.output.File); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("%s, %s on disk", b.opts.Format, install.FormatBytes(m.Allocated)), nil
@@ -289,10 +290,10 @@ func (b *build) compress(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.onEnd(smaller.close)
+	b.onEnd(smaller.Close)
 	b.output = smaller
 	h := &handles{}
-	err = b.programs.image(ctx, h, "convert", "-c", "-f", string(QCOW2), "-O", string(QCOW2), h.path(plain.file), h.path(smaller.file))
+	err = b.programs.image(ctx, h, "convert", "-c", "-f", string(QCOW2), "-O", string(QCOW2), h.path(plain.File), h.path(smaller.File))
 	return b.explainOutput(err)
 }
 
@@ -300,7 +301,7 @@ func (b *build) compress(ctx context.Context) error {
 func (b *build) explainOutput(err error) error {
 	var st unix.Statfs_t
 	const little = 64 << 10
-	if err != nil && unix.Fstatfs(int(b.output.file.Fd()), &st) == nil && int64(st.Bavail)*st.Bsize < little {
+	if err != nil && unix.Fstatfs(int(b.output.File.Fd()), &st) == nil && int64(st.Bavail)*st.Bsize < little {
 		return errors.Join(&DiskFullError{Dir: b.dir()}, err)
 	}
 	return err

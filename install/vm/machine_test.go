@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"installer/install"
+	"installer/install/outfile"
 	"installer/install/verify"
 )
 
@@ -43,7 +44,7 @@ func fakeBuild(t *testing.T, script string) (*build, *[]install.Event) {
 	}
 	t.Cleanup(func() { file.Close() })
 	b.kernel, b.initrd, b.tree = file, file, &tree{file: file}
-	b.output = &output{file: file}
+	b.output = &outfile.File{File: file}
 	return b, &events
 }
 

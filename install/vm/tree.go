@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path"
 
+	"installer/install/outfile"
 	"installer/install/vm/erofs"
 	"installer/rootfs/deploy"
 	"installer/rootfs/image"
@@ -28,7 +29,7 @@ type tree struct {
 
 // readTree reads the whole image into a nameless file in dir.
 func readTree(ctx context.Context, img *image.Image, dir string, progress func(int64)) (_ *tree, err error) {
-	file, err := scratch(dir)
+	file, err := outfile.Scratch(dir)
 	if err != nil {
 		return nil, err
 	}

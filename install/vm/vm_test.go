@@ -3,7 +3,6 @@ package vm
 import (
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -13,6 +12,7 @@ import (
 
 	"installer/disk"
 	"installer/install"
+	"installer/install/outfile"
 	"installer/rootfs/bootloader"
 	"installer/rootfs/image"
 )
@@ -104,7 +104,7 @@ func TestCopiedSourceIsAnArchive(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	img := openImage(t, image.TransportDir, dir)
-	f, err := scratch(t.TempDir())
+	f, err := outfile.Scratch(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,86 +122,6 @@ func TestCopiedSourceIsAnArchive(t *testing.T) {
 	defer again.Close()
 	if again.ManifestDigest != img.ManifestDigest || names(t, again) != names(t, img) {
 		t.Errorf("the copy holds %s with %q", again.ManifestDigest, names(t, again))
-	}
-}
-
-func TestOutputAppearsWhole(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "disk.raw")
-	if err := os.WriteFile(path, []byte("old"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, named := range []bool{false, true} {
-		dropped := openTestOutput(t, path, named)
-		if err := dropped.close(); err != nil {
-			t.Fatal(err)
-		}
-		only(t, dir, "disk.raw")
-		o := openTestOutput(t, path, named)
-		if _, err := o.file.WriteString("new"); err != nil {
-			t.Fatal(err)
-		}
-		if data, err := os.ReadFile(path); err != nil || string(data) == "new" {
-			t.Errorf("before it is complete the output is %q, %v", data, err)
-		}
-		if err := errors.Join(o.commit(), o.close()); err != nil {
-			t.Fatal(err)
-		}
-		only(t, dir, "disk.raw")
-		if data, err := os.ReadFile(path); err != nil || string(data) != "new" {
-			t.Errorf("the output is %q, %v", data, err)
-		}
-		if err := os.WriteFile(path, []byte("old"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// openTestOutput opens an output, with a name of its own if told so.
-func openTestOutput(t *testing.T, path string, named bool) *output {
-	t.Helper()
-	o, err := openOutput(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if named {
-		o.file.Close()
-		if err := o.openNamed(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return o
-}
-
-func only(t *testing.T, dir, name string) {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 1 || entries[0].Name() != name {
-		t.Errorf("the directory has %v, %v; want %s alone", entries, err, name)
-	}
-}
-
-// Where files need names, what a killed build left is used again, and what
-// another build is writing is not.
-func TestNamedOutputIsTakenOver(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "disk.raw")
-	o := openTestOutput(t, path, true)
-	if err := os.WriteFile(o.partial, []byte("half"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	other := &output{path: path, partial: o.partial}
-	if err := other.openNamed(); err == nil {
-		t.Error("two builds write the same file")
-	}
-	o.file.Close() // as if it had been killed
-	if err := other.openNamed(); err != nil {
-		t.Fatal(err)
-	}
-	if info, err := other.file.Stat(); err != nil || info.Size() != 0 {
-		t.Errorf("what was left is still there: %v, %v", info, err)
-	}
-	if err := other.close(); err != nil {
-		t.Error(err)
 	}
 }
 
