@@ -261,16 +261,20 @@ func (h host) loops(s subject) ([]Use, error) {
 		if err != nil {
 			continue // cleared meanwhile
 		}
-		if what, ok := s.byPath(backing); ok {
-			loop := "/dev/" + filepath.Base(filepath.Dir(filepath.Dir(f)))
-			why := "attached to " + loop
-			if users := h.loopUsers(filepath.Dir(f)); users != "" {
-				why += ", which " + users + " has open"
-			} else if who := h.lockedBy(s.file, "FLOCK"); who != "" { // as an installation at its end, that has closed the device
-				why += ", and locked by " + who
-			}
-			uses = append(uses, Use{what, why, "let that end, or umount what is on it, then losetup -d " + loop})
+		what, ok := s.byPath(backing)
+		if !ok {
+			continue
 		}
+		loop := "/dev/" + filepath.Base(filepath.Dir(filepath.Dir(f)))
+		why := "attached to " + loop
+		if users := h.loopUsers(filepath.Dir(f)); users != "" {
+			why += ", which " + users + " has open"
+		} else if who := h.lockedBy(s.file, "FLOCK"); who != "" { // as an installation at its end, that has closed the device
+			why += ", and locked by " + who
+		} else if again, err := readLine(filepath.Dir(f), "backing_file"); err != nil || again != backing {
+			continue // it was about to end
+		}
+		uses = append(uses, Use{what, why, "let that end, or umount what is on it, then losetup -d " + loop})
 	}
 	return uses, nil
 }

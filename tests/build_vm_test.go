@@ -100,6 +100,7 @@ func (h userHome) holds(t *testing.T, names ...string) {
 // qcow2, cheap where it is empty, and what verify takes as its own.
 func TestBuildByAnOrdinaryUser(t *testing.T) {
 	h := newUserHome(t, CacheImage(t))
+	t.Parallel() // beside the boots: it, too, takes mostly one core
 	r := h.run(t, "build", "--accel", "tcg", "--progress", "json", "--report", "report.json", "--disk-size", "6G",
 		"--karg", "console=ttyS0,115200n8", h.image, "disk.qcow2").Must(t)
 	h.holds(t, "disk.qcow2", "report.json")
