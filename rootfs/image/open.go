@@ -25,7 +25,7 @@ func (o ImportOptions) withDefaults() ImportOptions {
 		o.MaxEntries = DefaultMaxEntries
 	}
 	if o.Parallel <= 0 {
-		o.Parallel = runtime.NumCPU()
+		o.Parallel = runtime.NumCPU() + 1 // of the streams, some wait for the device
 	}
 	if o.Progress == nil {
 		o.Progress = func(int64) {}
