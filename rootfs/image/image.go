@@ -92,7 +92,7 @@ type ImportOptions struct {
 	MaxEntries int64
 
 	// Parallel is how many layers are read and how many workers store small
-	// files at a time. 0 means the number of CPUs.
+	// files at a time. 0 means one more than there are CPUs.
 	Parallel int
 }
 
