@@ -85,9 +85,9 @@ func TestLargeContentDirect(t *testing.T) {
 	source := rand.NewChaCha8([32]byte{1})
 	_, _ = source.Read(random)
 	for _, size := range []int{smallContent + 1, 2 << 20, 2<<20 + 4096, 3<<20 + 100, 3<<20 + 4097} {
-		for _, hole := range []int{0, 1 << 20} {
+		for _, hole := range []span{{}, {0, 1 << 20}, {512 << 10, 1 << 20}} {
 			data := bytes.Clone(random[:size])
-			clear(data[:hole])
+			clear(data[hole.start:hole.end])
 			f, err := os.CreateTemp(t.TempDir(), "")
 			if err != nil {
 				t.Fatal(err)
@@ -99,10 +99,14 @@ func TestLargeContentDirect(t *testing.T) {
 				t.Errorf("%d bytes: %v, %v", size, sum, err)
 			}
 			if got, err := os.ReadFile(f.Name()); err != nil || !bytes.Equal(got, data) {
-				t.Errorf("%d bytes, the first %d zero: the file differs, %v", size, hole, err)
+				t.Errorf("%d bytes with the hole %v: the file differs, %v", size, hole, err)
 			}
 			if want := size%directAlign == 0; large.direct && !want {
 				t.Errorf("%d bytes: the last part was written directly", size)
+			}
+			var st unix.Stat_t
+			if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Blocks*512 > int64(size)-(hole.end-hole.start)+holeSize {
+				t.Errorf("%d bytes with the hole %v take %d on the disk, %v", size, hole, st.Blocks*512, err)
 			}
 			f.Close()
 		}

@@ -19,6 +19,8 @@ const (
 	// directAlign is what addresses, offsets and lengths of direct I/O are multiples
 	// of, in bytes: no device in use has larger sectors (open(2), O_DIRECT).
 	directAlign = 4096
+	// reserveSize is how much space is reserved at once, in bytes.
+	reserveSize = 64 << 20
 )
 
 // writeLarge streams content through the hash into a temporary file, whose final
@@ -67,6 +69,41 @@ func (r *Repo) storeTemp(k objectKey, h *FileHeader, f handle, name string) erro
 type largeFile struct {
 	fd     int
 	direct bool
+
+	size     int64
+	reserved int64  // end of the space that was reserved last
+	gaps     []span // holes in reserved space
+}
+
+// span is a range of a file, in bytes.
+type span struct{ start, end int64 }
+
+// reserve asks for space ahead in one piece: what is written directly has else a
+// piece for each write, with those of other files between them. It is a hint.
+func (f *largeFile) reserve(pos int64) {
+	end := min(f.size, pos+reserveSize)
+	if f.direct && pos >= f.reserved && end-pos > chunkSize && unix.Fallocate(f.fd, unix.FALLOC_FL_KEEP_SIZE, pos, end-pos) == nil {
+		f.reserved = end
+	}
+}
+
+// skip leaves a hole.
+func (f *largeFile) skip(start, end int64) {
+	if start >= f.reserved {
+		return
+	}
+	if last := len(f.gaps) - 1; last >= 0 && f.gaps[last].end == start {
+		f.gaps[last].end = end
+		return
+	}
+	f.gaps = append(f.gaps, span{start, end})
+}
+
+// giveBack frees what was reserved and left as holes. What fails costs room alone.
+func (f *largeFile) giveBack() {
+	for _, g := range f.gaps {
+		_ = unix.Fallocate(f.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, g.start, g.end-g.start)
+	}
 }
 
 // setDirect chooses how the file is written from here on.
@@ -95,6 +132,7 @@ func (f *largeFile) stream(ctx context.Context, s *scratch, size int64, content 
 	s.hash.Reset()
 	s.hash.Write(s.head)
 	buf := s.growAligned(chunkSize)
+	f.size = size
 	_ = f.setDirect(true) // not every file system can
 	var end int64         // of what was written: holes may follow
 	for pos := int64(0); pos < size; {
@@ -125,6 +163,7 @@ func (f *largeFile) stream(ctx context.Context, s *scratch, size int64, content 
 			return sum, &os.PathError{Op: "truncate", Path: "temporary object", Err: err}
 		}
 	}
+	f.giveBack()
 	startWriteback(f.fd)
 	s.hash.Sum(sum[:0])
 	return sum, nil
@@ -139,6 +178,7 @@ func (f *largeFile) writeSparse(data []byte, pos int64) (end int, err error) {
 			return nil
 		}
 		end = to
+		f.reserve(pos + int64(start))
 		return f.pwriteAll(data[start:to], pos+int64(start))
 	}
 	for i := 0; i < len(data); i += holeSize {
@@ -149,6 +189,7 @@ func (f *largeFile) writeSparse(data []byte, pos int64) (end int, err error) {
 		if err := flush(i); err != nil {
 			return end, err
 		}
+		f.skip(pos+int64(i), pos+int64(next))
 		start = next
 	}
 	err = flush(len(data))
