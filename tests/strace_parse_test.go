@@ -16,6 +16,9 @@ func TestParseStrace(t *testing.T) {
 12 --- SIGCHLD {si_signo=SIGCHLD} ---
 14 nanosleep({tv_sec=9, tv_nsec=0},  <unfinished ...>
 14 <... nanosleep resumed> <unfinished ...>) = ?
+15 ???()                                = ?
+16 ???( <detached ...>
+17 mount("tmpfs", "/late", "tmpfs", 0, NULL <detached ...>
 `
 	calls, err := parseStrace(strings.NewReader(log))
 	if err != nil {
