@@ -133,9 +133,8 @@ func (p *ttyPrinter) progress(e install.Event) string {
 
 // SGR colours of ECMA-48.
 const (
-	red   = "31"
-	green = "32"
-
+	red    = "31"
+	green  = "32"
 	yellow = "33"
 )
 

@@ -91,7 +91,8 @@ func read(tree fs.ReadLinkFS, name string, kind fs.FileMode) (b Binding, err err
 	return b, err
 }
 
-// parseUnit reads the values by section and key (systemd.syntax(7)); the last one counts.
+// parseUnit reads the values by section and key (systemd.syntax(7)); the last one
+// counts. go-systemd's parser does not know comments amid continued lines.
 func parseUnit(text string) map[string]map[string]string {
 	units := map[string]map[string]string{}
 	section, line := "", ""

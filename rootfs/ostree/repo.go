@@ -212,13 +212,14 @@ func (r *Repo) Config() Config { return r.config }
 
 // Close waits for the operations under way and gives back every descriptor and
 // lock. Objects that were handed out stay valid, and open, until they are closed
-// themselves. Every later use, a second Close too, returns ErrClosed.
+// themselves. What was lost while it was written out aside, and no Sync has told
+// of, is an error here. Every later use, a second Close too, returns ErrClosed.
 func (r *Repo) Close() error {
 	if err := r.gate.close(); err != nil {
 		return err
 	}
 	r.flusher.wait()
-	return errors.Join(r.releaseLocks(), r.closeHandles())
+	return errors.Join(r.flusher.take(), r.releaseLocks(), r.closeHandles())
 }
 
 func (r *Repo) closeHandles() error {

@@ -65,11 +65,18 @@ func (f *flusher) take() error {
 	defer f.mu.Unlock()
 	err := f.err
 	f.err = nil
-	return err
+	if err != nil {
+		return syncFault(err)
+	}
+	return nil
+}
+
+func syncFault(err error) error {
+	return fmt.Errorf("syncing the file system of %s: %w", repoPath, err)
 }
 
 // StartSync begins to write the repository's file system to its device, and does
-// not wait. What fails is told by Sync.
+// not wait. What fails is told by the next Sync, else by Close.
 func (r *Repo) StartSync() error {
 	if err := r.gate.enter(); err != nil {
 		return err
@@ -89,8 +96,9 @@ func (r *Repo) Sync() error {
 	}
 	defer r.gate.leave()
 	r.flusher.wait()
-	if err := errors.Join(r.flusher.take(), r.flusher.sync()); err != nil {
-		return fmt.Errorf("syncing the file system of %s: %w", repoPath, err)
+	aside := r.flusher.take()
+	if err := r.flusher.sync(); err != nil {
+		return errors.Join(aside, syncFault(err))
 	}
-	return nil
+	return aside
 }

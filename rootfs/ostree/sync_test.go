@@ -37,6 +37,18 @@ func TestSyncTellsOfWhatWasLostAside(t *testing.T) {
 	}
 }
 
+// What no Sync has told of, Close does.
+func TestCloseTellsOfWhatWasLostAside(t *testing.T) {
+	r := createRepo(t)
+	r.flusher.sync = func() error { return unix.EIO }
+	if err := r.StartSync(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(); !errors.Is(err, unix.EIO) {
+		t.Errorf("Close: %v", err)
+	}
+}
+
 // Close waits for what is under way.
 func TestCloseWaitsForSync(t *testing.T) {
 	r := createRepo(t)

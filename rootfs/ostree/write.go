@@ -74,13 +74,14 @@ func (r *Repo) WriteContent(ctx context.Context, h FileHeader, size int64, conte
 	s := r.scratch.Get().(*scratch)
 	defer r.scratch.Put(s)
 	s.head = appendHeader(s.head[:0], &h)
-	r.flusher.wrote(size)
-	switch {
-	case size < 0 || h.IsSymlink() && size != 0:
+	if size < 0 || h.IsSymlink() && size != 0 {
 		return Checksum{}, fmt.Errorf("storing a file of mode %#o: size %d is impossible", h.Mode, size)
-	case size > smallContent:
+	}
+	r.flusher.wrote(size)
+	if size > smallContent {
 		return r.writeLarge(ctx, s, &h, size, content)
-	case h.IsSymlink():
+	}
+	if h.IsSymlink() {
 		content = nil
 	}
 	return r.writeSmall(s, &h, int(size), content)
