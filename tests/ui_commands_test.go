@@ -132,7 +132,7 @@ func TestSchemaOfRelease(t *testing.T) {
 	finalize(3)
 	must(t, f.Close())
 	finalize(0, "--keep-mounted")
-	validate(t, "holders", Run(t, "holders", "--json", x).Stdout)
+	validate(t, "holders", Run(t, "holders", "--json", x).Must(t).Stdout)
 }
 
 // The validator is no rubber stamp.

@@ -56,6 +56,15 @@ func record(t *testing.T, columns uint16, typed string, env []string, args ...st
 
 var colours = regexp.MustCompile(`\x1b\[[0-9;]*m`)
 
+// shortDir is a directory whose path leaves room on a line of 80 columns, wherever TMPDIR is.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/run", "installer-")
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	return dir
+}
+
 // checkWidth fails for a line that is longer than the terminal.
 func checkWidth(t *testing.T, shown string, columns int) {
 	t.Helper()
@@ -77,11 +86,11 @@ func TestTerminalWidths(t *testing.T) {
 		env     []string
 		colours bool
 	}{{80, []string{"NO_COLOR="}, true}, {200, []string{"NO_COLOR="}, true}, {80, []string{"NO_COLOR=1"}, false}} {
-		raw := filepath.Join(t.TempDir(), "disk.raw")
+		raw := filepath.Join(shortDir(t), "disk.raw")
 		makeRaw(t, raw, tinySize)
 		shown, status := record(t, c.columns, "", c.env, installArgs(TinyImage(t), raw)...)
 		checkWidth(t, shown, int(c.columns))
-		if status != 0 || !strings.Contains(shown, "Installation complete:") || colours.MatchString(shown) != c.colours || !strings.Contains(shown, "\r\x1b[K") {
+		if status != 0 || !strings.Contains(shown, "Installation complete: ") || colours.MatchString(shown) != c.colours || !strings.Contains(shown, "\r\x1b[K") {
 			t.Errorf("at %d with %q: exit status %d\n%q", c.columns, c.env, status, shown)
 		}
 	}

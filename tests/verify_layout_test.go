@@ -18,7 +18,7 @@ func TestVerifyBootFilesystem(t *testing.T) {
 	m.unmount()
 	wantAccepted(t, m.raw)
 
-	kernel := physicalOn(t, m.raw, typeLinux, "ostree/*/vmlinuz-*") + 5000
+	kernel := physicalOn(t, m.raw, typeLinux, "ostree/*/vmlinuz-*") + 1<<20
 	config := physicalOn(t, m.raw, typeLinux, "grub/grub.cfg") + 10
 	flip(t, m.raw, kernel)
 	flip(t, m.raw, config)

@@ -269,7 +269,7 @@ func TestVerifyFindsFlippedBytes(t *testing.T) {
 	object := "ostree/repo/objects/" + commit[:2] + "/" + commit[2:] + ".commit"
 	add("object", deployment+"/usr/bin/bash", 5000,
 		named{"repository", "/ostree/repo/objects/", "it is /" + deployment + "/usr/bin/bash"}, named{"deployment", "/usr/bin/bash", "damaged"})
-	add("kernel", kernel, 5000, named{"kernel", "/" + kernel, "boot checksum"}, named{"repository", "/ostree/repo/objects/", "/vmlinuz"})
+	add("kernel", kernel, 1<<20, named{"kernel", "/" + kernel, "boot checksum"}, named{"repository", "/ostree/repo/objects/", "/vmlinuz"})
 	add("entry: root", entry, int64(uuidPattern.FindIndex(text)[0]), named{"boot-entries", "/" + entry, "root file system has UUID"})
 	add("entry: kernel", entry, int64(bytes.Index(text, []byte("/vmlinuz")))+2, named{"boot-entries", "/" + entry, "cannot be found"})
 	add("origin", deployment+".origin", 12, named{"origin", deployment + ".origin", "neither"})
