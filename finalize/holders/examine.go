@@ -20,13 +20,35 @@ func Examine(ctx context.Context, path string) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
+	if subject.Mount != nil {
+		return examineMount(ctx, subject)
+	}
+	return examineDevice(ctx, subject)
+}
+
+func examineMount(ctx context.Context, subject Subject) (Report, error) {
 	subject.Target.Probe = subject.Mount
+	s, err := newScan(ctx, subject.Target)
+	if err != nil {
+		return Report{}, err
+	}
+	defer s.close()
+	s.tryFreeze(*subject.Mount)
+	report, err := s.search(ctx)
+	s.trial.end()
+	if err != nil {
+		return Report{}, err
+	}
+	if err := settle(&report); err != nil {
+		return report, err
+	}
+	return report, s.addFrozen(&report, *subject.Mount)
+}
+
+func examineDevice(ctx context.Context, subject Subject) (Report, error) {
 	report, err := Scan(ctx, subject.Target)
 	if err != nil {
 		return report, err
-	}
-	if subject.Mount != nil {
-		return report, report.addFrozen(*subject.Mount)
 	}
 	report.Searched = append(report.Searched, BlockClaim, Kernel)
 	dead := true
@@ -46,12 +68,12 @@ func Examine(ctx context.Context, path string) (Report, error) {
 }
 
 // addFrozen asks whether a mounted file system is frozen, when nobody else holds
-// it: there is nobody to be kept waiting then. The system's own root is left alone.
-func (r *Report) addFrozen(m mounts.Mount) error {
-	if len(r.Certain()) > 0 || !Stored(m) || m.Point == "/" {
+// it: there is nobody to be kept waiting then.
+func (s *scan) addFrozen(r *Report, m mounts.Mount) error {
+	if len(r.Certain()) > 0 || !s.mayFreeze(m) {
 		return nil
 	}
-	frozen, err := IsFrozen(m)
+	frozen, err := s.trial.ask()
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ENOTDIR) { // a file may be mounted on a file
 		r.Unreadable = append(r.Unreadable, fmt.Sprintf("whether %s is frozen: %v", m.Point, err))
 		return nil

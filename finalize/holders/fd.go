@@ -40,7 +40,7 @@ func (w *walker) descriptors(t task) {
 // number that was not looked at, and whether no other is left. What may not be
 // looked at ends it.
 func (w *walker) lowest(t task, dir int) (next int, all bool, err error) {
-	const gaps = 4 // how many free numbers below the highest are put up with
+	const gaps = 2 // how many free numbers below the highest are put up with
 	if err := rawStatx(dir, w.file.named("."), unix.STATX_SIZE, &w.file.stat); err != nil {
 		return 0, false, nil
 	}
@@ -70,7 +70,9 @@ func (w *walker) descriptor(t task, dir, fd int) (there bool, err error) {
 	}
 	switch {
 	case w.held[where.mount]:
-		w.openFile(t, fd, FD)
+		if !w.trial.through(t, fd) {
+			w.openFile(t, fd, FD)
+		}
 	case where.mount == w.internal.namespaces:
 		w.namespaceFile(t, fd)
 	case where.mount == w.internal.sockets:

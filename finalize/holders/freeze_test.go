@@ -96,6 +96,51 @@ func TestFrozenIsHeld(t *testing.T) {
 	}
 }
 
+// TestFreezesNobodysFile has the freeze tried beside the search where nobody can
+// be kept waiting by it, and only there.
+func TestFreezesNobodysFile(t *testing.T) {
+	for _, fs := range targettest.Filesystems() {
+		x := targettest.New(t, fs)
+		if !begins(t, x) {
+			t.Errorf("%s: not tried on a mount that nobody uses", fs)
+		}
+		helper := targettest.Hold(t, "fd", x.Path("file"))
+		if begins(t, x) {
+			t.Errorf("%s: tried while a process has a file open", fs)
+		}
+		helper.Stop()
+		second := t.TempDir()
+		run(t, "mount", "--bind", x.Dir, second)
+		if begins(t, x) {
+			t.Errorf("%s: tried while there is a second mount", fs)
+		}
+		run(t, "umount", second)
+		if !begins(t, x) {
+			t.Errorf("%s: not tried when it is free again", fs)
+		}
+	}
+}
+
+// begins says whether a search of x begins with a trial, which it then ends.
+func begins(t *testing.T, x *targettest.Target) bool {
+	t.Helper()
+	subject, err := Resolve(t.Context(), x.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := newScan(t.Context(), subject.Target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	s.tryFreeze(*subject.Mount)
+	s.trial.end()
+	if frozen, err := s.trial.ask(); frozen || err != nil {
+		t.Errorf("frozen %v, %v", frozen, err)
+	}
+	return s.trial.begun
+}
+
 // TestFrozenAndUnmounted has the super block that outlives all its mounts with
 // no holder in user space: only the device shows it.
 func TestFrozenAndUnmounted(t *testing.T) {

@@ -38,6 +38,9 @@ func (s *scan) inspect(ctx context.Context, pids []int) error {
 			w := newWalker(s)
 			for i := next.Add(1); i <= int64(len(pids)) && ctx.Err() == nil; i = next.Add(1) {
 				w.process(pids[i-1])
+				if s.trial.pending.Load() {
+					runtime.Gosched()
+				}
 			}
 			s.collect(w)
 		})

@@ -53,6 +53,7 @@ type scan struct {
 	internal internalMounts
 	sockets  map[uint64]boundSocket // sockets with a name on the target, by inode
 
+	trial      freezeTrial
 	ownNetwork string // the own network namespace, "net:[4026531840]"
 
 	mu          sync.Mutex
@@ -74,7 +75,16 @@ func Scan(ctx context.Context, target Target) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	defer unix.Close(s.proc)
+	defer s.close()
+	report, err := s.search(ctx)
+	if err != nil {
+		return Report{}, err
+	}
+	return report, settle(&report)
+}
+
+// search makes all searches.
+func (s *scan) search(ctx context.Context) (Report, error) {
 	var searched []Class
 	for _, p := range probes() {
 		if err := p.find(ctx, s); err != nil {
@@ -86,8 +96,7 @@ func Scan(ctx context.Context, target Target) (Report, error) {
 			}
 		}
 	}
-	report := s.report(searched)
-	return report, settle(&report)
+	return s.report(searched), nil
 }
 
 func newScan(ctx context.Context, target Target) (*scan, error) {
@@ -115,6 +124,8 @@ func newScan(ctx context.Context, target Target) (*scan, error) {
 	}
 	return s, nil
 }
+
+func (s *scan) close() { unix.Close(s.proc) }
 
 // index sorts the mounts of all namespaces by what they mean for the target.
 func (s *scan) index() {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"maps"
 	"slices"
-
-	"golang.org/x/sys/unix"
 )
 
 // ScanSelf looks at this process and its descendants alone: their open files,
@@ -16,7 +14,7 @@ func ScanSelf(ctx context.Context, target Target) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	defer unix.Close(s.proc)
+	defer s.close()
 	clear(s.failures) // what other processes do is not the question
 	members := slices.Sorted(maps.Keys(s.family))
 	s.processes = len(members)
