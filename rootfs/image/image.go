@@ -65,7 +65,8 @@ type Image struct {
 	Created time.Time
 	Layers  []LayerInfo
 
-	src source
+	src      source
+	unpacked map[unpacking]bool // what is known to be right
 }
 
 // Default limits of an import; see [ImportOptions].

@@ -118,6 +118,7 @@ func (s *layeredSource) scanTree(ctx context.Context, img *Image, out *scanner, 
 		}
 		return nil, err
 	}
+	li.remember()
 	return li.tree()
 }
 

@@ -355,6 +355,31 @@ func TestScanVerifiesDiffIDs(t *testing.T) {
 	}
 }
 
+// A layer that becomes another one after the scan, as whole and as long, is not imported.
+func TestImportVerifiesWhatWasScanned(t *testing.T) {
+	scanned, other := gzipLayer(t, tarOf(t, file("a", "text"))), gzipLayer(t, tarOf(t, file("a", "tent")))
+	if len(scanned.blob) != len(other.blob) {
+		t.Fatalf("%d and %d bytes", len(scanned.blob), len(other.blob))
+	}
+	l := newTestLayout(t)
+	img, err := Open(t.Context(), l.tag("latest", l.image(scanned)), accept(t))
+	must(t, err)
+	defer img.Close()
+	_, err = img.Scan(t.Context(), ScanOptions{})
+	must(t, err)
+	importing := func(blob []byte) error {
+		must(t, os.WriteFile(l.blobFile(digest.FromBytes(scanned.blob)), blob, 0o644))
+		_, err := img.Import(t.Context(), &memorySink{}, ImportOptions{})
+		return err
+	}
+	must(t, importing(scanned.blob))
+	var fault *SourceError
+	if err := importing(other.blob); !errors.As(err, &fault) || !strings.Contains(err.Error(), digestOf(other.blob)) {
+		t.Errorf("%v", err)
+	}
+	must(t, importing(scanned.blob))
+}
+
 func second[T any](_ T, err error) error { return err }
 
 func TestScanIsBounded(t *testing.T) {

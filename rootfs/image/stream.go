@@ -45,7 +45,7 @@ func newChunkPool() *sync.Pool {
 type pump struct {
 	ctx    context.Context
 	data   chan *chunk
-	hashes chan *chunk
+	hashes chan *chunk // nil where nothing is hashed
 	sum    hash.Hash
 	total  int64
 	err    error // of the source; set before data is closed
@@ -66,23 +66,29 @@ type bounds struct {
 // startPump starts reading src within the bounds. seen is told of the bytes as
 // they arrive. The caller stops the pump, then waits for it.
 func startPump(ctx context.Context, src io.Reader, pool *sync.Pool, b bounds, seen func(int64)) *pump {
-	p := &pump{
-		ctx:    ctx,
-		data:   make(chan *chunk, chunksAhead),
-		hashes: make(chan *chunk, chunksAhead),
-		sum:    sha256.New(),
-		halt:   make(chan struct{}),
-	}
-	p.done.Add(2)
-	go p.readAll(src, pool, b, seen)
-	go p.hashAll()
+	p := newPump(ctx)
+	p.hashes, p.sum = make(chan *chunk, chunksAhead), sha256.New()
+	p.done.Go(p.hashAll)
+	p.done.Go(func() { p.readAll(src, pool, b, seen) })
 	return p
 }
 
+// startPlainPump is startPump for a stream whose digest nobody asks for.
+func startPlainPump(ctx context.Context, src io.Reader, pool *sync.Pool, b bounds) *pump {
+	p := newPump(ctx)
+	p.done.Go(func() { p.readAll(src, pool, b, func(int64) {}) })
+	return p
+}
+
+func newPump(ctx context.Context) *pump {
+	return &pump{ctx: ctx, data: make(chan *chunk, chunksAhead), halt: make(chan struct{})}
+}
+
 func (p *pump) readAll(src io.Reader, pool *sync.Pool, b bounds, seen func(int64)) {
-	defer p.done.Done()
 	defer close(p.data)
-	defer close(p.hashes)
+	if p.hashes != nil {
+		defer close(p.hashes)
+	}
 	for {
 		c := pool.Get().(*chunk)
 		c.data = c.data[:cap(c.data)]
@@ -134,21 +140,26 @@ func fill(src io.Reader, b []byte) (n int, err error) {
 
 // pass hands a chunk to the hash and to the reader; false means stopped.
 func (p *pump) pass(c *chunk) bool {
-	c.users.Store(2)
-	for _, to := range []chan *chunk{p.hashes, p.data} {
-		select {
-		case to <- c:
-		case <-p.halt:
-			return false
-		case <-p.ctx.Done():
-			return false
-		}
+	if p.hashes == nil {
+		c.users.Store(1)
+		return p.hand(c, p.data)
 	}
-	return true
+	c.users.Store(2)
+	return p.hand(c, p.hashes) && p.hand(c, p.data)
+}
+
+func (p *pump) hand(c *chunk, to chan<- *chunk) bool {
+	select {
+	case to <- c:
+		return true
+	case <-p.halt:
+		return false
+	case <-p.ctx.Done():
+		return false
+	}
 }
 
 func (p *pump) hashAll() {
-	defer p.done.Done()
 	for c := range p.hashes {
 		p.sum.Write(c.data)
 		c.release()
@@ -189,7 +200,8 @@ func (p *pump) next() error {
 	}
 }
 
-// finish reads to the end and returns the digest of all that was read.
+// finish reads to the end and returns the digest of all that was read; empty
+// where nothing was hashed.
 func (p *pump) finish() (digest string, err error) {
 	p.rest = nil
 	for err == nil {
@@ -200,6 +212,9 @@ func (p *pump) finish() (digest string, err error) {
 		return "", err
 	}
 	p.done.Wait()
+	if p.sum == nil {
+		return "", nil
+	}
 	return "sha256:" + hex.EncodeToString(p.sum.Sum(nil)), nil
 }
 
