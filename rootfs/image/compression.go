@@ -61,15 +61,15 @@ func checkLayerType(mediaType string) error {
 }
 
 // decompress reads what r holds uncompressed; close frees the decoder.
-func decompress(r *bufio.Reader, mediaType string) (plain io.Reader, how compression, close func(), err error) {
-	head, err := r.Peek(len(zstdMagic))
+func decompress(r *pump, mediaType string) (plain io.Reader, how compression, close func(), err error) {
+	head, err := r.peek()
 	if err != nil && err != io.EOF {
 		return nil, 0, nil, err
 	}
 	how = detect(head, mediaType)
 	switch how {
 	case gzipped:
-		z, err := gzip.NewReader(r)
+		z, err := gzip.NewReader(bufio.NewReaderSize(r, 64<<10)) // it takes single bytes
 		if err != nil {
 			return nil, how, nil, fmt.Errorf("decompressing (gzip): %w", err)
 		}

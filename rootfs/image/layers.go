@@ -1,7 +1,6 @@
 package image
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -211,8 +210,7 @@ func (li *layerImport) tooLarge() error {
 
 // readStream decompresses, verifies and parses a layer's raw bytes.
 func (li *layerImport) readStream(ctx context.Context, i int, raw *pump) (_ *Node, _ map[string]int, err error) {
-	buffered := bufio.NewReaderSize(raw, 64<<10)
-	plain, how, free, err := decompress(buffered, li.src.served[i].mediaType)
+	plain, how, free, err := decompress(raw, li.src.served[i].mediaType)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -168,14 +168,23 @@ func (p *pump) hashAll() {
 
 // Read implements io.Reader for the one goroutine that consumes the stream.
 func (p *pump) Read(b []byte) (int, error) {
-	for len(p.rest) == 0 {
-		if err := p.next(); err != nil {
-			return 0, err
-		}
+	if _, err := p.peek(); err != nil {
+		return 0, err
 	}
 	n := copy(b, p.rest)
 	p.rest = p.rest[n:]
 	return n, nil
+}
+
+// peek returns what comes next and leaves it there: as much as one chunk has, which
+// is all of a short stream.
+func (p *pump) peek() ([]byte, error) {
+	for len(p.rest) == 0 {
+		if err := p.next(); err != nil {
+			return nil, err
+		}
+	}
+	return p.rest, nil
 }
 
 func (p *pump) next() error {

@@ -1,7 +1,6 @@
 package image
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -43,7 +42,7 @@ func (l *TarLayer) start(ctx context.Context, o ImportOptions) error {
 	li := &layerImport{opts: o}
 	chunks := newChunkPool()
 	l.raw = startPump(ctx, l.blob, chunks, li.rawBounds(l.served), o.Progress)
-	plain, _, free, err := decompress(bufio.NewReaderSize(l.raw, 64<<10), l.served.mediaType)
+	plain, _, free, err := decompress(l.raw, l.served.mediaType)
 	if err != nil {
 		return err
 	}

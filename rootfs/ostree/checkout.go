@@ -286,7 +286,7 @@ func (c *checkout) setDirMeta(fd int, j job) error {
 	if c.options.ForceCopy {
 		return nil
 	}
-	return zeroModTime(fd, ".")
+	return zeroModTime(fd)
 }
 
 // dirMeta remembers what it loads: most directories share a few.

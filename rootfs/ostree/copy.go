@@ -30,7 +30,7 @@ func (r *Repo) copyFile(dir int, name string, h *FileHeader, from int, size int6
 		err = setFileMetadata(f.fd, h)
 	}
 	if err == nil && zeroTime {
-		err = zeroModTime(dir, name)
+		err = zeroModTime(f.fd)
 	}
 	if err = errors.Join(err, f.close()); err != nil {
 		return errors.Join(err, unix.Unlinkat(dir, name, 0))

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -52,6 +53,16 @@ func (h *handle) close() error {
 	h.released()
 	if err != nil && err != unix.EINTR {
 		return &os.PathError{Op: "close", Path: h.name, Err: err}
+	}
+	return nil
+}
+
+// futimens sets an open file's times of access and modification; see utimensat(2),
+// which takes no name for it, as golang.org/x/sys cannot say.
+func futimens(fd int, times *[2]unix.Timespec) error {
+	_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(times)), 0, 0, 0)
+	if errno != 0 {
+		return errno
 	}
 	return nil
 }

@@ -304,7 +304,7 @@ func (r *Repo) makeFile(dir int, name string, k objectKey, h *FileHeader, data [
 	}
 	err = writeAll(f.fd, data)
 	if err == nil {
-		err = setMetadata(f.fd, dir, name, h, k.typ)
+		err = setMetadata(f.fd, h, k.typ)
 	}
 	if err = errors.Join(err, f.close()); err != nil {
 		return errors.Join(err, unix.Unlinkat(dir, name, 0))
@@ -314,11 +314,11 @@ func (r *Repo) makeFile(dir int, name string, k objectKey, h *FileHeader, data [
 
 // setMetadata finishes the open file of an object. Times of metadata objects
 // stay as they are.
-func setMetadata(fd, dir int, name string, h *FileHeader, t ObjectType) error {
+func setMetadata(fd int, h *FileHeader, t ObjectType) error {
 	if err := setFileMetadata(fd, h); err != nil || t != TypeFile {
 		return err
 	}
-	return zeroModTime(dir, name)
+	return zeroModTime(fd)
 }
 
 // setFileMetadata sets owner, mode and attributes. The order matters: chown
@@ -348,10 +348,9 @@ func setFileMetadata(fd int, h *FileHeader) error {
 	return nil
 }
 
-// zeroModTime sets the modification time to 1970 and leaves the access time.
-func zeroModTime(dir int, name string) error {
-	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, {}}
-	if err := unix.UtimesNanoAt(dir, name, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+// zeroModTime sets an open file's modification time to 1970 and leaves the access time.
+func zeroModTime(fd int) error {
+	if err := futimens(fd, &[2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, {}}); err != nil {
 		return fmt.Errorf("setting the modification time: %w", err)
 	}
 	return nil

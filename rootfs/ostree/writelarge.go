@@ -51,7 +51,7 @@ func (r *Repo) storeTemp(k objectKey, h *FileHeader, f handle, name string) erro
 	defer func() { r.settle(k, state) }()
 	dir, err := r.prefixDir(k.sum[0], true)
 	if err == nil {
-		err = setMetadata(f.fd, r.tmp.fd, name, h, TypeFile)
+		err = setMetadata(f.fd, h, TypeFile)
 	}
 	if err = errors.Join(err, f.close()); err != nil {
 		return errors.Join(err, unix.Unlinkat(r.tmp.fd, name, 0))
