@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -229,7 +230,8 @@ func accept(t testing.TB) OpenOptions {
 	return OpenOptions{PolicyPath: path}
 }
 
-// importRef opens and imports an image.
+// importRef opens and imports an image: as it is, and another time after a scan, which must come to
+// the same.
 func importRef(t testing.TB, ref Ref, o ImportOptions) (*Tree, error) {
 	t.Helper()
 	img, err := Open(t.Context(), ref, accept(t))
@@ -237,7 +239,32 @@ func importRef(t testing.TB, ref Ref, o ImportOptions) (*Tree, error) {
 		return nil, err
 	}
 	defer func() { must(t, img.Close()) }()
-	return img.Import(t.Context(), &memorySink{}, o)
+	tree, err := img.Import(t.Context(), &memorySink{}, o)
+	if _, unscannable := img.Scan(t.Context(), ScanOptions{ImportOptions: o}); unscannable == nil {
+		again, failed := img.Import(t.Context(), &memorySink{}, o)
+		sameImport(t, again, failed, tree, err)
+	} else if err == nil {
+		t.Errorf("imported, but not scanned: %v", unscannable)
+	}
+	return tree, err
+}
+
+func sameImport(t testing.TB, got *Tree, gotErr error, want *Tree, wantErr error) {
+	t.Helper()
+	if fmt.Sprint(gotErr) != fmt.Sprint(wantErr) {
+		t.Errorf("after a scan: %v, without: %v", gotErr, wantErr)
+	}
+	if gotErr != nil || wantErr != nil {
+		return
+	}
+	sameLines(t, "after a scan", describe(got.Root), describe(want.Root))
+	if !maps.Equal(got.Dropped, want.Dropped) || len(got.Layers) != len(want.Layers) {
+		t.Errorf("after a scan: %d layers, dropped %v; without: %d, %v", len(got.Layers), got.Dropped, len(want.Layers), want.Dropped)
+		return
+	}
+	for i := range got.Layers {
+		sameLines(t, fmt.Sprintf("layer %d after a scan", i), describe(got.Layers[i]), describe(want.Layers[i]))
+	}
 }
 
 func mustImport(t testing.TB, ref Ref) *Tree {

@@ -65,8 +65,8 @@ type Image struct {
 	Created time.Time
 	Layers  []LayerInfo
 
-	src      source
-	unpacked map[unpacking]bool // what is known to be right
+	src     source
+	scanned *scanned // nil: nothing was scanned
 }
 
 // Default limits of an import; see [ImportOptions].
@@ -109,8 +109,10 @@ func Open(ctx context.Context, ref Ref, o OpenOptions) (*Image, error) {
 }
 
 // Import reads every layer once, sends all contents to sink and returns the
-// merged tree. Faults of the source are a [*SourceError]; errors of the sink
-// are returned as they are, wrapped. When it returns, nothing of it is running.
+// merged tree. The first import after a scan with the same limits fills the
+// scan's tree and returns that. Faults of the source are a [*SourceError];
+// errors of the sink are returned as they are, wrapped. When it returns, nothing
+// of it is running.
 func (img *Image) Import(ctx context.Context, sink Sink, o ImportOptions) (*Tree, error) {
 	return img.src.importTree(ctx, img, sink, o.withDefaults())
 }

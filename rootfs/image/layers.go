@@ -55,17 +55,23 @@ type layerImport struct {
 	out     storer
 	skimmer storer        // of a scan that may pass over contents; else nil
 	results []layerResult // one for each layer
+	before  *scanned      // what an import repeats; nil: it parses the layers
 }
 
 type layerResult struct {
 	root     *Node
 	dropped  map[string]int
+	record   *recording
 	verified bool // the blob, and what it unpacks to
+	changed  bool // since the scan
 }
 
 func (s *layeredSource) importTree(ctx context.Context, img *Image, sink Sink, o ImportOptions) (*Tree, error) {
 	li := &layerImport{img: img, src: s, opts: o, chunks: newChunkPool(), results: make([]layerResult, len(img.Layers))}
 	li.entries.Store(o.MaxEntries)
+	if img.scanned.repeats(o) {
+		li.before, img.scanned = img.scanned, nil
+	}
 	g, gctx := errgroup.WithContext(ctx)
 	pool := newStorePool(gctx, g, sink, o.Parallel)
 	li.out = pool
@@ -78,6 +84,9 @@ func (s *layeredSource) importTree(ctx context.Context, img *Image, sink Sink, o
 			return nil, fmt.Errorf("importing %s: %w", img.Ref, context.Cause(ctx))
 		}
 		return nil, err
+	}
+	if li.before != nil {
+		return li.before.tree, nil
 	}
 	return li.tree()
 }
@@ -161,36 +170,19 @@ func (li *layerImport) readBlob(ctx context.Context, i int) error {
 		blob.Close() // ends a read that is blocked
 		raw.wait()
 	}()
-	root, dropped, err := li.readStream(ctx, i, raw)
+	result, err := li.readStream(ctx, i, raw)
 	if err != nil {
 		return err
 	}
 	if err := checkRaw(raw, served); err != nil {
 		return err
 	}
-	li.results[i] = layerResult{root: root, dropped: dropped, verified: true}
+	if result.changed { // and is right now
+		return errOtherHeaders
+	}
+	result.verified = true
+	li.results[i] = result
 	return nil
-}
-
-// unpacking is a blob, and what it unpacks to.
-type unpacking struct{ blob, diffID string }
-
-func (li *layerImport) unpacking(i int) unpacking {
-	return unpacking{li.src.served[i].digest, li.img.Layers[i].DiffID}
-}
-
-// remember notes what the layers that were verified unpack to: the same bytes
-// unpack to the same, so that of a blob that is read again only its own digest
-// has to be compared.
-func (li *layerImport) remember() {
-	if li.img.unpacked == nil {
-		li.img.unpacked = map[unpacking]bool{}
-	}
-	for i, result := range li.results {
-		if result.verified {
-			li.img.unpacked[li.unpacking(i)] = true
-		}
-	}
 }
 
 func (li *layerImport) rawBounds(served servedBlob) bounds {
@@ -209,20 +201,21 @@ func (li *layerImport) tooLarge() error {
 }
 
 // readStream decompresses, verifies and parses a layer's raw bytes.
-func (li *layerImport) readStream(ctx context.Context, i int, raw *pump) (_ *Node, _ map[string]int, err error) {
+func (li *layerImport) readStream(ctx context.Context, i int, raw *pump) (_ layerResult, err error) {
 	plain, how, free, err := decompress(raw, li.src.served[i].mediaType)
 	if err != nil {
-		return nil, nil, err
+		return layerResult{}, err
 	}
 	defer free()
 	// An uncompressed blob is its own tar: hashing it once is enough.
 	if how == uncompressed && li.img.Layers[i].DiffID == li.src.served[i].digest {
 		if li.src.served[i].size > li.opts.MaxLayerSize {
-			return nil, nil, li.tooLarge()
+			return layerResult{}, li.tooLarge()
 		}
-		return li.parse(plain, li.out)
+		return li.unpack(i, plain)
 	}
-	known := li.img.unpacked[li.unpacking(i)]
+	// The same bytes unpack to the same: once is enough there, too.
+	known := li.before != nil && li.before.layers[i].verified
 	var out *pump
 	if known {
 		out = startPlainPump(ctx, plain, li.chunks, li.plainBounds())
@@ -236,24 +229,35 @@ func (li *layerImport) readStream(ctx context.Context, i int, raw *pump) (_ *Nod
 		}
 		out.wait()
 	}()
-	root, dropped, err := li.parse(out, li.out)
+	result, err := li.unpack(i, out)
 	if err != nil {
-		return nil, nil, err
+		return layerResult{}, err
 	}
 	digest, err := out.finish()
 	if err != nil {
-		return nil, nil, fmt.Errorf("reading on to the layer's end: %w", err)
+		return layerResult{}, fmt.Errorf("reading on to the layer's end: %w", err)
 	}
 	if want := li.img.Layers[i].DiffID; !known && digest != want {
-		return nil, nil, mismatch("the SHA-256 of the uncompressed layer (diff-id)", want, digest)
+		return layerResult{}, mismatch("the SHA-256 of the uncompressed layer (diff-id)", want, digest)
 	}
-	return root, dropped, nil
+	return result, nil
 }
 
-func (li *layerImport) parse(plain io.Reader, to storer) (*Node, map[string]int, error) {
+// unpack sends a layer's contents where they belong, in a tree that is known or that it makes.
+func (li *layerImport) unpack(i int, plain io.Reader) (layerResult, error) {
+	if li.before == nil {
+		return li.parse(plain, li.out)
+	}
+	result := li.before.layers[i]
+	var err error
+	result.changed, err = result.record.replay(plain, li.out)
+	return result, err
+}
+
+func (li *layerImport) parse(plain io.Reader, to storer) (layerResult, error) {
 	r := tarReader{tree: newBuilder(), out: to, entries: &li.entries, bytes: li.opts.MaxLayerSize}
 	root, err := r.read(plain)
-	return root, r.tree.dropped, err
+	return layerResult{root: root, dropped: r.tree.dropped, record: r.record}, err
 }
 
 // checkRaw compares all of a blob with its descriptor.

@@ -48,8 +48,8 @@ type Inventory struct {
 const StoredBlock = 4096
 
 // Scan reads the image for what it holds, before anything is stored. Compressed
-// layers are read and verified as by [Image.Import], which verifies again what
-// it reads again. Of layers that lie uncompressed in files only the headers are
+// layers are read and verified as by [Image.Import], which compares again the
+// blobs that it reads again. Of layers that lie uncompressed in files only the headers are
 // read, and of a directory the metadata: that the digests are right is then left
 // to the import. Faults of the source are a [*SourceError].
 func (img *Image) Scan(ctx context.Context, o ScanOptions) (*Inventory, error) {
@@ -118,8 +118,11 @@ func (s *layeredSource) scanTree(ctx context.Context, img *Image, out *scanner, 
 		}
 		return nil, err
 	}
-	li.remember()
-	return li.tree()
+	tree, err := li.tree()
+	if err == nil {
+		img.scanned = &scanned{limits: o.limits(), tree: tree, layers: li.results}
+	}
+	return tree, err
 }
 
 func (s *rootfsSource) scanTree(ctx context.Context, img *Image, out *scanner, o ImportOptions) (*Tree, error) {

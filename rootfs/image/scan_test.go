@@ -365,11 +365,12 @@ func TestImportVerifiesWhatWasScanned(t *testing.T) {
 	img, err := Open(t.Context(), l.tag("latest", l.image(scanned)), accept(t))
 	must(t, err)
 	defer img.Close()
-	_, err = img.Scan(t.Context(), ScanOptions{})
-	must(t, err)
 	importing := func(blob []byte) error {
+		_, err := img.Scan(t.Context(), ScanOptions{})
+		must(t, err)
 		must(t, os.WriteFile(l.blobFile(digest.FromBytes(scanned.blob)), blob, 0o644))
-		_, err := img.Import(t.Context(), &memorySink{}, ImportOptions{})
+		_, err = img.Import(t.Context(), &memorySink{}, ImportOptions{})
+		must(t, os.WriteFile(l.blobFile(digest.FromBytes(scanned.blob)), scanned.blob, 0o644))
 		return err
 	}
 	must(t, importing(scanned.blob))
@@ -378,6 +379,45 @@ func TestImportVerifiesWhatWasScanned(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	must(t, importing(scanned.blob))
+}
+
+// Of an uncompressed layer a scan reads the headers alone, and verifies nothing. When they were not
+// those of the layer that is imported, its digest is right and the tree is not.
+func TestImportKnowsOtherHeaders(t *testing.T) {
+	right := plainLayer(tarOf(t, file("a", "text"), file("b", "more")))
+	other := plainLayer(tarOf(t, file("a", "text").mode(0o4755), file("b", "more")))
+	l := newTestLayout(t)
+	ref := l.tag("latest", l.image(right))
+	put := func(layer blobLayer) {
+		must(t, os.WriteFile(l.blobFile(digest.FromBytes(right.blob)), layer.blob, 0o644))
+	}
+	img, err := Open(t.Context(), ref, accept(t))
+	must(t, err)
+	defer img.Close()
+	put(other)
+	_, err = img.Scan(t.Context(), ScanOptions{})
+	must(t, err)
+	put(right)
+	var fault *SourceError
+	if _, err := img.Import(t.Context(), &memorySink{}, ImportOptions{}); !errors.As(err, &fault) || !errors.Is(err, errOtherHeaders) {
+		t.Errorf("%v", err)
+	}
+	_, err = img.Scan(t.Context(), ScanOptions{})
+	must(t, err)
+	_, err = img.Import(t.Context(), &memorySink{}, ImportOptions{})
+	must(t, err)
+}
+
+// An import with other limits than the scan had keeps to its own.
+func TestImportHasItsOwnLimits(t *testing.T) {
+	img, err := Open(t.Context(), layoutOf(t, plainLayer(tarOf(t, file("a", "text"), file("b", "more")))), accept(t))
+	must(t, err)
+	defer img.Close()
+	_, err = img.Scan(t.Context(), ScanOptions{})
+	must(t, err)
+	if _, err := img.Import(t.Context(), &memorySink{}, ImportOptions{MaxEntries: 1}); err == nil || !strings.Contains(err.Error(), "limit") {
+		t.Errorf("%v", err)
+	}
 }
 
 func second[T any](_ T, err error) error { return err }

@@ -24,12 +24,12 @@ func (li *layerImport) skim(ctx context.Context, i int, blob io.ReadSeeker) erro
 	if size > li.opts.MaxLayerSize {
 		return li.tooLarge()
 	}
-	root, dropped, err := li.parse(&skipReader{ctx: ctx, src: blob}, li.skimmer)
+	result, err := li.parse(&skipReader{ctx: ctx, src: blob}, li.skimmer)
 	if err != nil {
 		return err
 	}
 	li.opts.Progress(size)
-	li.results[i] = layerResult{root: root, dropped: dropped}
+	li.results[i] = result
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"math"
 	"strings"
@@ -34,11 +35,15 @@ type tarReader struct {
 	entries *atomic.Int64 // left for the whole image
 	bytes   int64         // left for this layer's files
 	last    string        // the entry before, for messages
+	record  *recording
+	tape    *tape
 }
 
 // read reads the tar to its end marker, and resolves the hard links.
 func (r *tarReader) read(src io.Reader) (*Node, error) {
-	t := tar.NewReader(src)
+	r.record = &recording{seed: maphash.MakeSeed()}
+	r.tape = newTape(src, r.record.seed)
+	t := tar.NewReader(r.tape)
 	for {
 		h, err := t.Next()
 		if err == io.EOF {
@@ -47,11 +52,13 @@ func (r *tarReader) read(src io.Reader) (*Node, error) {
 		if err != nil {
 			return nil, r.where(err)
 		}
+		r.record.content(r.tape, h)
 		if err := r.entry(h, t); err != nil {
 			return nil, err
 		}
 		r.last = h.Name
 	}
+	r.record.finish(r.tape)
 	root, err := r.tree.finish()
 	if link := (*linkError)(nil); errors.As(err, &link) {
 		return nil, &entryError{entry: link.path, err: link.err}
@@ -106,6 +113,7 @@ func (r *tarReader) keep(h *tar.Header, parts []string, content io.Reader) error
 	if node.IsDir() {
 		return nil
 	}
+	r.record.of(node, h, r.tape)
 	return r.out.store(node, h.Name, content)
 }
 

@@ -1,0 +1,168 @@
+package image
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"strings"
+)
+
+// A scan parses every layer, and the import that follows it would come to the
+// same trees: it takes them, and fills them with the contents, whose places in
+// the layers the scan has written down.
+
+// scanned is what a scan leaves for an import of the same image, which takes it.
+type scanned struct {
+	limits [2]int64 // entries, and bytes of a layer
+	tree   *Tree
+	layers []layerResult
+}
+
+// recording says where the contents of a layer are.
+type recording struct {
+	contents []recorded
+	end      int64  // of what was parsed, in the uncompressed layer
+	between  uint64 // hash of all that is in no content
+	seed     maphash.Seed
+	sparse   bool // a content is not as it will be stored
+}
+
+// recorded is one content, of a file or of an entry that is left out.
+type recorded struct {
+	node     *Node // nil: left out
+	name     string
+	at, size int64
+}
+
+// limits are what an import of other options must find out anew.
+func (o *ImportOptions) limits() [2]int64 { return [2]int64{o.MaxEntries, o.MaxLayerSize} }
+
+// repeats says whether an import with these options would parse the same again.
+func (s *scanned) repeats(o ImportOptions) bool {
+	if s == nil || s.limits != o.limits() {
+		return false
+	}
+	for _, l := range s.layers {
+		if l.record == nil || l.record.sparse {
+			return false
+		}
+	}
+	return true
+}
+
+// tape is an uncompressed layer that is being read. It hashes what lies between
+// the contents, as far as it is read.
+type tape struct {
+	src   io.Reader
+	at    int64 // from the beginning
+	until int64 // end of the content at or before which it is
+	hash  maphash.Hash
+}
+
+func newTape(src io.Reader, seed maphash.Seed) *tape {
+	t := &tape{src: src}
+	t.hash.SetSeed(seed)
+	return t
+}
+
+// Read implements io.Reader.
+func (t *tape) Read(b []byte) (int, error) {
+	n, err := t.src.Read(b)
+	inside := min(max(t.until-t.at, 0), int64(n))
+	t.hash.Write(b[inside:n])
+	t.at += int64(n)
+	return n, err
+}
+
+// Seek implements io.Seeker as far as the source does, and within a content.
+func (t *tape) Seek(offset int64, whence int) (int64, error) {
+	seeker, ok := t.src.(io.Seeker)
+	if !ok || whence != io.SeekCurrent || offset < 0 || offset > max(0, t.until-t.at) {
+		return 0, fmt.Errorf("passing over a content: %w", errors.ErrUnsupported)
+	}
+	at, err := seeker.Seek(offset, whence)
+	if err == nil {
+		t.at += offset
+	}
+	return at, err
+}
+
+// content writes down that the content of an entry begins here.
+func (r *recording) content(t *tape, h *tar.Header) {
+	if isSparse(h) {
+		r.sparse = true
+	}
+	if h.Size > 0 && h.Typeflag != tar.TypeXGlobalHeader && hasContent(h.Typeflag) {
+		r.contents = append(r.contents, recorded{name: h.Name, at: t.at, size: h.Size})
+		t.until = t.at + h.Size
+	}
+}
+
+// hasContent says which types of entries are followed by as many bytes as they
+// say, as package tar reads them.
+func hasContent(flag byte) bool {
+	switch flag {
+	case tar.TypeLink, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeDir, tar.TypeFifo:
+		return false
+	}
+	return true
+}
+
+func isSparse(h *tar.Header) bool {
+	if h.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
+}
+
+// of says which node the entry has whose content was written down last, or one
+// without content.
+func (r *recording) of(node *Node, h *tar.Header, t *tape) {
+	if node.IsRegular() && node.Size > 0 {
+		r.contents[len(r.contents)-1].node = node
+		return
+	}
+	r.contents = append(r.contents, recorded{node: node, name: h.Name, at: t.at})
+}
+
+func (r *recording) finish(t *tape) { r.end, r.between = t.at, t.hash.Sum64() }
+
+var errOtherHeaders = errors.New("the layer's headers are not those of the scan before: the source was changed meanwhile")
+
+// replay takes the contents that were written down to their nodes. changed says
+// that what lies between them is not what it was.
+func (r *recording) replay(src io.Reader, out storer) (changed bool, err error) {
+	t := newTape(src, r.seed)
+	skipped := make([]byte, 4<<10)
+	for _, c := range r.contents {
+		if err := t.advance(c.at, skipped); err != nil {
+			return false, err
+		}
+		t.until = c.at + c.size
+		if c.node == nil {
+			continue
+		}
+		if err := out.store(c.node, c.name, io.LimitReader(t, c.size)); err != nil {
+			return false, err
+		}
+	}
+	err = t.advance(r.end, skipped)
+	return t.hash.Sum64() != r.between, err
+}
+
+// advance reads on to a position.
+func (t *tape) advance(to int64, buf []byte) error {
+	for t.at < to {
+		if _, err := io.ReadFull(t, buf[:min(to-t.at, int64(len(buf)))]); err != nil {
+			return fmt.Errorf("reading the tar: %w", noEOF(err))
+		}
+	}
+	return nil
+}
