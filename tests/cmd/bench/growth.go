@@ -57,10 +57,12 @@ func writeMany(w *tar.Writer, layer, files int) error {
 	return nil
 }
 
-// growth installs images of ever more files.
+// growth installs images of ever more files. Beside it stands the time that the files alone take: a file
+// system has its own growth.
 func (b *bench) growth(fs string, counts []int) error {
-	fmt.Printf("\n%s, growth: an image of small files in %d uncompressed layers over the system\n", fs, grownLayers)
-	fmt.Printf("%10s %10s %20s %12s\n", "files", "seconds", "ms per 1000 files", "memory MiB")
+	untar := way{name: "tar", run: (*bench).extractLayers}
+	fmt.Printf("\n%s, growth: an image of small files in %d uncompressed layers over the system; tar -x of the layers, synced\n", fs, grownLayers)
+	fmt.Printf("%10s %10s %20s %12s %10s %16s\n", "files", "seconds", "ms per 1000 files", "memory MiB", "tar", "installer / tar")
 	for _, n := range counts {
 		dir := filepath.Join(b.cache, fmt.Sprintf("grown-%d", n))
 		if err := once(dir, func(part string) error { return makeGrown(b.base, part, n) }); err != nil {
@@ -70,16 +72,21 @@ func (b *bench) growth(fs string, counts []int) error {
 		if err != nil {
 			return err
 		}
-		var samples []sample
+		var ours, theirs []sample
 		for range b.count {
 			one, err := b.measure(ways[0], s, fs)
 			if err != nil {
 				return err
 			}
-			samples = append(samples, one)
+			other, err := b.measure(untar, s, fs)
+			if err != nil {
+				return err
+			}
+			ours, theirs = append(ours, one), append(theirs, other)
 		}
-		m := median(samples)
-		fmt.Printf("%10d %10.1f %20.1f %12d\n", n, m.wall.Seconds(), m.wall.Seconds()*1e6/float64(n), m.maxRSS>>20)
+		m, t := median(ours), median(theirs)
+		fmt.Printf("%10d %10.1f %20.1f %12d %10.1f %16.2f\n", n, m.wall.Seconds(), m.wall.Seconds()*1e6/float64(n), m.maxRSS>>20,
+			t.wall.Seconds(), ratio(ours, theirs))
 	}
 	return nil
 }

@@ -86,8 +86,18 @@ func (b *bench) gunzip(m *meter, _ *drive, s source, _ string) error {
 }
 
 func (b *bench) extract(m *meter, d *drive, _ source, _ string) error {
-	if err := m.run("tar", "-C", d.root, "--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf", b.flat); err != nil {
-		return err
+	return b.untar(m, d, b.flat)
+}
+
+func (b *bench) extractLayers(m *meter, d *drive, s source, _ string) error {
+	return b.untar(m, d, s.layers...)
+}
+
+func (b *bench) untar(m *meter, d *drive, tars ...string) error {
+	for _, tar := range tars {
+		if err := m.run("tar", "-C", d.root, "--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf", tar); err != nil {
+			return err
+		}
 	}
 	return syncfs(d.root)
 }
