@@ -85,7 +85,7 @@ func (r *run) importImage(ctx context.Context) error {
 		return err
 	}
 	r.system.repo = repo
-	r.hold("repository", repo.Close)
+	r.holdDraft("repository", repo.Close, repo.Discard)
 
 	img := r.source.image
 	var done atomic.Int64

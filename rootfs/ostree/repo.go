@@ -214,12 +214,18 @@ func (r *Repo) Config() Config { return r.config }
 // lock. Objects that were handed out stay valid, and open, until they are closed
 // themselves. What was lost while it was written out aside, and no Sync has told
 // of, is an error here. Every later use, a second Close too, returns ErrClosed.
-func (r *Repo) Close() error {
+func (r *Repo) Close() error { return r.shut(r.flusher.take) }
+
+// Discard is Close for one who gives the repository up, and need not be told
+// that content was lost.
+func (r *Repo) Discard() error { return r.shut(func() error { return nil }) }
+
+func (r *Repo) shut(lost func() error) error {
 	if err := r.gate.close(); err != nil {
 		return err
 	}
 	r.flusher.wait()
-	return errors.Join(r.flusher.take(), r.releaseLocks(), r.closeHandles())
+	return errors.Join(lost(), r.releaseLocks(), r.closeHandles())
 }
 
 func (r *Repo) closeHandles() error {

@@ -37,15 +37,25 @@ func TestSyncTellsOfWhatWasLostAside(t *testing.T) {
 	}
 }
 
-// What no Sync has told of, Close does.
+// What no Sync has told of, Close does, and Discard does not.
 func TestCloseTellsOfWhatWasLostAside(t *testing.T) {
-	r := createRepo(t)
-	r.flusher.sync = func() error { return unix.EIO }
-	if err := r.StartSync(); err != nil {
-		t.Fatal(err)
+	losing := func() *testRepo {
+		r := createRepo(t)
+		r.flusher.sync = func() error { return unix.EIO }
+		if err := r.StartSync(); err != nil {
+			t.Fatal(err)
+		}
+		return r
 	}
-	if err := r.Close(); !errors.Is(err, unix.EIO) {
+	if err := losing().Close(); !errors.Is(err, unix.EIO) {
 		t.Errorf("Close: %v", err)
+	}
+	r := losing()
+	if err := r.Discard(); err != nil {
+		t.Errorf("Discard: %v", err)
+	}
+	if err := r.StartSync(); !errors.Is(err, ErrClosed) {
+		t.Errorf("of a discarded repository: %v", err)
 	}
 }
 
