@@ -16,7 +16,9 @@
 // Each layer's bytes are read once by an import: decompressed, verified, parsed
 // and handed to the sink as they stream by, several layers at a time. A scan,
 // before it, decompresses and verifies compressed layers once more, and reads
-// the headers of the others alone. Layers of containers-storage are read where
+// the headers of the others alone. The import that follows it fills the tree that
+// the scan has made, and parses nothing again; what it reads must then be what
+// the scan has read. Layers of containers-storage are read where
 // the store unpacked them, without its lock; nothing is copied beforehand.
 //
 // # From an image to a tree of a deployment

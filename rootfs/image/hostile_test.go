@@ -312,6 +312,36 @@ func TestSparseFile(t *testing.T) {
 	sameLines(t, "sparse file", describe(tree.Root), describe(full.Root))
 }
 
+// The formats in which GNU tar writes sparse files, with data between the holes and a file behind.
+func TestSparseFilesOfTar(t *testing.T) {
+	dir := t.TempDir()
+	f, err := os.Create(filepath.Join(dir, "a"))
+	must(t, err)
+	for _, at := range []int64{0, 1 << 20, 3<<20 + 5} {
+		_, err := f.WriteAt([]byte("data"), at)
+		must(t, err)
+	}
+	must(t, errors.Join(f.Truncate(4<<20), f.Close(), os.WriteFile(filepath.Join(dir, "b"), []byte("behind"), 0o644)))
+	content, err := os.ReadFile(filepath.Join(dir, "a"))
+	must(t, err)
+	pack := func(args ...string) []byte {
+		return []byte(run(t, append([]string{"tar", "-C", dir, "--owner=0", "--group=0", "--mode=0644", "-c"}, append(args, "a", "b")...)...))
+	}
+	want := mustImport(t, layoutOf(t, plainLayer(tarOf(t, file("a", string(content)), file("b", "behind")))))
+	for _, args := range [][]string{
+		{"--format=gnu"}, {"--format=posix", "--sparse-version=0.0"}, {"--format=posix", "--sparse-version=0.1"}, {"--format=posix", "--sparse-version=1.0"},
+	} {
+		packed := pack(append(args, "--sparse")...)
+		if len(packed) > 1<<20 {
+			t.Fatalf("%v: %d bytes: not sparse", args, len(packed))
+		}
+		for _, layer := range []blobLayer{plainLayer(packed), gzipLayer(t, packed)} {
+			tree := mustImport(t, layoutOf(t, layer))
+			sameLines(t, strings.Join(args, " "), describe(tree.Root), describe(want.Root))
+		}
+	}
+}
+
 func TestHostileDirectory(t *testing.T) {
 	root := t.TempDir()
 	run(t, "mkfifo", filepath.Join(root, "pipe"))

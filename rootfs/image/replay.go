@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
+	"math"
 	"strings"
 )
 
@@ -91,10 +92,11 @@ func (t *tape) Seek(offset int64, whence int) (int64, error) {
 
 // content writes down that the content of an entry begins here.
 func (r *recording) content(t *tape, h *tar.Header) {
-	if isSparse(h) {
-		r.sparse = true
-	}
-	if h.Size > 0 && h.Typeflag != tar.TypeXGlobalHeader && hasContent(h.Typeflag) {
+	switch {
+	case r.sparse: // nothing is of use any more
+	case isSparse(h):
+		r.sparse, r.contents, t.until = true, nil, math.MaxInt64
+	case h.Size > 0 && hasContent(h.Typeflag):
 		r.contents = append(r.contents, recorded{name: h.Name, at: t.at, size: h.Size})
 		t.until = t.at + h.Size
 	}
@@ -104,7 +106,7 @@ func (r *recording) content(t *tape, h *tar.Header) {
 // say, as package tar reads them.
 func hasContent(flag byte) bool {
 	switch flag {
-	case tar.TypeLink, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeDir, tar.TypeFifo:
+	case tar.TypeLink, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeDir, tar.TypeFifo, tar.TypeXGlobalHeader:
 		return false
 	}
 	return true
@@ -125,6 +127,9 @@ func isSparse(h *tar.Header) bool {
 // of says which node the entry has whose content was written down last, or one
 // without content.
 func (r *recording) of(node *Node, h *tar.Header, t *tape) {
+	if r.sparse {
+		return
+	}
 	if node.IsRegular() && node.Size > 0 {
 		r.contents[len(r.contents)-1].node = node
 		return
