@@ -158,7 +158,9 @@ func (i *inspection) judgeGRUBConfig(where, text string) {
 		what = "/boot"
 	}
 	found := false
-	for _, id := range uuidPattern.FindAllString(text, -1) {
+	named := append(searchedFor(text), uuidPattern.FindAllString(text, -1)...)
+	slices.Sort(named)
+	for _, id := range slices.Compact(named) {
 		if slices.Contains(known, strings.ToLower(id)) {
 			found = true
 			continue
@@ -168,6 +170,28 @@ func (i *inspection) judgeGRUBConfig(where, text string) {
 	if !found {
 		i.fault(where, "it does not look for the file system of %s, %s", what, want)
 	}
+}
+
+// searchedFor returns what GRUB's command search is to look for by UUID, however damaged that is; see "search" in GRUB's
+// manual. What a variable stands for is not known.
+func searchedFor(text string) []string {
+	var ids []string
+	for line := range strings.Lines(text) {
+		command, _, _ := strings.Cut(strings.TrimSpace(line), ";")
+		_, arguments, is := strings.Cut(" "+command, " search ")
+		if !is || strings.HasPrefix(command, "#") || !strings.Contains(arguments, "--fs-uuid") {
+			continue
+		}
+		before := ""
+		for word := range strings.FieldsSeq(arguments) {
+			ofOption := before == "--set" || strings.HasPrefix(before, "--hint") && !strings.Contains(before, "=")
+			if !ofOption && !strings.HasPrefix(word, "-") && !strings.Contains(word, "$") {
+				ids = append(ids, strings.Trim(word, `"'`))
+			}
+			before = word
+		}
+	}
+	return ids
 }
 
 // checkESPEntry checks a boot entry that a loader reads from this partition: its files are here, too.

@@ -274,3 +274,35 @@ func TestWhoseFaultAMountIs(t *testing.T) {
 		}
 	}
 }
+
+// A name that is damaged in any place is a fault, also where the right one stands in the text elsewhere.
+func TestGRUBConfigNamesTheRoot(t *testing.T) {
+	const id = "ad720d50-f42c-4f05-8316-a45e19bf497a"
+	judged := func(text string) []Finding {
+		i := &inspection{report: &Report{}, super: disk.Superblock{UUID: id}}
+		i.perform(t.Context(), check{name: "configuration", run: func(i *inspection, _ context.Context) error {
+			i.judgeGRUBConfig("grub.cfg", text)
+			return nil
+		}})
+		return i.report.Findings
+	}
+	for _, text := range []string{
+		`if search --no-floppy --fs-uuid --set=root --hint "$disk,gpt3" ` + id + "; then\n  linux /vmlinuz root=UUID=" + id + "\nfi\n",
+		"  search --fs-uuid '" + id + "' --set prefix --no-floppy\n# search --fs-uuid nothing\nroot=UUID=" + id + "\n",
+	} {
+		if found := judged(text); len(found) != 0 {
+			t.Errorf("%q: %v", text, found)
+		}
+		at := strings.Index(text, id)
+		for n := range len(id) {
+			damaged := []byte(text)
+			damaged[at+n] ^= 1
+			if found := judged(string(damaged)); len(found) != 1 || !strings.Contains(found[0].What, "names the file system") {
+				t.Errorf("%q: %v", damaged, found)
+			}
+		}
+	}
+	if found := judged("set root=hd0\nsearch --fs-uuid $id\n"); len(found) != 1 || !strings.Contains(found[0].What, "does not look for") {
+		t.Errorf("%v", found)
+	}
+}
