@@ -70,7 +70,7 @@ func examineDevice(ctx context.Context, subject Subject) (Report, error) {
 // addFrozen asks whether a mounted file system is frozen, when nobody else holds
 // it: there is nobody to be kept waiting then.
 func (s *scan) addFrozen(r *Report, m mounts.Mount) error {
-	if len(r.Certain()) > 0 || !s.mayFreeze(m) {
+	if len(r.Certain()) > 0 || !mayFreeze(m) {
 		return nil
 	}
 	frozen, err := s.trial.ask()

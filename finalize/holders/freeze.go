@@ -99,7 +99,7 @@ type freezeTrial struct {
 // counts no reference to the one mount that there is of the file system.
 func (s *scan) tryFreeze(m mounts.Mount) {
 	s.trial.ask = sync.OnceValues(func() (bool, error) { return IsFrozen(m) })
-	if !s.mayFreeze(m) || !s.unused(m) {
+	if !mayFreeze(m) || !s.unused(m) {
 		return
 	}
 	dir, err := openRoot(m)
@@ -130,7 +130,7 @@ func (f *freezeTrial) through(t task, fd int) bool {
 }
 
 // mayFreeze leaves the system's own root alone, and what is on no device.
-func (s *scan) mayFreeze(m mounts.Mount) bool { return Stored(m) && m.Point != "/" }
+func mayFreeze(m mounts.Mount) bool { return Stored(m) && m.Point != "/" }
 
 // unused says whether the kernel counts no reference to the only mount of the
 // file system, as far as can be told. It is false where the own process could not

@@ -125,7 +125,10 @@ func newScan(ctx context.Context, target Target) (*scan, error) {
 	return s, nil
 }
 
-func (s *scan) close() { unix.Close(s.proc) }
+func (s *scan) close() {
+	s.trial.end()
+	unix.Close(s.proc)
+}
 
 // index sorts the mounts of all namespaces by what they mean for the target.
 func (s *scan) index() {

@@ -184,6 +184,9 @@ func searchedFor(text string) []string {
 		}
 		before := ""
 		for word := range strings.FieldsSeq(arguments) {
+			if strings.HasPrefix(word, "#") {
+				break // a comment
+			}
 			ofOption := before == "--set" || strings.HasPrefix(before, "--hint") && !strings.Contains(before, "=")
 			if !ofOption && !strings.HasPrefix(word, "-") && !strings.Contains(word, "$") {
 				ids = append(ids, strings.Trim(word, `"'`))

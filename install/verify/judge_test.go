@@ -288,7 +288,7 @@ func TestGRUBConfigNamesTheRoot(t *testing.T) {
 	}
 	for _, text := range []string{
 		`if search --no-floppy --fs-uuid --set=root --hint "$disk,gpt3" ` + id + "; then\n  linux /vmlinuz root=UUID=" + id + "\nfi\n",
-		"  search --fs-uuid '" + id + "' --set prefix --no-floppy\n# search --fs-uuid nothing\nroot=UUID=" + id + "\n",
+		"  search --fs-uuid '" + id + "' --set prefix --no-floppy # the root\n# search --fs-uuid nothing\nroot=UUID=" + id + "\n",
 	} {
 		if found := judged(text); len(found) != 0 {
 			t.Errorf("%q: %v", text, found)

@@ -55,6 +55,7 @@ type layerImport struct {
 	out     storer
 	skimmer storer        // of a scan that may pass over contents; else nil
 	results []layerResult // one for each layer
+	records bool          // a scan does, for the import that follows
 	before  *scanned      // what an import repeats; nil: it parses the layers
 }
 
@@ -256,6 +257,9 @@ func (li *layerImport) unpack(i int, plain io.Reader) (layerResult, error) {
 
 func (li *layerImport) parse(plain io.Reader, to storer) (layerResult, error) {
 	r := tarReader{tree: newBuilder(), out: to, entries: &li.entries, bytes: li.opts.MaxLayerSize}
+	if li.records {
+		r.record = newRecording()
+	}
 	root, err := r.read(plain)
 	return layerResult{root: root, dropped: r.tree.dropped, record: r.record}, err
 }

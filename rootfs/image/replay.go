@@ -21,14 +21,17 @@ type scanned struct {
 	layers []layerResult
 }
 
-// recording says where the contents of a layer are.
+// recording says where the contents of a layer are. A nil one records nothing.
 type recording struct {
 	contents []recorded
 	end      int64  // of what was parsed, in the uncompressed layer
 	between  uint64 // hash of all that is in no content
 	seed     maphash.Seed
-	sparse   bool // a content is not as it will be stored
+	sparse   bool  // a content is not as it will be stored
+	tape     *tape // while it is made
 }
+
+func newRecording() *recording { return &recording{seed: maphash.MakeSeed()} }
 
 // recorded is one content, of a file or of an entry that is left out.
 type recorded struct {
@@ -90,15 +93,24 @@ func (t *tape) Seek(offset int64, whence int) (int64, error) {
 	return at, err
 }
 
+// begin returns what is to be read in the place of a layer's stream.
+func (r *recording) begin(src io.Reader) io.Reader {
+	if r == nil {
+		return src
+	}
+	r.tape = newTape(src, r.seed)
+	return r.tape
+}
+
 // content writes down that the content of an entry begins here.
-func (r *recording) content(t *tape, h *tar.Header) {
+func (r *recording) content(h *tar.Header) {
 	switch {
-	case r.sparse: // nothing is of use any more
+	case r == nil || r.sparse: // nothing is of use, or not any more
 	case isSparse(h):
-		r.sparse, r.contents, t.until = true, nil, math.MaxInt64
+		r.sparse, r.contents, r.tape.until = true, nil, math.MaxInt64
 	case h.Size > 0 && hasContent(h.Typeflag):
-		r.contents = append(r.contents, recorded{name: h.Name, at: t.at, size: h.Size})
-		t.until = t.at + h.Size
+		r.contents = append(r.contents, recorded{name: h.Name, at: r.tape.at, size: h.Size})
+		r.tape.until = r.tape.at + h.Size
 	}
 }
 
@@ -126,18 +138,21 @@ func isSparse(h *tar.Header) bool {
 
 // of says which node the entry has whose content was written down last, or one
 // without content.
-func (r *recording) of(node *Node, h *tar.Header, t *tape) {
-	if r.sparse {
-		return
-	}
-	if node.IsRegular() && node.Size > 0 {
+func (r *recording) of(node *Node, h *tar.Header) {
+	switch {
+	case r == nil || r.sparse:
+	case node.IsRegular() && node.Size > 0:
 		r.contents[len(r.contents)-1].node = node
-		return
+	default:
+		r.contents = append(r.contents, recorded{node: node, name: h.Name, at: r.tape.at})
 	}
-	r.contents = append(r.contents, recorded{node: node, name: h.Name, at: t.at})
 }
 
-func (r *recording) finish(t *tape) { r.end, r.between = t.at, t.hash.Sum64() }
+func (r *recording) finish() {
+	if r != nil {
+		r.end, r.between, r.tape = r.tape.at, r.tape.hash.Sum64(), nil
+	}
+}
 
 var errOtherHeaders = errors.New("the layer's headers are not those of the scan before: the source was changed meanwhile")
 

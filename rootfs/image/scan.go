@@ -49,9 +49,9 @@ const StoredBlock = 4096
 
 // Scan reads the image for what it holds, before anything is stored. Compressed
 // layers are read and verified as by [Image.Import], which compares again the
-// blobs that it reads again. Of layers that lie uncompressed in files only the headers are
-// read, and of a directory the metadata: that the digests are right is then left
-// to the import. Faults of the source are a [*SourceError].
+// blobs that it reads again. Of layers that lie uncompressed in files only the
+// headers are read, and of a directory the metadata: that the digests are right
+// is then left to the import. Faults of the source are a [*SourceError].
 func (img *Image) Scan(ctx context.Context, o ScanOptions) (*Inventory, error) {
 	o.ImportOptions = o.ImportOptions.withDefaults()
 	inv, err := img.scan(ctx, o, nil)
@@ -103,7 +103,7 @@ func (inv *Inventory) unkeptSizes(files []string) map[int64]bool {
 }
 
 func (s *layeredSource) scanTree(ctx context.Context, img *Image, out *scanner, o ImportOptions) (*Tree, error) {
-	li := &layerImport{img: img, src: s, opts: o, chunks: newChunkPool(), out: out, results: make([]layerResult, len(img.Layers))}
+	li := &layerImport{img: img, src: s, opts: o, chunks: newChunkPool(), out: out, records: true, results: make([]layerResult, len(img.Layers))}
 	li.entries.Store(o.MaxEntries)
 	if !out.exact {
 		li.skimmer = skimmer{out}

@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
 	"math"
 	"strings"
@@ -35,15 +34,12 @@ type tarReader struct {
 	entries *atomic.Int64 // left for the whole image
 	bytes   int64         // left for this layer's files
 	last    string        // the entry before, for messages
-	record  *recording
-	tape    *tape
+	record  *recording    // nil: nobody asks for it
 }
 
 // read reads the tar to its end marker, and resolves the hard links.
 func (r *tarReader) read(src io.Reader) (*Node, error) {
-	r.record = &recording{seed: maphash.MakeSeed()}
-	r.tape = newTape(src, r.record.seed)
-	t := tar.NewReader(r.tape)
+	t := tar.NewReader(r.record.begin(src))
 	for {
 		h, err := t.Next()
 		if err == io.EOF {
@@ -52,13 +48,13 @@ func (r *tarReader) read(src io.Reader) (*Node, error) {
 		if err != nil {
 			return nil, r.where(err)
 		}
-		r.record.content(r.tape, h)
+		r.record.content(h)
 		if err := r.entry(h, t); err != nil {
 			return nil, err
 		}
 		r.last = h.Name
 	}
-	r.record.finish(r.tape)
+	r.record.finish()
 	root, err := r.tree.finish()
 	if link := (*linkError)(nil); errors.As(err, &link) {
 		return nil, &entryError{entry: link.path, err: link.err}
@@ -113,7 +109,7 @@ func (r *tarReader) keep(h *tar.Header, parts []string, content io.Reader) error
 	if node.IsDir() {
 		return nil
 	}
-	r.record.of(node, h, r.tape)
+	r.record.of(node, h)
 	return r.out.store(node, h.Name, content)
 }
 
