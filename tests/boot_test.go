@@ -9,7 +9,7 @@ import (
 // What is installed boots, by both kinds of firmware and both boot loaders, on every file system, and
 // reports that nothing was amiss. The disks are those that TestDiskOnHost judges.
 //
-// The boots run beside each other: each takes a minute or more in emulation, mostly of one core.
+// A boot takes a minute or more in emulation, mostly of one core: the machines run aside.
 func TestBoot(t *testing.T) {
 	cases := []struct {
 		setup
@@ -18,16 +18,15 @@ func TestBoot(t *testing.T) {
 		{setup{"ext4", "grub", "report"}, BIOS},
 		{setup{"btrfs", "systemd", "report"}, UEFI},
 	}
+	var ends []func(*testing.T) []*Evidence
 	for _, c := range cases {
-		Installed(t, c.setup)
+		ends = append(ends, bootAside(t, BootOptions{Disk: Installed(t, c.setup).raw, Firmware: c.firmware}))
 	}
 	t.Parallel()
-	for _, c := range cases {
-		d := Installed(t, c.setup)
+	for i, c := range cases {
 		t.Run(c.filesystem+" "+c.bootloader+" "+string(c.firmware), func(t *testing.T) {
-			t.Parallel()
-			e := boot(t, BootOptions{Disk: d.raw, Firmware: c.firmware})
-			bootedInto(t, e, d)
+			e := ends[i](t)[0]
+			bootedInto(t, e, Installed(t, c.setup))
 			bootedBy(t, e, c.firmware)
 		})
 	}
@@ -37,32 +36,51 @@ func TestBoot(t *testing.T) {
 // nobody has touched.
 func TestBootLaterDeployment(t *testing.T) {
 	d := Installed(t, setup{"xfs", "grub", "deploy"})
-	t.Parallel()
 	disk := filepath.Join(t.TempDir(), "disk.qcow2")
 	must(t, Overlay(t.Context(), d.raw, "raw", disk))
 	options := BootOptions{Disk: disk, Format: "qcow2", Firmware: UEFI, Writable: true}
-	first := boot(t, options)
+	end := bootAside(t, options, options)
+	t.Parallel()
+	boots := end(t)
+	first, second := boots[0], boots[1]
 	bootedInto(t, first, d)
 	bootedBy(t, first, UEFI)
 	if deploy := first.Sections["deploy"]; deploy.Status != 0 || strings.Count(deploy.Text(), d.report.Deployment.Commit+".") != 2 {
 		t.Fatalf("ostree admin deploy: status %d, %s", deploy.Status, deploy.Text())
 	}
-	second := boot(t, options)
 	if !strings.Contains(second.Cmdline, "installer.selftest=again") || !strings.Contains(bootedStatus(second), d.report.Deployment.Commit+".1") {
 		t.Errorf("the second boot is of %q, by %q", bootedStatus(second), second.Cmdline)
 	}
 }
 
-// boot boots a disk and fails the test for everything that is not as it must be.
-func boot(t *testing.T, o BootOptions) *Evidence {
+// bootAside boots once for each of options, one after another, aside. What is returned waits for the boots,
+// and fails a test for everything that is not as it must be.
+func bootAside(t *testing.T, options ...BootOptions) func(*testing.T) []*Evidence {
 	t.Helper()
-	e, err := Boot(t.Context(), o)
-	must(t, err)
-	for _, problem := range e.Problems() {
-		t.Error(problem)
+	var boots []*Evidence
+	var err error
+	ctx := t.Context()
+	wait := aside(t, func() {
+		for _, o := range options {
+			var e *Evidence
+			if e, err = Boot(ctx, o); err != nil {
+				return
+			}
+			boots = append(boots, e)
+		}
+	})
+	return func(t *testing.T) []*Evidence {
+		t.Helper()
+		wait()
+		must(t, err)
+		for _, e := range boots {
+			for _, problem := range e.Problems() {
+				t.Error(problem)
+			}
+			t.Logf("\n%s", e)
+		}
+		return boots
 	}
-	t.Logf("\n%s", e)
-	return e
 }
 
 // bootedInto wants the installed deployment, with the kernel arguments that were asked for.

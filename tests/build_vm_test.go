@@ -58,15 +58,24 @@ func (h userHome) command(t *testing.T, args ...string) *exec.Cmd {
 
 func (h userHome) run(t *testing.T, args ...string) Result {
 	t.Helper()
+	cmd, result := h.prepare(t, args...)
+	return result(cmd.Run())
+}
+
+// prepare returns a command, and what makes its result of the error that it ended with.
+func (h userHome) prepare(t *testing.T, args ...string) (*exec.Cmd, func(error) Result) {
+	t.Helper()
 	var stdout, stderr strings.Builder
 	cmd := h.command(t, args...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
-	if cmd.ProcessState == nil {
-		t.Fatalf("running the installer: %v", err)
+	return cmd, func(err error) Result {
+		t.Helper()
+		if cmd.ProcessState == nil {
+			t.Fatalf("running the installer: %v", err)
+		}
+		h.noMachine(t)
+		return Result{Stdout: stdout.String(), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()}
 	}
-	h.noMachine(t)
-	return Result{Stdout: stdout.String(), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()}
 }
 
 // noMachine fails the test if a process of the ordinary user's is left in his home.
@@ -100,9 +109,13 @@ func (h userHome) holds(t *testing.T, names ...string) {
 // qcow2, cheap where it is empty, and what verify takes as its own.
 func TestBuildByAnOrdinaryUser(t *testing.T) {
 	h := newUserHome(t, CacheImage(t))
-	t.Parallel() // beside the boots: it, too, takes mostly one core
-	r := h.run(t, "build", "--accel", "tcg", "--progress", "json", "--report", "report.json", "--disk-size", "6G",
-		"--karg", "console=ttyS0,115200n8", h.image, "disk.qcow2").Must(t)
+	cmd, result := h.prepare(t, "build", "--accel", "tcg", "--progress", "json", "--report", "report.json", "--disk-size", "6G",
+		"--karg", "console=ttyS0,115200n8", h.image, "disk.qcow2")
+	var ended error
+	wait := aside(t, func() { ended = runChild(cmd) })
+	t.Parallel()
+	wait()
+	r := result(ended).Must(t)
 	h.holds(t, "disk.qcow2", "report.json")
 	disk := filepath.Join(h.dir, "disk.qcow2")
 

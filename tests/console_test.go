@@ -68,6 +68,8 @@ func TestConsoleFindsProblems(t *testing.T) {
 		"no deployment":    {"Resolved OSTree target", "Found nothing"},
 		"not booted":       {"status|* debian", "status|  debian"},
 		"fsck":             {"no errors found", "1 error found"},
+		"fsck left out":    {"object fsck of 1 commits completed successfully - no errors found.", "left out"},
+		"fsck not asked":   {"root=UUID=x rw", "root=UUID=x rw installer.selftest=brief"},
 		"fsck status":      {"fsck= 0 1", "fsck= 1 1"},
 		"/usr writable":    {"/usr ro", "/usr rw"},
 		"/var not":         {"/var rw", "/var ro"},
@@ -87,6 +89,17 @@ func TestConsoleFindsProblems(t *testing.T) {
 				t.Error("no problem found")
 			}
 		})
+	}
+}
+
+// A report that was to be brief has no ostree fsck.
+func TestConsoleBrief(t *testing.T) {
+	text := strings.NewReplacer("root=UUID=x rw", "root=UUID=x rw installer.selftest=brief",
+		"object fsck of 1 commits completed successfully - no errors found.", "left out").Replace(goodReport)
+	e, err := readConsole(text, 1<<20).evidence()
+	must(t, err)
+	if bad := e.Problems(); len(bad) > 0 {
+		t.Errorf("problems: %q", bad)
 	}
 }
 

@@ -80,6 +80,11 @@ func Installed(t testing.TB, s setup) *installed {
 	name := strings.Join([]string{"disk", s.filesystem, s.bootloader, s.selftest}, "-")
 	d := &installed{setup: s, raw: filepath.Join(runDir, name+".raw")}
 	makeRaw(t, d.raw, diskSize)
+	defer func() {
+		if disks.done[s] == nil { // it failed; the next test that wants the disk tries again
+			_ = os.Remove(d.raw)
+		}
+	}()
 	report := filepath.Join(runDir, name+".json")
 	d.result, d.calls = Strace(t, BuildInstaller(t), append(s.args(t), "--report", report, d.raw)...)
 	d.result.Must(t)

@@ -77,6 +77,8 @@ func leftovers(dir string) ([]string, error) {
 // processesOn lists the processes that this one did not start itself and yet are its children, that is
 // orphans (see adoptOrphans), and the installers that work on a file below dir.
 func processesOn(dir string) ([]string, error) {
+	children.Lock()
+	defer children.Unlock()
 	names, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		return nil, err
@@ -85,8 +87,8 @@ func processesOn(dir string) ([]string, error) {
 	for _, name := range names {
 		pid := filepath.Base(filepath.Dir(name))
 		line, err := os.ReadFile(name)
-		if err != nil || pid == strconv.Itoa(os.Getpid()) {
-			continue // ended since
+		if err != nil || pid == strconv.Itoa(os.Getpid()) || goesOnAside(pid) {
+			continue // ended since, or another test's
 		}
 		text := strings.ReplaceAll(strings.TrimRight(string(line), "\x00"), "\x00", " ")
 		if strings.Contains(text, " to-disk ") && strings.Contains(text, dir+"/") {
@@ -96,6 +98,11 @@ func processesOn(dir string) ([]string, error) {
 		}
 	}
 	return found, nil
+}
+
+func goesOnAside(pid string) bool {
+	n, err := strconv.Atoi(pid)
+	return err == nil && children.pids[n]
 }
 
 // adoptOrphans makes what a killed installer leaves running this process's child: it cannot hide.

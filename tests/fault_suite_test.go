@@ -22,7 +22,7 @@ func TestFaults(t *testing.T) {
 	if kinds < 20 {
 		t.Fatalf("%d kinds of faults", kinds)
 	}
-	r := RunBinary(t, bin, "-installer", BuildInstaller(t), "-n", strconv.Itoa(2*kinds), "-seed", "7")
+	r := RunBinary(t, bin, "-installer", BuildInstaller(t), "-n", strconv.Itoa(kinds), "-seed", "7")
 	t.Logf("%s%s", r.Stdout, r.Stderr)
 	if r.Code != 0 {
 		t.Errorf("exit status %d", r.Code)
@@ -33,7 +33,7 @@ func TestFaults(t *testing.T) {
 	}
 	injected, err := strconv.Atoi(m[2])
 	must(t, err)
-	if m[1] != strconv.Itoa(2*kinds) || m[3] != m[1] || injected < kinds {
+	if m[1] != strconv.Itoa(kinds) || m[3] != m[1] || injected < kinds/2 {
 		t.Errorf("%s runs, %d faults, %s kept every promise", m[1], injected, m[3])
 	}
 }

@@ -120,7 +120,7 @@ func lastTime(events []runEvent) time.Time {
 
 func killPlan(t *testing.T) (points int, seed uint64) {
 	t.Helper()
-	points, seed = 24, 20250101
+	points, seed = 12, 20250101
 	if s := os.Getenv(killPointsVariable); s != "" {
 		n, err := strconv.Atoi(s)
 		must(t, err)

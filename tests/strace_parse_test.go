@@ -18,6 +18,7 @@ func TestParseStrace(t *testing.T) {
 14 <... nanosleep resumed> <unfinished ...>) = ?
 15 ???()                                = ?
 16 ???( <detached ...>
+18 ???( <unfinished ...>
 17 mount("tmpfs", "/late", "tmpfs", 0, NULL <detached ...>
 `
 	calls, err := parseStrace(strings.NewReader(log))

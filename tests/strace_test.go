@@ -37,7 +37,7 @@ const tracedCalls = "?umount,umount2,mount,?move_mount,?open_tree,?fsmount,?moun
 func Strace(t testing.TB, bin string, args ...string) (Result, []Syscall) {
 	t.Helper()
 	log := filepath.Join(t.TempDir(), "strace")
-	r := RunBinary(t, "strace", append([]string{"-f", "-y", "-qq", "-s", "4096", "-e", "trace=" + tracedCalls, "-e", "signal=none", "-o", log, bin}, args...)...)
+	r := RunBinary(t, "strace", append([]string{"-f", "--seccomp-bpf", "-y", "-qq", "-s", "4096", "-e", "trace=" + tracedCalls, "-e", "signal=none", "-o", log, bin}, args...)...)
 	f, err := os.Open(log)
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +55,7 @@ var (
 	straceBegin   = regexp.MustCompile(`^(\d+)\s+(\w+)\((.*) <(?:unfinished|detached) \.\.\.>$`)
 	straceResumed = regexp.MustCompile(`^(\d+)\s+<\.\.\. (\w+) resumed>(.*)\)\s+= (.*)$`)
 	// ??? is of a thread that was killed before its call could be read.
-	straceOther = regexp.MustCompile(`^\d+\s+(\+\+\+|---|\?\?\?\((\)\s+= \?| <detached \.\.\.>)$|<\.\.\. \w+ resumed>.*= \?)`)
+	straceOther = regexp.MustCompile(`^\d+\s+(\+\+\+|---|\?\?\?\((\)\s+= \?| <(?:detached|unfinished) \.\.\.>)$|<\.\.\. \w+ resumed>.*= \?)`)
 )
 
 // parseStrace joins what strace -f splits when threads interleave. A line it does not know is an

@@ -135,8 +135,9 @@ func TestToFilesystem(t *testing.T) {
 func TestBootToFilesystem(t *testing.T) {
 	m := mountOwn(t, diskSize, "xfs", "ext4")
 	d := installOnMounts(t, m)
+	end := bootAside(t, BootOptions{Disk: m.raw, Firmware: BIOS})
 	t.Parallel()
-	e := boot(t, BootOptions{Disk: m.raw, Firmware: BIOS})
+	e := end(t)[0]
 	bootedInto(t, e, d)
 	bootedBy(t, e, BIOS)
 }
@@ -147,7 +148,7 @@ func installOnMounts(t *testing.T, m *ownMounts) *installed {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "report.json")
 	r := Run(t, "to-filesystem", "--source-imgref", CacheImage(t), "--generic-image", "--karg", "console=ttyS0,115200n8",
-		"--karg", "installer.selftest", "--report", file, m.root).Must(t)
+		"--karg", "installer.selftest=brief", "--report", file, m.root).Must(t)
 	if !strings.Contains(r.Stdout, "Installation complete: "+m.root) {
 		t.Errorf("standard output:\n%s", r.Stdout)
 	}

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -33,7 +34,7 @@ type BootOptions struct {
 	Disk     string        // image file
 	Format   string        // "raw" or "qcow2"; "" is raw
 	Firmware Firmware      // "" is UEFI
-	Writable bool          // the boot may change Disk; otherwise it writes to an overlay that is thrown away
+	Writable bool          // the boot may change Disk; otherwise what it writes is thrown away
 	Timeout  time.Duration // for the whole boot; 0 is 15 minutes
 	// Slack multiplies the deadline of every phase; 0 is 1.
 	Slack float64
@@ -87,7 +88,7 @@ func Boot(ctx context.Context, o BootOptions) (*Evidence, error) {
 		return nil, fmt.Errorf("booting %s: %w", o.Disk, err)
 	}
 	defer os.RemoveAll(work)
-	args, err := o.command(ctx, work)
+	args, err := o.command(work)
 	if err != nil {
 		return nil, fmt.Errorf("booting %s: %w", o.Disk, err)
 	}
@@ -134,18 +135,15 @@ type discard struct{ io.Writer }
 func (discard) Close() error { return nil }
 
 // command makes the files that QEMU needs in work, and its arguments.
-func (o BootOptions) command(ctx context.Context, work string) ([]string, error) {
-	disk, format := o.Disk, o.Format
-	if !o.Writable {
-		disk, format = filepath.Join(work, "overlay.qcow2"), "qcow2"
-		if err := Overlay(ctx, o.Disk, o.Format, disk); err != nil {
-			return nil, err
-		}
+func (o BootOptions) command(work string) ([]string, error) {
+	keep := "on" // what is written goes to a file in TMPDIR that has no name
+	if o.Writable {
+		keep = "off"
 	}
 	args := []string{
 		"-machine", "q35", "-accel", o.Accel, "-smp", "2", "-cpu", "max", "-m", strconv.Itoa(o.Memory),
 		"-nodefaults", "-display", "none", "-net", "none", "-no-reboot",
-		"-drive", "if=none,id=d0,cache=unsafe,format=" + format + ",file=" + escapeComma(disk),
+		"-drive", "if=none,id=d0,cache=unsafe,snapshot=" + keep + ",format=" + o.Format + ",file=" + escapeComma(o.Disk),
 		"-device", "virtio-blk-pci,drive=d0,bootindex=0",
 		"-object", "rng-random,id=r0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=r0",
 		"-chardev", "stdio,id=c0,signal=off", "-serial", "chardev:c0",
@@ -209,6 +207,33 @@ type machine struct {
 	kill   context.CancelFunc
 }
 
+// children are processes that this one waits for while tests go on, none of which may take them for what
+// a killed installer left.
+var children struct {
+	sync.Mutex
+	pids map[int]bool
+}
+
+// runChild runs cmd, which is among children for as long as it is one.
+func runChild(cmd *exec.Cmd) error {
+	children.Lock()
+	if err := cmd.Start(); err != nil {
+		children.Unlock()
+		return err
+	}
+	pid := cmd.Process.Pid
+	if children.pids == nil {
+		children.pids = map[int]bool{}
+	}
+	children.pids[pid] = true
+	children.Unlock()
+	err := cmd.Wait()
+	children.Lock()
+	defer children.Unlock()
+	delete(children.pids, pid)
+	return err
+}
+
 // startQEMU runs QEMU in a thread of its own: the kernel kills QEMU when that thread ends, so that it
 // must live as long as QEMU, and that is also what ends QEMU should the test process die.
 func startQEMU(ctx context.Context, args []string) machine {
@@ -221,7 +246,7 @@ func startQEMU(ctx context.Context, args []string) machine {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		cmd.Stdout = chunks{output}
 		cmd.Stderr = cmd.Stdout
-		err := cmd.Run()
+		err := runChild(cmd)
 		close(output)
 		exit <- err
 	}()

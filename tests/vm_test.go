@@ -17,7 +17,7 @@ func TestBootOfBlankDisk(t *testing.T) {
 		t.Run(string(firmware), func(t *testing.T) {
 			t.Parallel()
 			disk := blankDisk(t, 64<<20)
-			e, err := Boot(t.Context(), BootOptions{Disk: disk, Firmware: firmware, Slack: 0.2})
+			e, err := Boot(t.Context(), BootOptions{Disk: disk, Firmware: firmware, Slack: 0.1})
 			failed, ok := errors.AsType[*BootError](err)
 			if !ok {
 				t.Fatalf("booting a blank disk: evidence %v, error %v; want a *BootError", e, err)
