@@ -6,8 +6,8 @@ import "testing"
 var asides = make(chan struct{}, 1)
 
 // aside does something that takes minutes, mostly in a machine, while the test goes on, which should then
-// call t.Parallel: the tests that follow run meanwhile. Processes that it starts must be children, and it
-// must end when the test's context does. What is returned waits for it.
+// call t.Parallel: the tests that follow run meanwhile. It must start processes by runChild alone, and end
+// when the test's context does. What is returned waits for it.
 func aside(t *testing.T, do func()) (wait func()) {
 	t.Helper()
 	done := make(chan struct{})

@@ -75,7 +75,7 @@ func leftovers(dir string) ([]string, error) {
 }
 
 // processesOn lists the processes that this one did not start itself and yet are its children, that is
-// orphans (see adoptOrphans), and the installers that work on a file below dir.
+// orphans (see adoptOrphans), and the installers that work on a file below dir. What runs aside is neither.
 func processesOn(dir string) ([]string, error) {
 	children.Lock()
 	defer children.Unlock()

@@ -136,14 +136,14 @@ func (discard) Close() error { return nil }
 
 // command makes the files that QEMU needs in work, and its arguments.
 func (o BootOptions) command(work string) ([]string, error) {
-	keep := "on" // what is written goes to a file in TMPDIR that has no name
+	snapshot := "on" // what is written goes to a file in TMPDIR that has no name
 	if o.Writable {
-		keep = "off"
+		snapshot = "off"
 	}
 	args := []string{
 		"-machine", "q35", "-accel", o.Accel, "-smp", "2", "-cpu", "max", "-m", strconv.Itoa(o.Memory),
 		"-nodefaults", "-display", "none", "-net", "none", "-no-reboot",
-		"-drive", "if=none,id=d0,cache=unsafe,snapshot=" + keep + ",format=" + o.Format + ",file=" + escapeComma(o.Disk),
+		"-drive", "if=none,id=d0,cache=unsafe,snapshot=" + snapshot + ",format=" + o.Format + ",file=" + escapeComma(o.Disk),
 		"-device", "virtio-blk-pci,drive=d0,bootindex=0",
 		"-object", "rng-random,id=r0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=r0",
 		"-chardev", "stdio,id=c0,signal=off", "-serial", "chardev:c0",
