@@ -51,6 +51,11 @@ func TestBootLaterDeployment(t *testing.T) {
 	if !strings.Contains(second.Cmdline, "installer.selftest=again") || !strings.Contains(bootedStatus(second), d.report.Deployment.Commit+".1") {
 		t.Errorf("the second boot is of %q, by %q", bootedStatus(second), second.Cmdline)
 	}
+	// What ostree wrote in the guest is judged here, many times as fast as in emulation.
+	raw := filepath.Join(t.TempDir(), "disk.raw")
+	mustCommand(t, "qemu-img", "convert", "-f", "qcow2", "-O", "raw", disk, raw)
+	FsckAll(t, raw, d.filesystem)
+	OstreeChecks(t, MountRootReadOnly(t, raw))
 }
 
 // bootAside boots once for each of options, one after another, aside. What is returned waits for the boots,
