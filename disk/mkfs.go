@@ -34,15 +34,21 @@ func ParseFilesystem(s string) (Filesystem, error) {
 // [exec.ErrNotFound] or [fs.ErrNotExist].
 type Runner func(ctx context.Context, argv []string) error
 
-// MissingProgramError says which package brings a program that was not found.
+// MissingProgramError is a file system maker that was not found, with the package that has it.
 type MissingProgramError struct {
 	Program string
 	Package string // its name in Debian and Fedora alike
+	InImage bool   // it was searched in the image, not on this machine
 	Err     error
 }
 
 func (e *MissingProgramError) Error() string {
-	return fmt.Sprintf("%s was not found; to do: install the package %s (its name in Debian and in Fedora)", e.Program, e.Package)
+	if e.InImage {
+		return fmt.Sprintf("%s is missing in the image; to do: add the package %s to the image, or choose a file system that the image can make (--filesystem)",
+			e.Program, e.Package)
+	}
+	return fmt.Sprintf("%s is missing on this machine; to do: install the package %s (its name in Debian and in Fedora)",
+		e.Program, e.Package)
 }
 
 func (e *MissingProgramError) Unwrap() error { return e.Err }
@@ -61,11 +67,20 @@ func (f Filesystem) Package() string {
 	return "e2fsprogs"
 }
 
-// Require checks, before anything is written, that the file system can be made. look finds a program,
-// as [exec.LookPath] does.
+// Require checks, before anything is written, that this machine can make the file system. look finds a
+// program of this machine.
 func (f Filesystem) Require(look func(string) (string, error)) error {
 	if _, err := look(f.Program()); err != nil {
-		return &MissingProgramError{f.Program(), f.Package(), err}
+		return &MissingProgramError{Program: f.Program(), Package: f.Package(), Err: err}
+	}
+	return nil
+}
+
+// RequireInImage is [Filesystem.Require] for an installation that runs in the image. look finds a
+// program of the image.
+func (f Filesystem) RequireInImage(look func(string) (string, error)) error {
+	if _, err := look(f.Program()); err != nil {
+		return &MissingProgramError{Program: f.Program(), Package: f.Package(), InImage: true, Err: err}
 	}
 	return nil
 }
@@ -98,7 +113,7 @@ func (f Filesystem) Make(ctx context.Context, run Runner, dev string, o MakeOpti
 // explain turns the error of a missing program into one that names the package.
 func (f Filesystem) explain(err error) error {
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
-		return &MissingProgramError{f.Program(), f.Package(), err}
+		return &MissingProgramError{Program: f.Program(), Package: f.Package(), Err: err}
 	}
 	return err
 }

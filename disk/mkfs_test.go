@@ -134,3 +134,15 @@ func TestReadableXFS(t *testing.T) {
 		}
 	}
 }
+
+func TestMissingProgramSaysWhereItIsMissing(t *testing.T) {
+	look := func(name string) (string, error) { return "", exec.ErrNotFound }
+	for want, err := range map[string]error{
+		"mkfs.xfs is missing on this machine; to do: install the package xfsprogs": XFS.Require(look),
+		"mkfs.btrfs is missing in the image; to do: add the package btrfs-progs":   Btrfs.RequireInImage(look),
+	} {
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}

@@ -253,7 +253,7 @@ func TestRefusedTarget(t *testing.T) {
 		for fs, pkg := range map[string]string{"xfs": "xfsprogs", "ext4": "e2fsprogs", "btrfs": "btrfs-progs"} {
 			raw := rawFile(t, tinySize)
 			args := append([]string{"PATH=/nonexistent", BuildInstaller(t)}, installArgs(ref, raw, "--filesystem", fs)...)
-			checkRefusal(t, RunBinary(t, "env", args...), 1, `mkfs\.`+fs+` was not found; to do: install the package `+pkg)
+			checkRefusal(t, RunBinary(t, "env", args...), 1, `mkfs\.`+fs+` is missing on this machine; to do: install the package `+pkg)
 		}
 	})
 }

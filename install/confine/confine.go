@@ -25,6 +25,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"installer/install/hostprog"
 )
 
 // namespaces are the ones every program gets for itself. Mounts made in the
@@ -54,15 +56,16 @@ func (e *ExitError) Error() string {
 
 func (e *ExitError) Unwrap() error { return e.Cause }
 
-// Run runs a program of this machine, found through PATH, in namespaces of its
+// Run runs a program of this machine, found by [hostprog.Find], in namespaces of its
 // own. It keeps its view of the file system and its privileges: a file system
 // maker must write to a device.
 func Run(ctx context.Context, argv []string) error {
-	path, err := exec.LookPath(argv[0])
+	path, err := hostprog.Find(argv[0])
 	if err != nil {
-		return fmt.Errorf("finding %s: %w", argv[0], err)
+		return err
 	}
 	cmd := exec.Command(path, argv[1:]...)
+	cmd.Env = append(os.Environ(), "PATH="+hostprog.Path())
 	_, err = wait(ctx, cmd, argv)
 	return err
 }

@@ -186,3 +186,15 @@ func TestEndChildrenEndsOrphansToo(t *testing.T) {
 		t.Errorf("process %d is still there: %v", pids[0], err)
 	}
 }
+
+// su, cron and env -i give a PATH without the sbin directories.
+func TestRunFindsProgramsOutsidePATH(t *testing.T) {
+	t.Setenv("PATH", "/nonexistent")
+	if err := Run(context.Background(), []string{"sh", "-c", "command -v losetup mkfs.ext4"}); err != nil {
+		t.Error(err)
+	}
+	err := Run(context.Background(), []string{"no-such-program"})
+	if !errors.Is(err, exec.ErrNotFound) {
+		t.Errorf("a program that is not there: %v", err)
+	}
+}

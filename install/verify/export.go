@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"installer/finalize/mounts"
+	"installer/install/hostprog"
 )
 
 // ImageOpener shows what a machine would see on a qcow2, without a copy. The file is closed before release is called.
@@ -58,7 +59,7 @@ type daemon struct {
 
 // startDaemon starts the daemon from a thread that lives as long as it does: the kernel kills it when that ends.
 func startDaemon(ctx context.Context, qcow2 *os.File, point string) (*daemon, error) {
-	path, err := exec.LookPath(storageDaemon)
+	path, err := hostprog.Find(storageDaemon)
 	if err != nil {
 		return nil, err
 	}

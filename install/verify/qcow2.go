@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"installer/install/hostprog"
 	"installer/install/outfile"
 )
 
@@ -105,17 +106,19 @@ func checkQcow2(ctx context.Context, path string) error {
 }
 
 func runQemuImg(ctx context.Context, target *os.File, args ...string) error {
-	cmd := exec.CommandContext(ctx, qemuImg, args...)
+	path, err := hostprog.Find(qemuImg)
+	if err != nil {
+		return fmt.Errorf("%w; to do: install the package qemu-utils (Debian) or qemu-img (Fedora)", err)
+	}
+	cmd := exec.CommandContext(ctx, path, args...)
 	if target != nil {
 		cmd.ExtraFiles = []*os.File{target}
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C reaches it through ctx
 	var output strings.Builder
 	cmd.Stdout, cmd.Stderr = &output, &output
-	err := cmd.Run()
+	err = cmd.Run()
 	switch {
-	case errors.Is(err, exec.ErrNotFound):
-		return fmt.Errorf("%s was not found; install the package qemu-utils (Debian) or qemu-img (Fedora): %w", qemuImg, err)
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case err != nil:

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"installer/install"
+	"installer/install/hostprog"
 	"installer/install/outfile"
 	"installer/install/vm/internal/wire"
 	"installer/rootfs/image"
@@ -148,7 +148,7 @@ func (b *build) dir() string { return filepath.Dir(b.opts.Output) }
 // open looks at everything that can be refused without reading the image.
 func (b *build) open(ctx context.Context) (string, error) {
 	var err error
-	if b.programs, err = findPrograms(exec.LookPath); err != nil {
+	if b.programs, err = findPrograms(hostprog.Find); err != nil {
 		return "", err
 	}
 	if b.output, err = openOutput(b.opts.Output); err != nil {
@@ -230,8 +230,8 @@ func (b *build) read(ctx context.Context) (string, error) {
 	b.report.Machine.Kernel = t.version
 	// The guest would say the same, later. A file system that the image chooses it alone knows.
 	if fs := b.opts.Install.Filesystem; fs != "" {
-		if err := fs.Require(t.program); err != nil {
-			return "", fmt.Errorf("in the image: %w", err)
+		if err := fs.RequireInImage(t.program); err != nil {
+			return "", err
 		}
 	}
 	if b.kernel, err = t.kernel().image(); err != nil {

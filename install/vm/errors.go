@@ -10,7 +10,7 @@ type MissingProgramError struct {
 }
 
 func (e *MissingProgramError) Error() string {
-	return fmt.Sprintf("%s was not found; to do: install the package %s (Debian) or %s (Fedora)", e.Program, e.Debian, e.Fedora)
+	return fmt.Sprintf("%s is missing on this machine; to do: install the package %s (Debian) or %s (Fedora)", e.Program, e.Debian, e.Fedora)
 }
 
 func (e *MissingProgramError) Unwrap() error { return e.Err }

@@ -4,12 +4,12 @@ import (
 	"context"
 	"io"
 	"os"
-	"os/exec"
 	"runtime"
 	"strings"
 
 	"installer/disk"
 	"installer/install"
+	"installer/install/hostprog"
 	"installer/rootfs/deploy"
 	"installer/rootfs/image"
 )
@@ -34,7 +34,7 @@ type Plan struct {
 func MakePlan(ctx context.Context, o Options) (*Plan, error) {
 	b := newBuild(o, func(install.Event) {})
 	var err error
-	if b.programs, err = findPrograms(exec.LookPath); err != nil {
+	if b.programs, err = findPrograms(hostprog.Find); err != nil {
 		return nil, err
 	}
 	img, err := b.openRef(ctx, o.Install.Source)

@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"time"
 
 	"installer/disk"
+	"installer/install/hostprog"
 	"installer/install/verify"
 	"installer/install/vm/internal/wire"
 	"installer/rootfs/image"
@@ -35,7 +35,7 @@ func (v Verifier) Verify(ctx context.Context, d verify.GuestDisk, observe func(v
 	v.said = observe
 	j := v.job(d)
 	var err error
-	if j.programs, err = findPrograms(exec.LookPath); err != nil {
+	if j.programs, err = findPrograms(hostprog.Find); err != nil {
 		return nil, &verify.UnavailableError{Err: err}
 	}
 	file, initrd, err := v.system(ctx)
