@@ -12,6 +12,7 @@ import (
 	"installer/finalize"
 	"installer/finalize/mounts"
 	"installer/install/confine"
+	"installer/rootfs/beneath"
 	"installer/rootfs/bootloader"
 	"installer/rootfs/deploy"
 	"installer/rootfs/ostree"
@@ -160,12 +161,12 @@ func (r *run) installBootloader(ctx context.Context) error {
 	d, site := r.system.deployment, r.target.site
 	tree := filepath.Join(r.target.root, d.Path)
 	firmware := r.target.firmware
-	treeFS, err := deploy.OpenFS(r.system.root, d.Path, r.ledger)
+	treeFS, err := beneath.OpenFS(r.system.root, d.Path, r.ledger)
 	if err != nil {
 		return err
 	}
 	defer treeFS.Close()
-	bootFS, err := deploy.OpenFS(r.system.root, "boot", r.ledger)
+	bootFS, err := beneath.OpenFS(r.system.root, "boot", r.ledger)
 	if err != nil {
 		return err
 	}

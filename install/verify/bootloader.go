@@ -12,8 +12,8 @@ import (
 	"slices"
 	"strings"
 
+	"installer/rootfs/beneath"
 	"installer/rootfs/bootloader"
-	"installer/rootfs/deploy"
 )
 
 // checkBootLoader makes the boot loader once more, from the deployment that it was made from and by that one's own
@@ -99,12 +99,12 @@ func (i *inspection) remake(ctx context.Context, kind bootloader.Kind, d *deploy
 	if err != nil {
 		return err
 	}
-	treeFS, err := deploy.OpenFS(i.root.Dir, d.path, i.ledger)
+	treeFS, err := beneath.OpenFS(i.root.Dir, d.path, i.ledger)
 	if err != nil {
 		return err
 	}
 	defer treeFS.Close()
-	bootFS, err := deploy.OpenFS(i.root.Dir, "boot", i.ledger)
+	bootFS, err := beneath.OpenFS(i.root.Dir, "boot", i.ledger)
 	if err != nil {
 		return err
 	}

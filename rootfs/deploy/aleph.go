@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"installer/rootfs/beneath"
 	"installer/rootfs/image"
 )
 
@@ -46,7 +47,7 @@ func WriteAleph(root *os.File, a Aleph, l Ledger) error {
 	if err != nil {
 		return fmt.Errorf("encoding the record of the installation: %w", err)
 	}
-	if err := rootDir(root, l).writeFile(AlephPath, append(data, '\n'), 0o644); err != nil {
+	if err := beneath.Of(root, l).WriteFile(AlephPath, append(data, '\n'), 0o644); err != nil {
 		return fmt.Errorf("writing the record of the installation: %w", err)
 	}
 	return nil

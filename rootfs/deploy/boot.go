@@ -6,11 +6,13 @@ import (
 	"path"
 
 	"golang.org/x/sys/unix"
+
+	"installer/rootfs/beneath"
 )
 
 // bootFiles finds the kernel and puts its files into /boot, named by their checksum.
 func (d *deployer) bootFiles(context.Context) error {
-	return d.inDeployment(func(t *dir) (err error) {
+	return d.inDeployment(func(t *beneath.Dir) (err error) {
 		if d.kernel, err = findKernel(t); err != nil {
 			return err
 		}
@@ -36,16 +38,16 @@ func (d *deployer) writeEntry(context.Context) error {
 	}
 	d.dep.Kargs = entry.arguments()
 	d.dep.EntryPath, d.dep.EntryText = firstEntry, entry.text()
-	if err := d.root.mkdirAll(path.Dir(firstEntry), 0o755); err != nil {
+	if err := d.root.MkdirAll(path.Dir(firstEntry), 0o755); err != nil {
 		return err
 	}
-	return d.root.writeFile(firstEntry, []byte(d.dep.EntryText), 0o644)
+	return d.root.WriteFile(firstEntry, []byte(d.dep.EntryText), 0o644)
 }
 
 func (d *deployer) describeEntry() (bootEntry, error) {
 	var release osRelease
 	var noComposefs []string
-	err := d.inDeployment(func(t *dir) (err error) {
+	err := d.inDeployment(func(t *beneath.Dir) (err error) {
 		if release, err = readOSRelease(t); err != nil {
 			return err
 		}
@@ -87,18 +89,18 @@ func (k kernel) deviceTreeLine(at string) string {
 // linkDeployment makes the links that ostree= follows to the deployment, and the ref that protects its commit.
 func (d *deployer) linkDeployment(context.Context) error {
 	at := path.Join(bootLinks, d.o.Stateroot, d.kernel.checksum)
-	if err := d.root.mkdirAll(at, 0o755); err != nil {
+	if err := d.root.MkdirAll(at, 0o755); err != nil {
 		return err
 	}
 	target := path.Join("../../../deploy", d.o.Stateroot, "deploy", d.baseName())
-	if err := d.root.symlink(target, path.Join(at, "0")); err != nil {
+	if err := d.root.Symlink(target, path.Join(at, "0")); err != nil {
 		return err
 	}
-	if err := d.root.symlink(path.Base(bootLinks), "ostree/boot.1"); err != nil {
+	if err := d.root.Symlink(path.Base(bootLinks), "ostree/boot.1"); err != nil {
 		return err
 	}
 	// A path that begins with /boot resolves with a separate /boot too.
-	if err := d.root.symlink(".", "boot/boot"); err != nil {
+	if err := d.root.Symlink(".", "boot/boot"); err != nil {
 		return err
 	}
 	if err := d.repo.SetRef(deployRef, d.dep.Commit); err != nil {
@@ -112,14 +114,14 @@ func (d *deployer) activate(context.Context) error {
 	if err := d.repo.Sync(); err != nil {
 		return err
 	}
-	if err := d.root.with("boot", (*dir).syncfs); err != nil { // it may be a file system of its own
+	if err := d.root.With("boot", (*beneath.Dir).Syncfs); err != nil { // it may be a file system of its own
 		return err
 	}
-	if err := d.root.symlink(path.Base(loaderDir), "boot/loader"); err != nil {
+	if err := d.root.Symlink(path.Base(loaderDir), "boot/loader"); err != nil {
 		return err
 	}
 	// libostree looks at this time to see whether deployments have changed.
-	return d.root.with("ostree/deploy", func(deploys *dir) error {
-		return deploys.failIf("touch", ".", unix.UtimesNanoAt(deploys.fd, ".", nil, 0))
+	return d.root.With("ostree/deploy", func(deploys *beneath.Dir) error {
+		return deploys.FailIf("touch", ".", unix.UtimesNanoAt(deploys.FD(), ".", nil, 0))
 	})
 }

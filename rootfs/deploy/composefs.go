@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+
+	"installer/rootfs/beneath"
 )
 
 // noComposefsArgument tells the initramfs to mount the deployment plainly, whatever its configuration asks for.
@@ -38,8 +40,8 @@ func PrepareRootFiles() []string {
 
 // composefsArguments returns the kernel argument without which an image whose initramfs wants a composefs image would
 // not boot, since none is made.
-func (d *deployer) composefsArguments(t *dir) ([]string, error) {
-	settings, err := prepareRootSettings(func(name string) ([]byte, error) { return t.readFile(name, maxTextFile) })
+func (d *deployer) composefsArguments(t *beneath.Dir) ([]string, error) {
+	settings, err := prepareRootSettings(func(name string) ([]byte, error) { return t.ReadFile(name, maxTextFile) })
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"installer/rootfs/beneath"
 	"installer/rootfs/ostree"
 )
 
@@ -56,7 +57,7 @@ func Deploy(ctx context.Context, root *os.File, repo *ostree.Repo, commit ostree
 	if o.Stateroot == "" {
 		o.Stateroot = DefaultStateroot
 	}
-	d := &deployer{root: rootDir(root, l), repo: repo, o: o}
+	d := &deployer{root: beneath.Of(root, l), repo: repo, o: o}
 	if err := d.check(commit); err != nil {
 		return nil, fmt.Errorf("deploying commit %s: %w", commit, err)
 	}
@@ -77,7 +78,7 @@ func Deploy(ctx context.Context, root *os.File, repo *ostree.Repo, commit ostree
 
 // deployer holds what the steps of one deployment share.
 type deployer struct {
-	root *dir
+	root *beneath.Dir
 	repo *ostree.Repo
 	o    Options
 	dep  Deployment
@@ -101,7 +102,7 @@ func (d *deployer) check(commit ostree.Checksum) error {
 	if d.origin, err = originText(d.o); err != nil {
 		return err
 	}
-	if _, exists, err := d.root.stat("boot/loader"); exists || err != nil {
+	if _, exists, err := d.root.Stat("boot/loader"); exists || err != nil {
 		return errors.Join(ErrDeployed, err)
 	}
 	d.dep = Deployment{Stateroot: d.o.Stateroot, Commit: commit}
@@ -158,11 +159,13 @@ func (d *deployer) stateroot() string { return path.Join("ostree/deploy", d.o.St
 func (d *deployer) baseName() string { return fmt.Sprintf("%s.%d", d.dep.Commit, d.dep.Serial) }
 
 // inDeployment opens the deployment's root for the time of fn.
-func (d *deployer) inDeployment(fn func(*dir) error) error { return d.root.with(d.dep.Path, fn) }
+func (d *deployer) inDeployment(fn func(*beneath.Dir) error) error {
+	return d.root.With(d.dep.Path, fn)
+}
 
 func (d *deployer) makeStateroot(context.Context) error {
 	for _, name := range []string{"var", "deploy"} {
-		if err := d.root.mkdirAll(path.Join(d.stateroot(), name), 0o755); err != nil {
+		if err := d.root.MkdirAll(path.Join(d.stateroot(), name), 0o755); err != nil {
 			return err
 		}
 	}
@@ -172,7 +175,7 @@ func (d *deployer) makeStateroot(context.Context) error {
 // checkout makes the tree of the commit out of hard links, under the first serial number that is free.
 func (d *deployer) checkout(ctx context.Context) error {
 	parent := path.Join(d.stateroot(), "deploy")
-	names, err := d.root.names(parent)
+	names, err := d.root.Names(parent)
 	if err != nil {
 		return err
 	}
@@ -181,7 +184,7 @@ func (d *deployer) checkout(ctx context.Context) error {
 	if err := d.checkoutInto(ctx, parent, d.baseName(), ostree.CheckoutOptions{}); err != nil {
 		return err
 	}
-	st, _, err := d.root.stat(d.dep.Path)
+	st, _, err := d.root.Stat(d.dep.Path)
 	d.mode = st.Mode & 0o7777
 	return err
 }
@@ -200,8 +203,8 @@ func nextSerial(names []string, commit ostree.Checksum) int {
 
 // checkoutInto checks the commit, or the subpath of it that o names, out as name in the directory parent.
 func (d *deployer) checkoutInto(ctx context.Context, parent, name string, o ostree.CheckoutOptions) error {
-	return d.root.with(parent, func(p *dir) error {
-		return p.asFile(func(f *os.File) error {
+	return d.root.With(parent, func(p *beneath.Dir) error {
+		return p.AsFile(func(f *os.File) error {
 			if err := d.repo.Checkout(ctx, d.dep.Commit, f, name, o); err != nil {
 				return fmt.Errorf("checking out /%s: %w", path.Join(parent, name), err)
 			}
@@ -221,7 +224,7 @@ func (d *deployer) makeBacking(context.Context) error {
 		{path.Join(at, "root-transient"), 0o700}, {path.Join(at, "root-transient/work"), 0o700},
 		{path.Join(at, "root-transient/upper"), d.mode},
 	} {
-		if err := d.root.mkdirAll(c.name, c.mode); err != nil {
+		if err := d.root.MkdirAll(c.name, c.mode); err != nil {
 			return err
 		}
 	}
@@ -229,7 +232,7 @@ func (d *deployer) makeBacking(context.Context) error {
 }
 
 func (d *deployer) writeOrigin(context.Context) error {
-	return d.root.writeFile(d.dep.Path+".origin", []byte(d.origin), 0o644)
+	return d.root.WriteFile(d.dep.Path+".origin", []byte(d.origin), 0o644)
 }
 
 // immutableFlag is FS_IMMUTABLE_FL of <linux/fs.h>.
@@ -237,15 +240,15 @@ const immutableFlag = 0x10
 
 // setImmutable protects the deployment's root directory; a file system that knows no such flag does without.
 func (d *deployer) setImmutable(context.Context) error {
-	return d.inDeployment(func(t *dir) error {
-		flags, err := unix.IoctlGetInt(t.fd, unix.FS_IOC_GETFLAGS)
+	return d.inDeployment(func(t *beneath.Dir) error {
+		flags, err := unix.IoctlGetInt(t.FD(), unix.FS_IOC_GETFLAGS)
 		if err == nil {
-			err = unix.IoctlSetPointerInt(t.fd, unix.FS_IOC_SETFLAGS, flags|immutableFlag)
+			err = unix.IoctlSetPointerInt(t.FD(), unix.FS_IOC_SETFLAGS, flags|immutableFlag)
 		}
 		switch err {
 		case nil, unix.EPERM, unix.EOPNOTSUPP, unix.ENOTTY:
 			return nil
 		}
-		return t.fail("set the immutable flag of", ".", err)
+		return t.Fail("set the immutable flag of", ".", err)
 	})
 }

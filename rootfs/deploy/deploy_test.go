@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"installer/rootfs/beneath"
 	"installer/rootfs/ostree"
 )
 
@@ -212,7 +213,7 @@ func TestDeployTwice(t *testing.T) {
 func TestDeployLocked(t *testing.T) {
 	x := newTarget(t)
 	_, _, commit := x.imported(t, makeImage(t, nil, baseLayer()), followed)
-	unlock, err := lockSysroot(rootDir(x.root, x.ledger))
+	unlock, err := lockSysroot(beneath.Of(x.root, x.ledger))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +257,7 @@ func TestComposefsIsTurnedOff(t *testing.T) {
 // TestFS reads a deployment as the boot loaders do.
 func TestFS(t *testing.T) {
 	x, dep := deployed(t, append(baseLayer(), linkEntry("usr/absolute", "/usr/lib/os-release"), linkEntry("usr/out", "../../../../../../etc/hostname")))
-	fsys, err := OpenFS(x.root, dep.Path, x.ledger)
+	fsys, err := beneath.OpenFS(x.root, dep.Path, x.ledger)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,13 +14,14 @@
 // such as a symbolic link, leads out of it.
 package deploy
 
-import "errors"
+import (
+	"errors"
 
-// Ledger accounts for what is held open on the target: Opened records a handle of a kind ("fd", "lock") on a path
-// relative to the physical root, and what it returns is called exactly once when the handle is closed.
-type Ledger interface {
-	Opened(kind, name string) (released func())
-}
+	"installer/rootfs/beneath"
+)
+
+// Ledger accounts for what is held open on the target.
+type Ledger = beneath.Ledger
 
 // ErrNoKernel is returned for an image that carries no kernel at usr/lib/modules/VERSION/vmlinuz.
 var ErrNoKernel = errors.New("the image carries no kernel (usr/lib/modules/VERSION/vmlinuz): it is no bootable image")

@@ -8,33 +8,34 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"installer/rootfs/beneath"
 	"installer/rootfs/ostree"
 )
 
 // makeEtc makes the deployment's own /etc: a copy of usr/etc, since its files are to be changed.
 func (d *deployer) makeEtc(ctx context.Context) error {
-	return d.inDeployment(func(t *dir) error {
-		if err := t.remove("etc", true); err != nil {
+	return d.inDeployment(func(t *beneath.Dir) error {
+		if err := t.Remove("etc", true); err != nil {
 			if errors.Is(err, unix.ENOTEMPTY) {
 				return errors.New("the image has files in both /etc and /usr/etc, or in /etc alone: configuration belongs into one of them, made /usr/etc by the import")
 			}
 			return err
 		}
-		if found, err := t.isKind("usr/etc", unix.S_IFDIR); !found || err != nil {
+		if found, err := t.IsKind("usr/etc", unix.S_IFDIR); !found || err != nil {
 			return err
 		}
 		o := ostree.CheckoutOptions{ForceCopy: true, Subpath: "usr/etc"}
 		if err := d.checkoutInto(ctx, d.dep.Path, "etc", o); err != nil {
 			return fmt.Errorf("making the deployment's /etc: %w", err)
 		}
-		return t.remove("etc/.updated", false)
+		return t.Remove("etc/.updated", false)
 	})
 }
 
 // makeVar fills an empty /var of the stateroot with what the image brings, once: later deployments leave it alone.
 func (d *deployer) makeVar(ctx context.Context) error {
 	at := path.Join(d.stateroot(), "var")
-	names, err := d.root.names(at)
+	names, err := d.root.Names(at)
 	if err != nil {
 		return err
 	}
@@ -43,23 +44,23 @@ func (d *deployer) makeVar(ctx context.Context) error {
 			return fmt.Errorf("making the initial /var: %w", err)
 		}
 	}
-	if err := d.root.remove(path.Join(at, ".updated"), false); err != nil {
+	if err := d.root.Remove(path.Join(at, ".updated"), false); err != nil {
 		return err
 	}
 	// libostree leaves this mark whether or not there is a policy to label by.
 	marker := path.Join(at, ".ostree-selabeled")
-	if _, exists, err := d.root.stat(marker); exists || err != nil {
+	if _, exists, err := d.root.Stat(marker); exists || err != nil {
 		return err
 	}
-	return d.root.writeFile(marker, nil, 0o644)
+	return d.root.WriteFile(marker, nil, 0o644)
 }
 
 // initialVar copies the image's /var, and makes the directories that a system without tmpfiles.d would lack.
 func (d *deployer) initialVar(ctx context.Context, at string) error {
 	hasVar, tmpfiles := false, false
-	err := d.inDeployment(func(t *dir) (err error) {
-		if hasVar, err = t.isKind("var", unix.S_IFDIR); err == nil {
-			_, tmpfiles, err = t.stat("usr/lib/tmpfiles.d")
+	err := d.inDeployment(func(t *beneath.Dir) (err error) {
+		if hasVar, err = t.IsKind("var", unix.S_IFDIR); err == nil {
+			_, tmpfiles, err = t.Stat("usr/lib/tmpfiles.d")
 		}
 		return err
 	})
@@ -74,40 +75,40 @@ func (d *deployer) initialVar(ctx context.Context, at string) error {
 	if tmpfiles {
 		return nil
 	}
-	return d.root.with(at, legacyVar)
+	return d.root.With(at, legacyVar)
 }
 
 // copyVar replaces the empty directory by a copy of the image's, and keeps the owner and mode of a stateroot's var.
 func (d *deployer) copyVar(ctx context.Context, at string) error {
-	if err := d.root.remove(at, true); err != nil {
+	if err := d.root.Remove(at, true); err != nil {
 		return err
 	}
 	o := ostree.CheckoutOptions{ForceCopy: true, Subpath: "var"}
 	if err := d.checkoutInto(ctx, d.stateroot(), "var", o); err != nil {
 		return err
 	}
-	return d.root.with(at, func(v *dir) error {
-		if err := unix.Fchown(v.fd, 0, 0); err != nil {
-			return v.fail("chown", ".", err)
+	return d.root.With(at, func(v *beneath.Dir) error {
+		if err := unix.Fchown(v.FD(), 0, 0); err != nil {
+			return v.Fail("chown", ".", err)
 		}
-		return v.failIf("chmod", ".", unix.Fchmod(v.fd, 0o755))
+		return v.FailIf("chmod", ".", unix.Fchmod(v.FD(), 0o755))
 	})
 }
 
 // legacyVar makes what early boot expected before tmpfiles.d, where the image brought nothing of that name.
-func legacyVar(v *dir) error {
+func legacyVar(v *beneath.Dir) error {
 	for name, mode := range map[string]uint32{"tmp": 0o1777, "lib": 0o755, "log": 0o755} {
-		if err := v.mkdirAll(name, mode); err != nil {
+		if err := v.MkdirAll(name, mode); err != nil {
 			return err
 		}
 	}
 	for name, target := range map[string]string{"run": "../run", "lock": "../run/lock"} {
-		if _, exists, err := v.stat(name); err != nil {
+		if _, exists, err := v.Stat(name); err != nil {
 			return err
 		} else if exists {
 			continue
 		}
-		if err := v.symlink(target, name); err != nil {
+		if err := v.Symlink(target, name); err != nil {
 			return err
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"path"
 
 	"golang.org/x/sys/unix"
+
+	"installer/rootfs/beneath"
 )
 
 // KernelInfo is a deployment's kernel. Paths are relative to the directory boot of the physical root.
@@ -33,9 +35,9 @@ type kernel struct {
 }
 
 // findKernel looks for the one kernel of a deployment and computes its boot checksum.
-func findKernel(deployment *dir) (kernel, error) {
+func findKernel(deployment *beneath.Dir) (kernel, error) {
 	const modules = "usr/lib/modules"
-	names, err := deployment.names(modules)
+	names, err := deployment.Names(modules)
 	if errors.Is(err, fs.ErrNotExist) {
 		return kernel{}, ErrNoKernel
 	}
@@ -44,7 +46,7 @@ func findKernel(deployment *dir) (kernel, error) {
 	}
 	var versions []string
 	for _, name := range names {
-		found, err := deployment.isKind(path.Join(modules, name, "vmlinuz"), unix.S_IFREG)
+		found, err := deployment.IsKind(path.Join(modules, name, "vmlinuz"), unix.S_IFREG)
 		if err != nil && !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.ELOOP) {
 			return kernel{}, fmt.Errorf("looking for the kernel: %w", err)
 		}
@@ -58,7 +60,7 @@ func findKernel(deployment *dir) (kernel, error) {
 	return describeKernel(deployment, versions[0], path.Join(modules, versions[0]))
 }
 
-func describeKernel(deployment *dir, version, at string) (kernel, error) {
+func describeKernel(deployment *beneath.Dir, version, at string) (kernel, error) {
 	k := kernel{version: version, vmlinuz: path.Join(at, "vmlinuz")}
 	if !kernelPattern.MatchString(version) {
 		return k, fmt.Errorf("the kernel's version %q cannot stand in a boot entry", version)
@@ -74,7 +76,7 @@ func describeKernel(deployment *dir, version, at string) (kernel, error) {
 		{&k.devicetree, "devicetree", unix.S_IFREG},
 		{&k.hmac, ".vmlinuz.hmac", unix.S_IFREG},
 	} {
-		found, err := deployment.isKind(path.Join(at, c.name), c.kind)
+		found, err := deployment.IsKind(path.Join(at, c.name), c.kind)
 		if err != nil {
 			return k, fmt.Errorf("looking for the kernel's %s: %w", c.name, err)
 		}
@@ -89,7 +91,7 @@ func describeKernel(deployment *dir, version, at string) (kernel, error) {
 }
 
 // withChecksum computes the SHA-256 over kernel, initramfs and device trees in this order.
-func (k kernel) withChecksum(deployment *dir) (kernel, error) {
+func (k kernel) withChecksum(deployment *beneath.Dir) (kernel, error) {
 	files := []string{k.vmlinuz, k.initramfs, k.devicetree}
 	if k.dtb != "" {
 		var err error
@@ -113,8 +115,8 @@ func (k kernel) withChecksum(deployment *dir) (kernel, error) {
 	return k, nil
 }
 
-func hashFile(d *dir, name string, sum hash.Hash) error {
-	f, err := d.openInside(name)
+func hashFile(d *beneath.Dir, name string, sum hash.Hash) error {
+	f, err := d.OpenInside(name)
 	if err != nil {
 		return err
 	}
@@ -124,15 +126,15 @@ func hashFile(d *dir, name string, sum hash.Hash) error {
 }
 
 // listFiles lists the regular files below a directory, names in byte order, each directory where its name stands.
-func listFiles(d *dir, base, below string) ([]string, error) {
-	names, err := d.names(path.Join(base, below))
+func listFiles(d *beneath.Dir, base, below string) ([]string, error) {
+	names, err := d.Names(path.Join(base, below))
 	if err != nil {
 		return nil, err
 	}
 	var files []string
 	for _, name := range names {
 		rel := path.Join(below, name)
-		st, _, err := d.stat(path.Join(base, rel))
+		st, _, err := d.Stat(path.Join(base, rel))
 		if err != nil {
 			return nil, err
 		}
@@ -152,8 +154,8 @@ func listFiles(d *dir, base, below string) ([]string, error) {
 
 // install links the kernel's files into the directory at, relative to the physical root. They keep their inodes, so
 // that a boot directory in the root file system costs no space.
-func (k kernel) install(root, deployment *dir, at string) (KernelInfo, error) {
-	if err := root.mkdirAll(at, 0o755); err != nil {
+func (k kernel) install(root, deployment *beneath.Dir, at string) (KernelInfo, error) {
+	if err := root.MkdirAll(at, 0o755); err != nil {
 		return KernelInfo{}, err
 	}
 	info := KernelInfo{Version: k.version, VmlinuzPath: "vmlinuz-" + k.version}
@@ -172,7 +174,7 @@ func (k kernel) install(root, deployment *dir, at string) (KernelInfo, error) {
 		links = append(links, [2]string{path.Join(k.dtb, name), path.Join("dtb", name)})
 	}
 	for _, l := range links {
-		if err := linkFile(deployment, l[0], root, path.Join(at, l[1])); err != nil {
+		if err := root.Link(deployment, l[0], path.Join(at, l[1])); err != nil {
 			return KernelInfo{}, fmt.Errorf("installing the kernel's files: %w", err)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+
+	"installer/rootfs/beneath"
 )
 
 // maxTextFile bounds what is read of a configuration file, in bytes.
@@ -17,10 +19,10 @@ type osRelease struct {
 }
 
 // readOSRelease reads the file from a deployment.
-func readOSRelease(deployment *dir) (osRelease, error) {
-	data, err := deployment.readFile("usr/lib/os-release", maxTextFile)
+func readOSRelease(deployment *beneath.Dir) (osRelease, error) {
+	data, err := deployment.ReadFile("usr/lib/os-release", maxTextFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		data, err = deployment.readFile("etc/os-release", maxTextFile)
+		data, err = deployment.ReadFile("etc/os-release", maxTextFile)
 	}
 	if err != nil {
 		return osRelease{}, fmt.Errorf("finding the name of the system in os-release: %w", err)

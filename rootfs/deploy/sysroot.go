@@ -7,21 +7,23 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"installer/rootfs/beneath"
 )
 
 // InitSysroot makes an empty file system a physical root: the directories of epoch 1, as `ostree admin init-fs
 // --modern` makes them. The repository is made by ostree.Create, before or after. root is not kept.
 func InitSysroot(root *os.File) error {
-	d := rootDir(root, noLedger{})
-	if _, exists, err := d.stat("sysroot"); exists || err != nil {
+	d := beneath.Of(root, noLedger{})
+	if _, exists, err := d.Stat("sysroot"); exists || err != nil {
 		// ostree would take itself to be inside of a deployment.
 		return errors.Join(errors.New("preparing the root file system: it has a directory /sysroot, which no physical root has"), err)
 	}
-	if err := unix.Fchmod(d.fd, 0o755); err != nil {
-		return d.fail("chmod", ".", err)
+	if err := unix.Fchmod(d.FD(), 0o755); err != nil {
+		return d.Fail("chmod", ".", err)
 	}
 	for _, name := range []string{"boot", "ostree", "ostree/deploy"} {
-		if err := d.mkdirAll(name, 0o755); err != nil {
+		if err := d.MkdirAll(name, 0o755); err != nil {
 			return fmt.Errorf("preparing the root file system: %w", err)
 		}
 	}
@@ -35,9 +37,9 @@ func (noLedger) Opened(string, string) func() { return func() {} }
 
 // lockSysroot takes the lock that ostree's own commands honour: an open file description lock on ostree/lock, which
 // is gone when nobody holds it. It does not wait.
-func lockSysroot(root *dir) (unlock func() error, err error) {
+func lockSysroot(root *beneath.Dir) (unlock func() error, err error) {
 	const name = "ostree/lock"
-	fd, closeFD, err := root.openat2(name, unix.O_RDWR|unix.O_CREAT, 0o600, noLinks)
+	fd, closeFD, err := root.Open(name, unix.O_RDWR|unix.O_CREAT, 0o600, beneath.NoLinks)
 	if err != nil {
 		return nil, err
 	}
@@ -51,12 +53,12 @@ func lockSysroot(root *dir) (unlock func() error, err error) {
 		err = ErrLocked
 	}
 	if err != nil {
-		return nil, errors.Join(root.fail("lock", name, err), closeFD())
+		return nil, errors.Join(root.Fail("lock", name, err), closeFD())
 	}
-	released := root.ledger.Opened("lock", name)
+	released := root.Opened("lock", name)
 	return func() error {
 		// The name goes first: who finds it gone makes and locks another one.
-		err := errors.Join(root.remove(name, false), closeFD())
+		err := errors.Join(root.Remove(name, false), closeFD())
 		released()
 		return err
 	}, nil

@@ -1,4 +1,4 @@
-package deploy
+package beneath
 
 import (
 	"errors"
@@ -15,12 +15,12 @@ import (
 // FS shows a directory of the target as it looks with that directory as the root: symbolic links, absolute ones too,
 // are followed and never lead out. What is opened through it is in the ledger until it is closed.
 type FS struct {
-	dir *dir
+	dir *Dir
 }
 
 // OpenFS opens the directory at path, relative to the physical root, for reading. The caller closes the result.
 func OpenFS(root *os.File, path string, l Ledger) (*FS, error) {
-	d, err := rootDir(root, l).sub(path)
+	d, err := Of(root, l).Sub(path)
 	if err != nil {
 		return nil, err
 	}
@@ -29,7 +29,7 @@ func OpenFS(root *os.File, path string, l Ledger) (*FS, error) {
 
 // Close gives the directory back. Files that are open stay open.
 func (f *FS) Close() error {
-	f.dir.close()
+	f.dir.Close()
 	return nil
 }
 
@@ -39,20 +39,20 @@ func (f *FS) Open(name string) (fs.File, error) {
 	if !fs.ValidPath(name) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
 	}
-	return f.dir.openInside(name)
+	return f.dir.OpenInside(name)
 }
 
-// openInside opens name with the directory as its root.
-func (d *dir) openInside(name string) (*file, error) {
+// OpenInside opens name with the directory as its root.
+func (d *Dir) OpenInside(name string) (*File, error) {
 	flags := unix.O_RDONLY | unix.O_NONBLOCK
-	fd, closeFD, err := d.openat2(name, flags, 0, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
+	fd, closeFD, err := d.Open(name, flags, 0, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
 	if err != nil {
 		return nil, err
 	}
-	f := &file{fd: fd, name: name, closeFD: closeFD}
+	f := &File{fd: fd, name: name, closeFD: closeFD}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() && !info.IsDir() {
-		err = d.fail("open", name, errors.New("neither a regular file nor a directory"))
+		err = d.Fail("open", name, errors.New("neither a regular file nor a directory"))
 	}
 	if err != nil {
 		return nil, errors.Join(err, closeFD())
@@ -60,9 +60,9 @@ func (d *dir) openInside(name string) (*file, error) {
 	return f, nil
 }
 
-// readFile reads a file of at most limit bytes, resolving name with the directory as its root.
-func (d *dir) readFile(name string, limit int64) ([]byte, error) {
-	f, err := d.openInside(name)
+// ReadFile reads a file of at most limit bytes, resolving name with the directory as its root.
+func (d *Dir) ReadFile(name string, limit int64) ([]byte, error) {
+	f, err := d.OpenInside(name)
 	if err != nil {
 		return nil, err
 	}
@@ -72,19 +72,19 @@ func (d *dir) readFile(name string, limit int64) ([]byte, error) {
 		err = errors.New("the file is larger than anything sensible")
 	}
 	if err != nil {
-		return nil, d.fail("read", name, err)
+		return nil, d.Fail("read", name, err)
 	}
 	return data, nil
 }
 
-// file is an open file or directory of an FS. It is a plain descriptor, since closing must be told to the ledger.
-type file struct {
+// File is an open file or directory of an FS. It is a plain descriptor, since closing must be told to the ledger.
+type File struct {
 	fd      int
 	name    string
 	closeFD func() error
 }
 
-func (f *file) Read(p []byte) (int, error) {
+func (f *File) Read(p []byte) (int, error) {
 	for {
 		n, err := unix.Read(f.fd, p)
 		switch {
@@ -100,8 +100,8 @@ func (f *file) Read(p []byte) (int, error) {
 }
 
 // Stat describes the file.
-func (f *file) Stat() (fs.FileInfo, error) {
-	// The kernel's own link resolves to the open file, not to what its name may be by now.
+func (f *File) Stat() (fs.FileInfo, error) {
+	// The kernel's own link resolves to the open File, not to what its name may be by now.
 	info, err := os.Stat("/proc/self/fd/" + strconv.Itoa(f.fd))
 	if err != nil {
 		return nil, &fs.PathError{Op: "stat", Path: f.name, Err: err}
@@ -118,7 +118,7 @@ type named struct {
 func (n named) Name() string { return n.name }
 
 // Close gives the file back.
-func (f *file) Close() error {
+func (f *File) Close() error {
 	if f.closeFD == nil {
 		return &fs.PathError{Op: "close", Path: f.name, Err: fs.ErrClosed}
 	}

@@ -1,4 +1,4 @@
-package deploy
+package beneath
 
 import (
 	"errors"
@@ -9,41 +9,41 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// linkFile makes to, with missing directories above it, another name of the file from; where the two are not on one
-// file system, or the file has as many names as it can have, a copy of it.
-func linkFile(fromDir *dir, from string, toDir *dir, to string) error {
-	if err := toDir.mkdirAll(path.Dir(to), 0o755); err != nil {
+// Link makes to, with missing directories above it, another name of the file from in fromDir. Where the two are not on
+// one file system, or the file has as many names as it can have, to becomes a copy.
+func (d *Dir) Link(fromDir *Dir, from, to string) error {
+	if err := d.MkdirAll(path.Dir(to), 0o755); err != nil {
 		return err
 	}
-	err := fromDir.at(from, func(source int, sourceName string) error {
-		return toDir.at(to, func(dest int, destName string) error {
-			return toDir.failIf("link", to, unix.Linkat(source, sourceName, dest, destName, 0))
+	err := fromDir.At(from, func(source int, sourceName string) error {
+		return d.At(to, func(dest int, destName string) error {
+			return d.FailIf("link", to, unix.Linkat(source, sourceName, dest, destName, 0))
 		})
 	})
 	if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EMLINK) {
-		return copyFile(fromDir, from, toDir, to)
+		return d.copyFile(fromDir, from, to)
 	}
 	return err
 }
 
 // copyFile copies content, owner and mode.
-func copyFile(fromDir *dir, from string, toDir *dir, to string) error {
-	in, err := fromDir.openInside(from)
+func (d *Dir) copyFile(fromDir *Dir, from, to string) error {
+	in, err := fromDir.OpenInside(from)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
 	var st unix.Stat_t
 	if err := unix.Fstat(in.fd, &st); err != nil {
-		return fromDir.fail("stat", from, err)
+		return fromDir.Fail("stat", from, err)
 	}
-	fd, closeFD, err := toDir.openat2(to, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600, noLinks)
+	fd, closeFD, err := d.Open(to, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600, NoLinks)
 	if err != nil {
 		return err
 	}
 	err = copyContent(fd, in, int(st.Uid), int(st.Gid), st.Mode&0o7777)
 	if err = errors.Join(err, closeFD()); err != nil {
-		return fmt.Errorf("copying /%s to /%s: %w", fromDir.full(from), toDir.full(to), err)
+		return fmt.Errorf("copying /%s to /%s: %w", fromDir.Full(from), d.Full(to), err)
 	}
 	return nil
 }
