@@ -128,7 +128,7 @@ func remountReadOnly(ctx context.Context, r *Release) (Evidence, error) {
 			return FilesystemResult{}, fmt.Errorf("writing %s out (syncfs): a write was lost, the device may be failing or full: %w", m.Point, err)
 		}
 		dir.Close() // before a search for holders, which would find it
-		if err := mounts.RemountReadOnly(m); err != nil {
+		if err := mounts.SetReadOnly(m, true); err != nil {
 			return FilesystemResult{}, r.explainBusy(ctx, m, err)
 		}
 		if !m.ReadOnlySuper() {
@@ -143,7 +143,7 @@ func remountReadOnly(ctx context.Context, r *Release) (Evidence, error) {
 func (r *Release) restore() error {
 	var errs []error
 	for _, m := range r.changed {
-		if err := mounts.RemountReadWrite(m); err != nil {
+		if err := mounts.SetReadOnly(m, false); err != nil {
 			errs = append(errs, fmt.Errorf("making %s writable again: %w", m.Point, err))
 		}
 	}

@@ -110,41 +110,44 @@ func SetPropagation(path string, flags uintptr) error {
 	return nil
 }
 
-// RemountReadOnly makes the super block of m read-only, not only the mount, and
-// keeps the flags of the mount. The kernel writes out what is dirty. EBUSY means
-// that a file is open for writing, or deleted and still open.
-func RemountReadOnly(m Mount) error { return remount(m, unix.MS_RDONLY) }
-
-// RemountReadWrite takes RemountReadOnly back: super block and mount are writable
-// afterwards.
-func RemountReadWrite(m Mount) error { return remount(m, 0) }
-
-func remount(m Mount, change uintptr) error {
-	parent, err := OpenPoint(m)
+// SetReadOnly makes the superblock of m read-only or writable. It changes no flag of the mount and no
+// other flag of the superblock, which mount(2) would reset. The kernel writes dirty data out first. EBUSY
+// means that a file is open for writing, or deleted and still open, or that the file system is frozen.
+func SetReadOnly(m Mount, readOnly bool) error {
+	flag := "rw"
+	if readOnly {
+		flag = "ro"
+	}
+	p, err := OpenPoint(m)
 	if err != nil {
 		return err
 	}
-	defer parent.Close()
-	flags := unix.MS_REMOUNT | change | keptFlags(m.Options)
-	if err := unix.Mount("", parent.path(), "", flags, ""); err != nil {
-		return &Error{Op: "mount", Source: m.Source, Target: m.Point, Flags: FlagNames(flags), Err: err}
+	defer p.Close()
+	fail := func(op string, fsfd int, err error) error {
+		return &Error{Op: op, Source: m.Source, Target: m.Point, Flags: flag, Detail: kernelLog(fsfd), Err: err}
+	}
+	fsfd, err := unix.Fspick(unix.AT_FDCWD, p.path(), unix.FSPICK_CLOEXEC|unix.FSPICK_SYMLINK_NOFOLLOW|unix.FSPICK_NO_AUTOMOUNT)
+	if err != nil {
+		return fail("fspick", -1, err)
+	}
+	defer unix.Close(fsfd)
+	if err := unix.FsconfigSetFlag(fsfd, flag); err != nil {
+		return fail("fsconfig", fsfd, err)
+	}
+	if err := unix.FsconfigReconfigure(fsfd); err != nil {
+		return fail("fsconfig (reconfigure)", fsfd, err)
 	}
 	return nil
 }
 
-// keptFlags returns the flags of mount(2) for a mount's options, which a remount
-// would otherwise reset.
-func keptFlags(options string) uintptr {
-	var flags uintptr
-	for name, bit := range map[string]uintptr{
-		"nosuid": unix.MS_NOSUID, "nodev": unix.MS_NODEV, "noexec": unix.MS_NOEXEC, "noatime": unix.MS_NOATIME,
-		"nodiratime": unix.MS_NODIRATIME, "relatime": unix.MS_RELATIME, "nosymfollow": unix.MS_NOSYMFOLLOW,
-	} {
-		if hasOption(options, name) {
-			flags |= bit
-		}
+// Frozen reports whether the file system of m is frozen. It freezes nothing: the kernel refuses every
+// reconfiguration of a frozen superblock with EBUSY, also one that changes nothing.
+func Frozen(m Mount) (bool, error) {
+	err := SetReadOnly(m, m.ReadOnlySuper())
+	if errors.Is(err, unix.EBUSY) {
+		return true, nil
 	}
-	return flags
+	return false, err
 }
 
 // openPath opens a path below root as a place, following no symlink anywhere.

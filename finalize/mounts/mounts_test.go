@@ -108,26 +108,69 @@ func TestMakeSaysWhatTheKernelSays(t *testing.T) {
 	}
 }
 
-func TestRemountReadOnly(t *testing.T) {
+// TestSetReadOnly wants every flag of the mount and of the superblock as it was, once the superblock is
+// writable again: also of a mount that is read-only by itself.
+func TestSetReadOnly(t *testing.T) {
 	for _, fs := range targettest.Filesystems() {
 		x := targettest.New(t, fs)
 		f, err := os.OpenFile(x.Path("file"), os.O_RDWR, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := mounts.RemountReadOnly(x.At()); !errors.Is(err, unix.EBUSY) {
+		if err := mounts.SetReadOnly(x.At(), true); !errors.Is(err, unix.EBUSY) {
 			t.Errorf("%s: with a writer: %v", fs, err)
 		}
 		f.Close()
-		if err := unix.Mount("", x.Dir, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil {
-			t.Fatal(err)
+		remount := func(flags uintptr) {
+			t.Helper()
+			if err := unix.Mount("", x.Dir, "", unix.MS_REMOUNT|flags, ""); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if err := mounts.RemountReadOnly(x.At()); err != nil {
-			t.Fatal(err)
+		remount(unix.MS_SYNCHRONOUS | unix.MS_LAZYTIME)
+		for _, own := range []uintptr{0, unix.MS_RDONLY, unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME, unix.MS_RDONLY | unix.MS_NODIRATIME} {
+			remount(unix.MS_BIND | own)
+			before := x.At()
+			if err := mounts.SetReadOnly(before, true); err != nil {
+				t.Fatal(err)
+			}
+			m := x.At()
+			if m.Options != before.Options || m.SuperOptions != strings.Replace(before.SuperOptions, "rw", "ro", 1) {
+				t.Errorf("%s: read-only:\n%s\nbefore:\n%s", fs, m.Line(), before.Line())
+			}
+			if err := mounts.SetReadOnly(m, false); err != nil {
+				t.Fatal(err)
+			}
+			if now := x.At(); now.Line() != before.Line() {
+				t.Errorf("%s: writable again:\n%s\nbefore:\n%s", fs, now.Line(), before.Line())
+			}
 		}
-		m := x.At()
-		if !m.ReadOnlySuper() || !strings.Contains(m.Options, "nosuid") || !strings.Contains(m.Options, "nodev") {
-			t.Errorf("%s: %s", fs, m.Line())
+	}
+}
+
+// TestFrozen freezes and thaws writable and read-only file systems.
+func TestFrozen(t *testing.T) {
+	for _, fs := range targettest.Filesystems() {
+		x := targettest.New(t, fs)
+		for _, readOnly := range []bool{false, true} {
+			if err := mounts.SetReadOnly(x.At(), readOnly); err != nil {
+				t.Fatal(err)
+			}
+			for _, step := range []struct {
+				option string
+				frozen bool
+			}{{"--freeze", true}, {"--unfreeze", false}} {
+				if out, err := exec.Command("fsfreeze", step.option, x.Dir).CombinedOutput(); err != nil {
+					t.Fatalf("%v: %s", err, out)
+				}
+				before := x.At()
+				if frozen, err := mounts.Frozen(before); frozen != step.frozen || err != nil {
+					t.Errorf("%s, read-only %v, after %s: frozen %v, %v", fs, readOnly, step.option, frozen, err)
+				}
+				if now := x.At(); now.Line() != before.Line() {
+					t.Errorf("%s: %s\nbefore: %s", fs, now.Line(), before.Line())
+				}
+			}
 		}
 	}
 }
