@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+
+	"installer/disk/fsinfo"
 )
 
 // Filesystem is a file system for the root.
@@ -181,19 +183,19 @@ func (f Filesystem) check(dev string, o MakeOptions) error {
 		return err
 	}
 	defer file.Close()
-	sb, err := ReadSuperblock(file)
+	sb, err := fsinfo.ReadRoot(file)
 	if err != nil {
 		return err
 	}
 	switch {
-	case sb.Filesystem != f:
-		return fmt.Errorf("it is %s", sb.Filesystem)
+	case Filesystem(sb.Type) != f:
+		return fmt.Errorf("it is %s", sb.Type)
 	case sb.UUID != strings.ToLower(o.UUID):
 		return fmt.Errorf("its UUID is %s, not %s", sb.UUID, o.UUID)
 	case sb.Label != o.Label:
 		return fmt.Errorf("its label is %q, not %q", sb.Label, o.Label)
-	case !o.AnyFeature && sb.unreadable != 0:
-		return fmt.Errorf("it has features (%#x) that GRUB 2.06 cannot read; use another boot loader or an older %s", sb.unreadable, f.Program())
+	case !o.AnyFeature && sb.Unreadable() != 0:
+		return fmt.Errorf("it has features (%#x) that GRUB 2.06 cannot read; use another boot loader or an older %s", sb.Unreadable(), f.Program())
 	}
 	return nil
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"installer/disk/fsinfo"
 )
 
 func TestMake(t *testing.T) {
@@ -40,8 +42,8 @@ func TestMake(t *testing.T) {
 			}
 			// The same superblock must be seen through the disk, at the partition.
 			r := io.NewSectionReader(d, v.Partition().Start, v.Partition().Size)
-			sb, err := ReadSuperblock(r)
-			if err != nil || sb.Filesystem != fs || sb.UUID != id || sb.Label != label {
+			sb, err := fsinfo.ReadRoot(r)
+			if err != nil || Filesystem(sb.Type) != fs || sb.UUID != id || sb.Label != label {
 				t.Errorf("%s: superblock %+v (%v)", fs, sb, err)
 			}
 		}
@@ -81,7 +83,7 @@ func TestMakeReadsBack(t *testing.T) {
 	d := opened(t, rawFile(t, 1200*mib))
 	v := root(t, d)
 	lazy := func(context.Context, []string) error { return nil }
-	if err := Ext4.Make(context.Background(), lazy, v.Path(), MakeOptions{}); !errors.Is(err, ErrNoFilesystem) {
+	if err := Ext4.Make(context.Background(), lazy, v.Path(), MakeOptions{}); !errors.Is(err, fsinfo.ErrNoRoot) {
 		t.Errorf("a program that did nothing: %v", err)
 	}
 	other := func(ctx context.Context, argv []string) error {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"io"
+
+	"installer/disk/fsinfo"
 )
 
 // signature is a magic number at a place. The numbers are those of each format's own documentation;
@@ -17,8 +19,8 @@ type signature struct {
 // signatures that stand at fixed places.
 var signatures = []signature{
 	{"xfs file system", 0, "XFSB"},
-	{"ext2/3/4 file system", ext4At + 0x38, "\x53\xef"},
-	{"btrfs file system", btrfsAt + 0x40, "_BHRfS_M"},
+	{"ext2/3/4 file system", fsinfo.Ext4Offset + 0x38, "\x53\xef"},
+	{"btrfs file system", fsinfo.BtrfsOffset + 0x40, "_BHRfS_M"},
 	{"FAT file system", 82, "FAT32   "},
 	{"FAT file system", 54, "FAT16   "},
 	{"FAT file system", 54, "FAT12   "},

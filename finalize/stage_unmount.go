@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"installer/disk/fsinfo"
 	"installer/finalize/holders"
 	"installer/finalize/mounts"
 )
@@ -168,7 +169,7 @@ func proveClean(_ context.Context, r *Release) (Evidence, error) {
 		if err := ioctl(d.File, unix.BLKFLSBUF, 0); err != nil && !unsupported(err) {
 			return clean, fmt.Errorf("dropping what is cached of %s (BLKFLSBUF): %w", d.Path, err)
 		}
-		log, err := CheckClean(d.FSType, d.File)
+		log, err := fsinfo.CheckClean(fsinfo.Type(d.FSType), d.File)
 		if err != nil {
 			return clean, fmt.Errorf("checking %s: %w", d.Path, err)
 		}

@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"installer/finalize"
+	"installer/disk/fsinfo"
 )
 
 // espLimit is the largest boot loader or configuration that is read, in bytes.
@@ -45,7 +45,7 @@ func (i *inspection) checkESP(context.Context) error {
 		return nil
 	}
 	i.fat = v
-	if _, err := finalize.CheckClean("vfat", r); err != nil {
+	if _, err := fsinfo.CheckClean(fsinfo.VFAT, r); err != nil {
 		i.fault(i.esp.String(), "%v", err)
 	}
 	for _, problem := range v.structure() {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"installer/disk"
+	"installer/disk/fsinfo"
 )
 
 const goodEntry = `title Lab OS 1 (ostree:0)
@@ -266,7 +267,7 @@ func TestWhoseFaultAMountIs(t *testing.T) {
 		&UnavailableError{errors.New("no loop device")}: NotChecked,
 		errors.New("structure needs cleaning"):          Failed,
 	} {
-		i := &inspection{report: &Report{}, opts: Options{Root: unable{err}}, source: &source{}, rootfs: &Partition{}, super: disk.Superblock{Filesystem: disk.XFS}}
+		i := &inspection{report: &Report{}, opts: Options{Root: unable{err}}, source: &source{}, rootfs: &Partition{}, super: fsinfo.Superblock{Type: fsinfo.XFS}}
 		i.perform(t.Context(), check{name: "root-mount", run: (*inspection).openRoot})
 		i.perform(t.Context(), check{name: "repository", missing: (*inspection).noRoot})
 		if got := i.report.Checks; got[0].Status != want || got[1].Status != NotChecked || !strings.Contains(got[1].Detail, "mount") && want == Failed {
@@ -279,7 +280,7 @@ func TestWhoseFaultAMountIs(t *testing.T) {
 func TestGRUBConfigNamesTheRoot(t *testing.T) {
 	const id = "ad720d50-f42c-4f05-8316-a45e19bf497a"
 	judged := func(text string) []Finding {
-		i := &inspection{report: &Report{}, super: disk.Superblock{UUID: id}}
+		i := &inspection{report: &Report{}, super: fsinfo.Superblock{UUID: id}}
 		i.perform(t.Context(), check{name: "configuration", run: func(i *inspection, _ context.Context) error {
 			i.judgeGRUBConfig("grub.cfg", text)
 			return nil

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"installer/disk"
+	"installer/disk/fsinfo"
 )
 
 // Types of partitions that somebody else makes for an installation (Discoverable Partitions Specification, UAPI.2): the
@@ -21,7 +21,7 @@ const (
 // filesystem is a partition with a file system that a root or /boot may be.
 type filesystem struct {
 	part  Partition
-	super disk.Superblock
+	super fsinfo.Superblock
 }
 
 // content is what a file system turns out to hold.
@@ -63,7 +63,7 @@ func (i *inspection) checkLayout(ctx context.Context) error {
 func (i *inspection) withFilesystem() []filesystem {
 	var known []filesystem
 	for _, p := range i.others {
-		super, err := disk.ReadSuperblock(io.NewSectionReader(i.disk, p.Start, p.Size))
+		super, err := fsinfo.ReadRoot(io.NewSectionReader(i.disk, p.Start, p.Size))
 		switch {
 		case err == nil:
 			known = append(known, filesystem{p, super})
@@ -102,14 +102,14 @@ func (i *inspection) blind(f filesystem, err error) {
 	where := f.part.String()
 	i.faultWith("the kernel's log says more: dmesg", where, "what it holds cannot be seen: %v", err)
 	r := io.NewSectionReader(i.disk, f.part.Start, f.part.Size)
-	for _, problem := range superblockProblems(f.super.Filesystem, r, f.part.Size) {
+	for _, problem := range fsinfo.Damage(f.super.Type, r, f.part.Size) {
 		i.fault(where, "%s", problem)
 	}
 }
 
 // lookInto mounts a file system to see what it holds.
 func (i *inspection) lookInto(ctx context.Context, f filesystem) (found content, err error) {
-	mounted, err := i.opts.Root.OpenRoot(ctx, i.volume(f.part, f.super.Filesystem))
+	mounted, err := i.opts.Root.OpenRoot(ctx, i.volume(f.part, f.super.Type))
 	if err != nil {
 		return otherContent, err
 	}
@@ -181,7 +181,7 @@ func (i *inspection) sayLayout() {
 }
 
 // volume is a partition's file system as it is mounted.
-func (i *inspection) volume(p Partition, fs disk.Filesystem) Volume {
+func (i *inspection) volume(p Partition, fs fsinfo.Type) Volume {
 	return Volume{Disk: i.source.file, Start: p.Start, Size: p.Size, SectorSize: i.source.sector, Filesystem: fs}
 }
 

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/disk"
+	"installer/disk/fsinfo"
 	"installer/finalize/mounts"
 )
 
@@ -19,7 +19,7 @@ type Volume struct {
 	Start      int64    // bytes from the start of the disk
 	Size       int64    // bytes
 	SectorSize int      // bytes
-	Filesystem disk.Filesystem
+	Filesystem fsinfo.Type
 	Boot       *Volume // to be seen in the directory boot of this one; nil: there is none
 }
 
@@ -117,7 +117,7 @@ func (m Mounter) mountVolume(v Volume, point string, held *acquired) error {
 	return nil
 }
 
-func mountReadOnly(fs disk.Filesystem, device, point string) error {
+func mountReadOnly(fs fsinfo.Type, device, point string) error {
 	options, err := noReplay(fs)
 	if err != nil {
 		return err
@@ -154,13 +154,13 @@ func (m Mounter) openWorkDir(held *acquired) error {
 
 // noReplay returns the options with which a file system leaves its log alone, also where the kernel has another copy
 // of it mounted.
-func noReplay(fs disk.Filesystem) ([]string, error) {
+func noReplay(fs fsinfo.Type) ([]string, error) {
 	switch fs {
-	case disk.XFS:
+	case fsinfo.XFS:
 		return []string{"norecovery", "nouuid"}, nil
-	case disk.Ext4:
+	case fsinfo.Ext4:
 		return []string{"noload"}, nil
-	case disk.Btrfs:
+	case fsinfo.Btrfs:
 		return []string{"rescue=nologreplay"}, nil
 	}
 	return nil, fmt.Errorf("mounting %q read-only: it is not known how to leave its log alone", fs)
@@ -177,9 +177,9 @@ func unmount(path string) error {
 
 // openRoot mounts the root for the checks that follow.
 func (i *inspection) openRoot(ctx context.Context) error {
-	v := i.volume(*i.rootfs, i.super.Filesystem)
+	v := i.volume(*i.rootfs, i.super.Type)
 	if i.boot != nil {
-		boot := i.volume(*i.boot, i.bootSuper.Filesystem)
+		boot := i.volume(*i.boot, i.bootSuper.Type)
 		v.Boot = &boot
 	}
 	root, err := i.opts.Root.OpenRoot(ctx, v)
@@ -198,6 +198,6 @@ func (i *inspection) openRoot(ctx context.Context) error {
 		return nil
 	}
 	i.root, i.tree = root, tree{root: root.Dir, ledger: i.ledger}
-	i.say("%s, without replaying its log", i.super.Filesystem)
+	i.say("%s, without replaying its log", i.super.Type)
 	return nil
 }

@@ -212,45 +212,6 @@ func FuzzFAT(f *testing.F) {
 	})
 }
 
-// TestSuperblocks flips a bit in the super block that each file system's own maker made.
-func TestSuperblocks(t *testing.T) {
-	const size = 512 << 20
-	for fs, c := range map[disk.Filesystem]struct {
-		argv []string
-		at   []int64 // the super block and a copy of it
-	}{
-		disk.XFS:   {[]string{"mkfs.xfs", "-q", "-d", "agcount=4"}, []int64{108, 128<<20 + 108}},
-		disk.Ext4:  {[]string{"mkfs.ext4", "-q"}, []int64{1024 + 0x78}},
-		disk.Btrfs: {[]string{"mkfs.btrfs", "-q"}, []int64{0x10000 + 0x30, 64<<20 + 0x30}},
-	} {
-		t.Run(string(fs), func(t *testing.T) {
-			path := image(t, size)
-			tool(t, append(c.argv, path)...)
-			problems := func(size int64) []string {
-				f, err := os.Open(path)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer f.Close()
-				return superblockProblems(fs, f, size)
-			}
-			if got := problems(size); len(got) > 0 {
-				t.Fatalf("a new file system: %v", got)
-			}
-			if got := problems(size - 64<<20); len(got) == 0 || !strings.Contains(got[0], "claims") {
-				t.Errorf("on a partition that is too small: %v", got)
-			}
-			for _, at := range c.at {
-				patch(t, path, at, inverted(t, path, at), func() {
-					if got := problems(size); len(got) != 1 || !strings.Contains(got[0], "checksum") {
-						t.Errorf("a bit flipped at %d: %v", at, got)
-					}
-				})
-			}
-		})
-	}
-}
-
 // TestGPTAgreesWithSgdisk reads a table that sgdisk wrote.
 func TestGPTAgreesWithSgdisk(t *testing.T) {
 	const size = 64 << 20

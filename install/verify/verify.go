@@ -8,7 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"installer/disk"
+	"installer/disk/fsinfo"
 	"installer/finalize"
 	"installer/rootfs/ostree"
 )
@@ -90,9 +90,9 @@ type inspection struct {
 	bootCode bool // the boot sector holds a program
 	grub     bool // that of GRUB
 	fat      *fatVolume
-	super    disk.Superblock
+	super    fsinfo.Superblock
 	// bootSuper is the super block of boot. maybe are the file systems of which it could not be told what they hold.
-	bootSuper disk.Superblock
+	bootSuper fsinfo.Superblock
 	maybe     []filesystem
 
 	root        *Root
@@ -274,7 +274,7 @@ func (i *inspection) noRootPartition() string {
 
 func (i *inspection) noMount() string {
 	switch {
-	case i.super.Filesystem == "":
+	case i.super.Type == "":
 		return "there is no root file system to mount"
 	case i.opts.Root == nil:
 		return i.opts.NoRoot

@@ -1,4 +1,4 @@
-package finalize
+package fsinfo
 
 import (
 	"encoding/binary"
@@ -15,11 +15,13 @@ const (
 	xfsHeaderCovers = 32 << 10 // bytes of a record that one header block covers
 	xfsLogClient    = 0xAA     // XFS_LOG
 	xfsUnmountTrans = 0x20     // XLOG_UNMOUNT_TRANS
+	xfsNeedsRepair  = 0x10     // XFS_SB_FEAT_INCOMPAT_NEEDSREPAIR
 )
 
 // xfsLog is where the log lies, in bytes.
 type xfsLog struct {
 	start, blocks int64
+	needsRepair   bool
 }
 
 // xfsRecord is the header of a log record.
@@ -37,6 +39,9 @@ func cleanXFS(r io.ReaderAt) (string, error) {
 	log, err := findXFSLog(r)
 	if err != nil {
 		return "", err
+	}
+	if log.needsRepair {
+		return "", fmt.Errorf("%w: the XFS superblock has the feature needsrepair; to do: run xfs_repair on it", ErrDamaged)
 	}
 	record, err := newestRecord(r, log)
 	if err != nil {
@@ -56,25 +61,26 @@ func cleanXFS(r io.ReaderAt) (string, error) {
 func findXFSLog(r io.ReaderAt) (xfsLog, error) {
 	sb := make([]byte, 512)
 	if _, err := r.ReadAt(sb, 0); err != nil {
-		return xfsLog{}, fmt.Errorf("reading the super block of the XFS: %w", err)
+		return xfsLog{}, fmt.Errorf("reading the superblock of the XFS: %w", err)
 	}
 	be := binary.BigEndian
 	blockSize, start := int64(be.Uint32(sb[4:])), be.Uint64(sb[48:])
 	agBlocks, logBlocks, agLog := int64(be.Uint32(sb[84:])), int64(be.Uint32(sb[96:])), sb[124]
 	switch {
-	case string(sb[:4]) != "XFSB":
-		return xfsLog{}, errors.New("reading the super block of the XFS: wrong magic number")
+	case string(sb[:4]) != xfsMagic:
+		return xfsLog{}, errors.New("reading the superblock of the XFS: wrong magic number")
 	case start == 0:
 		return xfsLog{}, errors.New("reading the log of the XFS: it is on another device, which is not supported")
 	case blockSize < 512 || blockSize > 64<<10 || agLog > 31 || logBlocks == 0 || start>>agLog > 1<<31:
-		return xfsLog{}, errors.New("reading the super block of the XFS: impossible geometry")
+		return xfsLog{}, errors.New("reading the superblock of the XFS: impossible geometry")
 	}
 	group, within := int64(start>>agLog), int64(start&(1<<agLog-1))
 	at := group*agBlocks + within
 	if at < 0 || at > (1<<62)/blockSize {
-		return xfsLog{}, errors.New("reading the super block of the XFS: the log lies beyond any device")
+		return xfsLog{}, errors.New("reading the superblock of the XFS: the log lies beyond any device")
 	}
-	return xfsLog{start: at * blockSize, blocks: logBlocks * blockSize / xfsLogBlock}, nil
+	return xfsLog{start: at * blockSize, blocks: logBlocks * blockSize / xfsLogBlock,
+		needsRepair: be.Uint32(sb[216:])&xfsNeedsRepair != 0}, nil
 }
 
 // newestRecord scans the whole log. No block but a record's first can begin with
