@@ -47,6 +47,24 @@ func BuildInstaller(t testing.TB, tags ...string) string {
 	return bin
 }
 
+// BuildCommand returns the path of the static program of tests/cmd/NAME, built once a run.
+func BuildCommand(t testing.TB, name string) string {
+	t.Helper()
+	builds.Lock()
+	defer builds.Unlock()
+	bin := filepath.Join(runDir, "command-"+name)
+	if _, err := os.Stat(bin); err == nil {
+		return bin
+	}
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", bin, "./tests/cmd/"+name)
+	cmd.Dir = repoRoot(t)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building tests/cmd/%s: %v\n%s", name, err, out)
+	}
+	return bin
+}
+
 func repoRoot(t testing.TB) string {
 	t.Helper()
 	out, err := exec.Command("go", "env", "GOMOD").Output()

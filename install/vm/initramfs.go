@@ -4,10 +4,10 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"path"
 
+	"installer/install/vm/cpio"
 	"installer/install/vm/internal/wire"
 	"installer/install/vm/kmod"
 
@@ -45,85 +45,31 @@ func makeInitramfs(k kernel, todo wire.Instructions, required, optional []string
 // pack writes the initramfs.
 func pack(f, exe *os.File, k kernel, modules []string, todo wire.Instructions) error {
 	out := bufio.NewWriterSize(f, 1<<20)
-	c := &cpio{out: out}
+	c := cpio.NewWriter(out)
 	for _, dir := range []string{"dev", "proc", "sys", wire.BaseDir, wire.NewRootDir, wire.ModulesDir} {
-		c.add(dir, unix.S_IFDIR|0o755, nil)
+		c.Dir(dir)
 	}
-	c.device("dev/console", unix.S_IFCHR|0o600, 5, 1) // devices.txt: the kernel opens it for its first process
-	c.addFile("init", exe)
+	c.Device("dev/console", unix.S_IFCHR|0o600, 5, 1) // devices.txt: the kernel opens it for its first process
+	c.CopyFile("init", exe)
 	for n, file := range modules {
 		data, err := k.module(file)
 		if err != nil {
 			return err
 		}
 		name := fmt.Sprintf("%03d-%s", n, path.Base(file))
-		c.add(path.Join(wire.ModulesDir, name), unix.S_IFREG|0o644, data)
+		c.File(path.Join(wire.ModulesDir, name), 0o644, data)
 		todo.Modules = append(todo.Modules, name)
 	}
 	data, err := json.Marshal(todo)
 	if err != nil {
 		return fmt.Errorf("writing the guest's instructions: %w", err)
 	}
-	c.add(wire.InstructionsPath, unix.S_IFREG|0o644, data)
-	c.add("TRAILER!!!", 0, nil)
-	if c.err == nil {
-		c.err = out.Flush()
+	c.File(wire.InstructionsPath, 0o644, data)
+	if err = c.Close(); err == nil {
+		err = out.Flush()
 	}
-	if c.err != nil {
-		return fmt.Errorf("writing the guest's initramfs: %w", c.err)
+	if err != nil {
+		return fmt.Errorf("writing the guest's initramfs: %w", err)
 	}
 	return nil
-}
-
-// cpio writes an archive in the format "newc", as the Linux kernel's
-// Documentation/driver-api/early-userspace/buffer-format.rst has it. Everything
-// belongs to root. The first error stays.
-type cpio struct {
-	out  io.Writer
-	ino  int
-	done int64 // bytes
-	err  error
-}
-
-func (c *cpio) add(name string, mode uint32, data []byte) {
-	c.header(name, mode, int64(len(data)), 0, 0)
-	c.write(data)
-	c.pad()
-}
-
-func (c *cpio) device(name string, mode, major, minor uint32) {
-	c.header(name, mode, 0, major, minor)
-}
-
-func (c *cpio) addFile(name string, f *os.File) {
-	info, err := f.Stat()
-	if err != nil {
-		c.err = err
-		return
-	}
-	c.header(name, unix.S_IFREG|0o755, info.Size(), 0, 0)
-	if c.err == nil {
-		_, c.err = io.Copy(c.out, io.NewSectionReader(f, 0, info.Size()))
-		c.done += info.Size()
-	}
-	c.pad()
-}
-
-func (c *cpio) header(name string, mode uint32, size int64, major, minor uint32) {
-	c.ino++
-	const links, zero = 1, 0
-	c.write(fmt.Appendf(nil, "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%s\x00",
-		c.ino, mode, zero, zero, links, zero, size, zero, zero, major, minor, len(name)+1, zero, name))
-	c.pad()
-}
-
-func (c *cpio) pad() {
-	c.write(make([]byte, (4-c.done%4)%4))
-}
-
-func (c *cpio) write(p []byte) {
-	if c.err == nil {
-		_, c.err = c.out.Write(p)
-		c.done += int64(len(p))
-	}
 }

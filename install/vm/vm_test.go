@@ -2,11 +2,9 @@ package vm
 
 import (
 	"errors"
-	"fmt"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -132,46 +130,6 @@ func TestOutputThatIsNoFileIsRefused(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-}
-
-// The kernel unpacks what the fields of each header say, at the places that they say.
-func TestCpio(t *testing.T) {
-	var b strings.Builder
-	c := &cpio{out: &b}
-	c.add("dir", 0o040755, nil)
-	c.add("dir/file", 0o100644, []byte("12345"))
-	c.device("console", 0o020600, 5, 1)
-	c.add("TRAILER!!!", 0, nil)
-	if c.err != nil {
-		t.Fatal(c.err)
-	}
-	want := "dir 40755 \"\" 0:0, dir/file 100644 \"12345\" 0:0, console 20600 \"\" 5:1, TRAILER!!! 0 \"\" 0:0, "
-	if got := listCpio(t, b.String()); got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
-	}
-}
-
-// listCpio reads newc by the field table of the kernel's documentation.
-func listCpio(t *testing.T, data string) (list string) {
-	t.Helper()
-	for at := 0; at < len(data); {
-		if data[at:at+6] != "070701" {
-			t.Fatalf("no header at byte %d", at)
-		}
-		var fields [13]int
-		for n := range fields {
-			value, err := strconv.ParseUint(data[at+6+8*n:at+14+8*n], 16, 32)
-			if err != nil {
-				t.Fatal(err)
-			}
-			fields[n] = int(value)
-		}
-		name := data[at+110 : at+110+fields[11]-1]
-		body := (at + 110 + fields[11] + 3) &^ 3
-		list += fmt.Sprintf("%s %o %q %d:%d, ", name, fields[1], data[body:body+fields[6]], fields[9], fields[10])
-		at = (body + fields[6] + 3) &^ 3
-	}
-	return list
 }
 
 func testOptions(t *testing.T) Options {
