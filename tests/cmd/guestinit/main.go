@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -149,7 +150,8 @@ func run(script string) (int, error) {
 	}
 	defer out.Close()
 	cmd := exec.Command("/bin/sh", "-euc", script)
-	cmd.Stdout, cmd.Stderr = out, out
+	pipe := struct{ io.Writer }{out} // a script that runs at a terminal would be asked questions
+	cmd.Stdout, cmd.Stderr = pipe, pipe
 	cmd.Env = []string{"PATH=/run/files:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8"}
 	err = cmd.Run()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
