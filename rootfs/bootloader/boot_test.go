@@ -62,7 +62,11 @@ func tellTaleKernel() []byte {
 	return image
 }
 
-// writeTree lays out the boot directory of a deployed system with the entries given by name.
+// kernelSum is a boot checksum, by which the kernel's files are named.
+const kernelSum = "00"
+
+// writeTree lays out the boot directory of a deployed system with the entries given by name, and the boot links of
+// two deployments with the same kernel.
 func writeTree(t *testing.T, entries map[string]string) string {
 	t.Helper()
 	root := t.TempDir()
@@ -72,15 +76,24 @@ func writeTree(t *testing.T, entries map[string]string) string {
 			t.Fatal(err)
 		}
 	}
+	links := filepath.Join(root, "ostree/boot.1.1/default", kernelSum)
+	if err := os.MkdirAll(links, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range [][2]string{{"boot.1.1", "ostree/boot.1"}, {"../../../deploy/a", "ostree/boot.1.1/default/00/0"}, {"../../../deploy/b", "ostree/boot.1.1/default/00/1"}} {
+		if err := os.Symlink(link[0], filepath.Join(root, link[1])); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for link, target := range map[string]string{"boot": ".", "loader": "loader.1"} {
 		if err := os.Symlink(target, filepath.Join(boot, link)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	files := map[string]string{
-		"ostree/default-00/vmlinuz-6": string(tellTaleKernel()),
-		"ostree/default-00/init-a":    "abcd",
-		"ostree/default-00/init-b":    "efgh",
+		"ostree/default-00/vmlinuz-6":       string(tellTaleKernel()),
+		"ostree/default-00/initramfs-6.img": "abcd",
+		"ostree/default-00/init-b":          "efgh",
 	}
 	for name, text := range entries {
 		files["loader.1/entries/"+name] = text
@@ -248,16 +261,26 @@ func handedOver(t *testing.T, console string) string {
 	return console[start+1 : end]
 }
 
-// entry is a boot entry with the paths of its files below prefix.
+// ofFirst leads to the first deployment.
+const ofFirst = " ostree=/ostree/boot.1/default/" + kernelSum + "/0"
+
+// entry is a boot entry of the first deployment with the paths of its files below prefix.
 func entry(options, prefix string) string {
+	options += ofFirst
 	return fmt.Sprintf("title Lab OS (stable) 1: a/b [x] (ostree:0)\nversion 1\noptions %s\nlinux %s/ostree/default-00/vmlinuz-6\n"+
-		"initrd %s/ostree/default-00/init-a\n", options, prefix, prefix)
+		"initrd %s/ostree/default-00/initramfs-6.img\n", options, prefix, prefix)
+}
+
+// titled is a boot entry as ostree writes it at an update, of a deployment by its number.
+func titled(title, options string, deployment int) string {
+	return fmt.Sprintf("title %s\nversion 1\noptions %s ostree=/ostree/boot.1/default/%s/%d\nlinux /boot/ostree/default-00/vmlinuz-6\n"+
+		"initrd /boot/ostree/default-00/initramfs-6.img\n", title, options, kernelSum, deployment)
 }
 
 // TestBootHandsOver starts disks and compares what their kernels were handed: the size of all initramfs files and
 // the command line.
 func TestBootHandsOver(t *testing.T) {
-	const args = `root=UUID=1-2 rw a=* b=? c="x y;z" d=(1,2) e=[f]~!%@^ ostree=/ostree/boot.1/default/00/0`
+	const args = `root=UUID=1-2 rw a=* b=? c="x y;z" d=(1,2) e=[f]~!%@^`
 	if err := CheckArguments([]string{args}); err != nil {
 		t.Fatal(err)
 	}
@@ -272,26 +295,42 @@ func TestBootHandsOver(t *testing.T) {
 			"ostree-9-default.conf":   entry("nine", ""),
 			"ostree-10-default.conf":  entry(args, "/boot") + "initrd /boot/ostree/default-00/init-b\n",
 			"ostree-1+3-default.conf": entry("one", ""),
-		}, `8|BOOT_IMAGE=/boot/ostree/default-00/vmlinuz-6 root=UUID=1-2 rw a=* b=? "c=x y;z" d=(1,2) e=[f]~!%@^ ` +
-			`ostree=/ostree/boot.1/default/00/0`, false},
+		}, `8|BOOT_IMAGE=/boot/ostree/default-00/vmlinuz-6 root=UUID=1-2 rw a=* b=? "c=x y;z" d=(1,2) e=[f]~!%@^` + ofFirst, false},
 		{"xfs with the boot prefix", "xfs", map[string]string{"ostree-1.conf": entry("xfs", "/boot")},
-			"4|BOOT_IMAGE=/boot/ostree/default-00/vmlinuz-6 xfs", false},
+			"4|BOOT_IMAGE=/boot/ostree/default-00/vmlinuz-6 xfs" + ofFirst, false},
 		{"btrfs without the prefix", "btrfs", map[string]string{"ostree-1+3-0.conf": entry("btrfs", "")},
-			"4|BOOT_IMAGE=/boot/ostree/default-00/vmlinuz-6 btrfs", false},
+			"4|BOOT_IMAGE=/boot/ostree/default-00/vmlinuz-6 btrfs" + ofFirst, false},
 		{"a kernel that is gone falls back to the entry before", "ext4", map[string]string{
-			"ostree-2.conf": "title gone\noptions two\nlinux /ostree/default-99/vmlinuz-6\n",
+			"ostree-2.conf": "title gone\noptions two ostree=/ostree/boot.1/default/00/1\nlinux /ostree/default-99/vmlinuz-6\n",
 			"ostree-1.conf": entry("one", ""),
-		}, "4|BOOT_IMAGE=/boot/ostree/default-00/vmlinuz-6 one", true},
-		{"an entry that is no script falls back to the entry before", "ext4", map[string]string{
-			"ostree-2.conf": "title it's\noptions a|b;c }\nlinux /ostree/default-00/vmlinuz-6\n",
-			"ostree-1.conf": entry("one", ""),
-		}, "4|BOOT_IMAGE=/boot/ostree/default-00/vmlinuz-6 one", true},
+		}, "4|BOOT_IMAGE=/boot/ostree/default-00/vmlinuz-6 one" + ofFirst, true},
+		{"a title that is no script", "ext4", map[string]string{
+			"ostree-2.conf": titled("R&D; reboot {Linux} $x #1", "root=UUID=1 two", 1),
+			"ostree-1.conf": titled("Lab OS", "root=UUID=1 one", 0),
+		}, "4|BOOT_IMAGE=/boot/ostree/default-00/vmlinuz-6 root=UUID=1 two ostree=/ostree/boot.1/default/00/1", false},
+		{"keys of other programs and keys that are commands", "ext4", map[string]string{
+			"ostree-1.conf": titled("Lab OS", "one", 0) + "x-options-source-tuned isolcpus=1 nohz=\"a b\"\n" +
+				"reboot\nhalt\necho COMMAND RAN\nset root=nowhere\nsort-key x;halt\nsleep 1000\nexit\ncat /boot/loader/entries/ostree-1.conf\n\tx y\n{\n",
+		}, "4|BOOT_IMAGE=/boot/ostree/default-00/vmlinuz-6 one" + ofFirst, false},
+		{"a title that hides the rest starts the deployment that no other entry does", "xfs", map[string]string{
+			"ostree-2.conf": titled("Tom's OS", "root=UUID=1 two", 1),
+			"ostree-1.conf": titled("Lab OS", "root=UUID=1 rw console=x", 0),
+		}, "4|BOOT_IMAGE=/boot/ostree/default-00/vmlinuz-6 root=UUID=1 rw console=x ostree=/ostree/boot.1/default/00/1", false},
+		{"an argument that would end its quotes", "ext4", map[string]string{
+			"ostree-2.conf": titled("Lab OS", `root=UUID=1 a="b'; reboot; '"`, 1),
+			"ostree-1.conf": titled("Lab OS", "root=UUID=1 rw", 0),
+		}, "4|BOOT_IMAGE=/boot/ostree/default-00/vmlinuz-6 root=UUID=1 rw ostree=/ostree/boot.1/default/00/1", false},
+		{"no entry that can be read", "btrfs", map[string]string{"ostree-1.conf": "title \"Lab OS\nversion 1\n"},
+			"4|BOOT_IMAGE=/boot/ostree/default-00/vmlinuz-6 root=UUID=" + rootUUID + " rw" + ofFirst, false},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			console := bootBIOS(t, makeDisk(t, writeTree(t, c.entries), c.fs))
 			got := handedOver(t, console)
+			if strings.Contains(console, "COMMAND RAN") {
+				t.Errorf("a key of the entry was run as a command:\n%s", console)
+			}
 			if !c.broken && strings.Contains(console, "error:") {
 				t.Errorf("GRUB reported an error, for which it waits ten seconds:\n%s", console)
 			}

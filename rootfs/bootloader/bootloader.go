@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 )
 
 // Kind names a boot loader as the command line does.
@@ -58,14 +59,18 @@ func (f Firmware) String() string {
 	return "no firmware"
 }
 
-// ESP is the EFI system partition as the loaders need it, see Directory for one that is mounted. Paths are relative, with slashes. Where it is an fs.FS too,
-// each file is read back and compared.
-type ESP interface {
+// Place is a directory tree that boot files are written to: an EFI system partition, or the directory boot. Paths are
+// relative, with slashes. Where it is an fs.FS too, each file is read back and compared. See Directory for one that is
+// mounted.
+type Place interface {
 	// MkdirAll creates the directory path and its missing parents.
 	MkdirAll(path string) error
 	// WriteFile creates path, or replaces it, with the size bytes that r yields.
 	WriteFile(path string, size int64, r io.Reader) error
 }
+
+// ESP is the old name of Place.
+type ESP = Place
 
 // Disk is the whole disk, for what stands outside of every file system. Offsets are in bytes.
 type Disk interface {
@@ -102,58 +107,55 @@ type Target struct {
 	Boot  fs.FS // the directory boot of the root file system; needed for systemd-boot
 	Entry Entry // the one boot entry of the new system
 
+	Filesystem    string // with the directory boot: "ext4", "xfs" or "btrfs"; "" is not known
 	BootUUID      string // of the file system with the directory boot: the root, or one of its own; as search --fs-uuid wants it
 	BootPartition int    // number of its partition in the table, from 1; 0 is unknown
 
-	ESP          ESP // needed for UEFI
-	ESPPartition int // number of the EFI system partition in the table of Disk, from 1; 0 is none there
-	BootDir      ESP // the directory boot, to be written to; needed for GRUB's configuration where ESPPartition is 0
+	ESP          Place // needed for UEFI
+	ESPPartition int   // number of the EFI system partition in the table of Disk, from 1; 0 is none there
+	BootDir      Place // the directory boot, to be written to; needed for GRUB's configuration where ESPPartition is 0
 
 	Disk       Disk   // needed for BIOS
 	BIOSBoot   *Range // BIOS boot partition; needed for BIOS
 	SectorSize int    // logical, in bytes
 }
 
-// Written lists what an installation put where, for the report.
-type Written struct {
-	Loader Kind
-	Items  []Item
-}
-
-// Item is one file on the EFI system partition, or one range of the disk.
-type Item struct {
-	Where string // a path on the EFI system partition, or a place on the disk in words
-	Size  int64  // bytes
-}
-
-func (w *Written) add(where string, size int64) {
-	w.Items = append(w.Items, Item{Where: where, Size: size})
-}
-
-// Install puts the boot loader kind on t and checks that what was written is there. It fails with *MissingError where
-// the image lacks a file that the loader is made of, and with *ArgumentError where the loader cannot carry a kernel
-// argument of the boot entry.
-func Install(ctx context.Context, kind Kind, t Target) (*Written, error) {
-	if err := Check(kind, t.Firmware, t.Arch, t.Tree); err != nil {
-		return nil, err
+// Install puts the boot loader kind on t and reads it back. It fails with *MissingError or *ModuleError where the image
+// lacks a file of the loader, and with *ArgumentError where the loader cannot carry a kernel argument of the boot entry.
+func Install(ctx context.Context, kind Kind, t Target) (struct{}, error) {
+	none := struct{}{}
+	if err := (Needs{t.Arch, t.Firmware, t.Filesystem, t.SectorSize}).Check(kind, t.Tree); err != nil {
+		return none, err
 	}
-	w := &Written{Loader: kind}
 	var err error
 	switch kind {
 	case GRUB:
-		err = installGRUB(ctx, t, w)
+		err = installGRUB(ctx, t)
 	case SystemdBoot:
-		err = installSystemdBoot(t, w)
+		err = installSystemdBoot(t)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("installing boot loader %s for %s: %w", kind, t.Firmware, err)
+		return none, fmt.Errorf("installing boot loader %s for %s: %w", kind, t.Firmware, err)
 	}
-	return w, nil
+	return none, nil
 }
 
+// vendor names the loader's directory on the EFI system partition: ID of os-release, in letters that a path of GRUB and
+// a FAT file system carry.
 func (t Target) vendor() string {
-	if t.Vendor == "" {
-		return "linux"
+	const most = 64
+	name := strings.Map(func(c rune) rune {
+		switch {
+		case c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '.' || c == '_':
+			return c
+		case c >= 'A' && c <= 'Z':
+			return c - 'A' + 'a'
+		}
+		return '-'
+	}, t.Vendor)
+	name = strings.Trim(name[:min(len(name), most)], "-._")
+	if name == "" {
+		return "linux" // the default of os-release(5)
 	}
-	return t.Vendor
+	return name
 }

@@ -3,6 +3,7 @@ package bootloader
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 )
 
@@ -63,62 +64,42 @@ func (e *MissingError) Error() string {
 	return msg
 }
 
-// Support tells for one boot loader whether a tree has what it is made of. A nil error means that it has; else the
-// error is a *MissingError, or says why the loader cannot serve that firmware at all.
-type Support struct {
-	Loader     Kind
-	UEFI, BIOS error
+// Needs describe a disk that is to start, as far as it decides what the image must have.
+type Needs struct {
+	Arch       string // of the image, as Go and OCI call it, such as "amd64"
+	Firmware   Firmware
+	Filesystem string // with the directory boot: "ext4", "xfs" or "btrfs"; "" is not known
+	SectorSize int    // of the disk, logical, in bytes; 0 is not known
 }
 
-// Detect tells which boot loaders the tree of an image supports, the preferred one first.
-func Detect(tree fs.FS, arch string) []Support {
-	kinds := []Kind{GRUB, SystemdBoot}
-	all := make([]Support, 0, len(kinds))
-	for _, k := range kinds {
-		all = append(all, Support{
-			Loader: k,
-			UEFI:   Check(k, Firmware{UEFI: true}, arch, tree),
-			BIOS:   Check(k, Firmware{BIOS: true}, arch, tree),
-		})
-	}
-	return all
-}
-
-// Default returns the preferred boot loader that the tree supports for the wanted firmware, or why none is.
-func Default(tree fs.FS, fw Firmware, arch string) (Kind, error) {
-	var reasons []error
-	for _, k := range []Kind{GRUB, SystemdBoot} {
-		err := Check(k, fw, arch, tree)
-		if err == nil {
-			return k, nil
-		}
-		reasons = append(reasons, err)
-	}
-	return "", fmt.Errorf("no boot loader in the image serves %s: %w", fw, errors.Join(reasons...))
-}
-
-// Check tells whether the tree has what the loader needs for the firmware; it reads no more than names.
-func Check(kind Kind, fw Firmware, arch string, tree fs.FS) error {
+// Check reports why the loader cannot be installed: the tree of the image lacks a file of it ([*MissingError],
+// [*ModuleError]), or the disk is none that the loader starts. Of contents it reads ModuleLists alone.
+func (n Needs) Check(kind Kind, tree fs.FS) error {
 	if kind == None {
 		return nil
 	}
-	p, err := platformOf(arch)
+	p, err := platformOf(n.Arch)
 	if err != nil {
 		return err
 	}
-	if !fw.UEFI && !fw.BIOS {
+	if !n.Firmware.UEFI && !n.Firmware.BIOS {
 		return fmt.Errorf("boot loader %s: no firmware to serve was named", kind)
 	}
 	switch kind {
 	case GRUB:
-		return checkGRUB(tree, fw, p)
+		return checkGRUB(tree, n, p)
 	case SystemdBoot:
-		return checkSystemdBoot(tree, fw, p)
+		return checkSystemdBoot(tree, n.Firmware, p)
 	}
 	return fmt.Errorf("unknown boot loader %q", kind)
 }
 
-// require fails with missing if no candidate is a regular file of the tree; it returns the first that is.
+// Check is Needs.Check for a file system and sectors that are not known.
+func Check(kind Kind, fw Firmware, arch string, tree fs.FS) error {
+	return Needs{Arch: arch, Firmware: fw}.Check(kind, tree)
+}
+
+// require returns the first candidate that is a regular file of the tree, or the error missing.
 func require(tree fs.FS, missing MissingError, candidates ...string) (string, error) {
 	for _, name := range candidates {
 		info, err := fs.Stat(tree, name)
@@ -131,4 +112,21 @@ func require(tree fs.FS, missing MissingError, candidates ...string) (string, er
 	}
 	missing.Path = candidates[0]
 	return "", &missing
+}
+
+// readFile reads a file of at most limit bytes.
+func readFile(tree fs.FS, name string, limit int64) ([]byte, error) {
+	file, err := tree.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("it has more than %d bytes", limit)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading /%s: %w", name, err)
+	}
+	return data, nil
 }

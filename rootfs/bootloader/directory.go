@@ -16,10 +16,10 @@ type Directory struct {
 // NewDirectory makes a place of a directory, which stays the caller's to close.
 func NewDirectory(root *os.Root) *Directory { return &Directory{root: root} }
 
-// MkdirAll implements ESP.
+// MkdirAll implements Place.
 func (d *Directory) MkdirAll(path string) error { return d.root.MkdirAll(path, 0o755) }
 
-// WriteFile implements ESP.
+// WriteFile implements Place.
 func (d *Directory) WriteFile(path string, size int64, r io.Reader) error {
 	f, err := d.root.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
@@ -39,6 +39,6 @@ func (d *Directory) WriteFile(path string, size int64, r io.Reader) error {
 func (d *Directory) Open(name string) (fs.File, error) { return d.root.Open(name) }
 
 var (
-	_ ESP   = (*Directory)(nil)
+	_ Place = (*Directory)(nil)
 	_ fs.FS = (*Directory)(nil)
 )

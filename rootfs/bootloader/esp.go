@@ -15,22 +15,21 @@ import (
 const efiApplication = 10
 
 // writeESP writes one file with its parent directories.
-func writeESP(esp ESP, name string, data []byte, w *Written) error {
-	return copyToESP(esp, name, bytes.NewReader(data), int64(len(data)), w)
+func writeESP(esp Place, name string, data []byte) error {
+	return copyToESP(esp, name, bytes.NewReader(data), int64(len(data)))
 }
 
 // copyToESP writes the size bytes of r as name, with its parent directories.
-func copyToESP(esp ESP, name string, r io.Reader, size int64, w *Written) error {
+func copyToESP(esp Place, name string, r io.Reader, size int64) error {
 	if err := copyCompared(esp, name, r, size); err != nil {
 		return fmt.Errorf("on the EFI system partition: %w", err)
 	}
-	w.add(name, size)
 	return nil
 }
 
 // copyCompared writes the size bytes of r as name, with its parent directories, and compares the file with what was
 // written where the place can be read back.
-func copyCompared(to ESP, name string, r io.Reader, size int64) error {
+func copyCompared(to Place, name string, r io.Reader, size int64) error {
 	if err := to.MkdirAll(path.Dir(name)); err != nil {
 		return fmt.Errorf("creating directory %s: %w", path.Dir(name), err)
 	}

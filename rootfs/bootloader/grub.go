@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,8 +15,9 @@ import (
 // memdiskName is what the memory disk is called in the directory that the image's programs see as /tmp.
 const memdiskName = "memdisk.tar"
 
-// checkGRUB tells whether the tree has GRUB's image maker and its files for each wanted platform.
-func checkGRUB(tree fs.FS, fw Firmware, p platform) error {
+// checkGRUB checks that the tree has GRUB's image maker and its files for each wanted platform.
+func checkGRUB(tree fs.FS, n Needs, p platform) error {
+	fw := n.Firmware
 	tool := MissingError{Loader: GRUB, Firmware: fw.String(), Packages: []string{"grub-common", "grub2-tools-minimal"}}
 	if _, err := require(tree, tool, grubMkimagePaths()...); err != nil {
 		return err
@@ -25,15 +27,32 @@ func checkGRUB(tree fs.FS, fw Firmware, p platform) error {
 		if err := requireGRUBFiles(tree, missing, p.grubEFI, "kernel.img"); err != nil {
 			return err
 		}
+		if _, err := chooseModules(tree, p.grubEFI, n.Filesystem); err != nil {
+			return err
+		}
 	}
-	if fw.BIOS && p.grubBIOS == "" {
-		return fmt.Errorf("there is no BIOS on machines of this architecture: %s serves UEFI there", GRUB)
+	switch {
+	case !fw.BIOS:
+		return nil
+	case p.grubBIOS == "":
+		return fmt.Errorf("machines of architecture %s have no BIOS: %s serves UEFI there", n.Arch, GRUB)
+	case n.SectorSize != 0 && n.SectorSize != biosSector:
+		return &SectorError{Size: n.SectorSize}
 	}
-	if fw.BIOS {
-		missing := MissingError{Loader: GRUB, Firmware: "BIOS", Packages: []string{"grub-pc-bin", "grub2-pc-modules"}}
-		return requireGRUBFiles(tree, missing, p.grubBIOS, "kernel.img", "boot.img", "diskboot.img", "lzma_decompress.img")
+	missing := MissingError{Loader: GRUB, Firmware: "BIOS", Packages: []string{"grub-pc-bin", "grub2-pc-modules"}}
+	if err := requireGRUBFiles(tree, missing, p.grubBIOS, "kernel.img", "boot.img", "diskboot.img", "lzma_decompress.img"); err != nil {
+		return err
 	}
-	return nil
+	_, err := chooseModules(tree, p.grubBIOS, n.Filesystem)
+	return err
+}
+
+// SectorError reports a disk with sectors of a size that no BIOS starts from.
+type SectorError struct{ Size int }
+
+func (e *SectorError) Error() string {
+	return fmt.Sprintf("GRUB for BIOS needs sectors of %d bytes, and the disk has sectors of %d: such a disk starts under UEFI only",
+		biosSector, e.Size)
 }
 
 func requireGRUBFiles(tree fs.FS, missing MissingError, target string, names ...string) error {
@@ -51,7 +70,7 @@ func grubMkimagePaths() []string {
 }
 
 // installGRUB makes every image first, and writes only when all of them are sound.
-func installGRUB(ctx context.Context, t Target, w *Written) error {
+func installGRUB(ctx context.Context, t Target) error {
 	p, err := platformOf(t.Arch)
 	if err != nil {
 		return err
@@ -75,33 +94,33 @@ func installGRUB(ctx context.Context, t Target, w *Written) error {
 			return err
 		}
 	}
-	return writeGRUB(t, p, config, efi, bios, w)
+	return writeGRUB(t, p, config, efi, bios)
 }
 
 // writeGRUB writes the configuration first and the boot sector last: until then the disk does not look bootable.
-func writeGRUB(t Target, p platform, config, efi []byte, bios *biosCode, w *Written) error {
-	if err := writeGRUBConfig(t, config, w); err != nil {
+func writeGRUB(t Target, p platform, config, efi []byte, bios *biosCode) error {
+	if err := writeGRUBConfig(t, config); err != nil {
 		return err
 	}
 	if efi != nil {
-		if err := writeESP(t.ESP, path.Join("EFI/BOOT", p.efiImage), efi, w); err != nil {
+		if err := writeESP(t.ESP, path.Join("EFI/BOOT", p.efiImage), efi); err != nil {
 			return err
 		}
 	}
 	if bios != nil {
-		return bios.write(t.Disk, w)
+		return bios.write(t.Disk)
 	}
 	return nil
 }
 
 // writeGRUBConfig puts the configuration where each loader looks for it: that for UEFI on the partition that it was
 // started from, that for BIOS there too if the disk has that partition.
-func writeGRUBConfig(t Target, config []byte, w *Written) error {
+func writeGRUBConfig(t Target, config []byte) error {
 	if t.Firmware.UEFI && t.ESP == nil {
 		return errors.New("GRUB for UEFI needs an EFI system partition, and there is none")
 	}
 	if t.ESP != nil {
-		if err := writeESP(t.ESP, path.Join("EFI", t.vendor(), "grub.cfg"), config, w); err != nil {
+		if err := writeESP(t.ESP, path.Join("EFI", t.vendor(), "grub.cfg"), config); err != nil {
 			return err
 		}
 	}
@@ -111,7 +130,6 @@ func writeGRUBConfig(t Target, config []byte, w *Written) error {
 	if err := copyCompared(t.BootDir, bootConfig, bytes.NewReader(config), int64(len(config))); err != nil {
 		return fmt.Errorf("in the directory boot: %w", err)
 	}
-	w.add("/boot/"+bootConfig, int64(len(config)))
 	return nil
 }
 
@@ -148,11 +166,11 @@ func makeGRUBImage(ctx context.Context, t Target, target, prefix string) ([]byte
 	if t.Run == nil {
 		return nil, errors.New("no way to run the image's grub-mkimage was given")
 	}
-	modules, err := moduleList(t.Tree, target)
+	modules, err := chooseModules(t.Tree, target, t.Filesystem)
 	if err != nil {
 		return nil, err
 	}
-	memdisk, err := makeMemdisk(t.Tree, target)
+	memdisk, err := makeMemdisk(t.Tree, target, modules.late)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +180,7 @@ func makeGRUBImage(ctx context.Context, t Target, target, prefix string) ([]byte
 	}
 	// -m sets the prefix too, so -p has to follow it.
 	argv := []string{"/" + tool, "-O", target, "-d", "/" + grubDir(target), "-m", "/tmp/" + memdiskName, "-p", prefix}
-	image, err := t.Run(ctx, slices.Concat(argv, modules), map[string][]byte{memdiskName: memdisk})
+	image, err := t.Run(ctx, slices.Concat(argv, modules.core), map[string][]byte{memdiskName: memdisk})
 	if err != nil {
 		return nil, fmt.Errorf("making GRUB's image for %s with the image's own %s: %w", target, tool, err)
 	}
@@ -172,24 +190,56 @@ func makeGRUBImage(ctx context.Context, t Target, target, prefix string) ([]byte
 	return image, nil
 }
 
-// makeMemdisk packs linux.mod into the archive that becomes the image's memory disk. Equal input gives equal bytes.
-func makeMemdisk(tree fs.FS, target string) ([]byte, error) {
-	name := linuxModule + ".mod"
-	module, err := fs.ReadFile(tree, path.Join(grubDir(target), name))
-	if err != nil {
-		return nil, fmt.Errorf("reading GRUB's kernel loader: %w", err)
-	}
+// maxGRUBFile bounds a file of the image's GRUB, in bytes.
+const maxGRUBFile = 4 << 20
+
+// makeMemdisk packs the late modules and the translation of errors to nothing into the archive that becomes the image's
+// memory disk. Equal input gives equal bytes.
+func makeMemdisk(tree fs.FS, target string, modules []string) ([]byte, error) {
 	var buf bytes.Buffer
 	archive := tar.NewWriter(&buf)
-	header := &tar.Header{Name: name, Mode: 0o644, Size: int64(len(module)), Typeflag: tar.TypeReg, Format: tar.FormatUSTAR}
-	if err := archive.WriteHeader(header); err != nil {
-		return nil, fmt.Errorf("packing GRUB's memory disk: %w", err)
+	add := func(name string, data []byte) error {
+		header := &tar.Header{Name: name, Mode: 0o644, Size: int64(len(data)), Typeflag: tar.TypeReg, Format: tar.FormatUSTAR}
+		if err := archive.WriteHeader(header); err != nil {
+			return err
+		}
+		_, err := archive.Write(data)
+		return err
 	}
-	if _, err := archive.Write(module); err != nil {
-		return nil, fmt.Errorf("packing GRUB's memory disk: %w", err)
+	for _, m := range modules {
+		data, err := readFile(tree, path.Join(grubDir(target), m+".mod"), maxGRUBFile)
+		if err != nil {
+			return nil, fmt.Errorf("reading GRUB's module %s: %w", m, err)
+		}
+		if err := add(m+".mod", data); err != nil {
+			return nil, fmt.Errorf("packing GRUB's memory disk: %w", err)
+		}
 	}
-	if err := archive.Close(); err != nil {
+	if err := errors.Join(add("quiet.mo", quietCatalogue()), archive.Close()); err != nil {
 		return nil, fmt.Errorf("packing GRUB's memory disk: %w", err)
 	}
 	return buf.Bytes(), nil
+}
+
+// quietCatalogue returns a message catalogue (GNU gettext, "The Format of GNU MO Files") that translates GRUB's error
+// message to nothing. It is in force while boot entries are read: GRUB has no other way to pass over an unknown key.
+func quietCatalogue() []byte {
+	const header = 7 * 4
+	texts := [][2]string{{"", ""}, {"error: %s.\n", "%.0s"}}
+	le := binary.LittleEndian
+	count := uint32(len(texts))
+	file := le.AppendUint32(nil, 0x950412de)
+	for _, word := range []uint32{0, count, header, header + 8*count, 0, 0} {
+		file = le.AppendUint32(file, word)
+	}
+	at := header + 2*8*count
+	var strings []byte
+	for column := range 2 {
+		for _, pair := range texts {
+			text := pair[column]
+			file = le.AppendUint32(le.AppendUint32(file, uint32(len(text))), at+uint32(len(strings)))
+			strings = append(append(strings, text...), 0)
+		}
+	}
+	return append(file, strings...)
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 )
 
@@ -40,11 +39,11 @@ func makeBIOSCode(ctx context.Context, t Target, p platform) (*biosCode, error) 
 	if err != nil {
 		return nil, err
 	}
-	diskboot, err := fs.ReadFile(t.Tree, path.Join(grubDir(p.grubBIOS), "diskboot.img"))
+	diskboot, err := readFile(t.Tree, path.Join(grubDir(p.grubBIOS), "diskboot.img"), maxGRUBFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading GRUB's first stage: %w", err)
 	}
-	boot, err := fs.ReadFile(t.Tree, path.Join(grubDir(p.grubBIOS), "boot.img"))
+	boot, err := readFile(t.Tree, path.Join(grubDir(p.grubBIOS), "boot.img"), maxGRUBFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading GRUB's boot sector: %w", err)
 	}
@@ -56,7 +55,7 @@ func checkBIOSTarget(t Target) error {
 	case t.Disk == nil || t.BIOSBoot == nil:
 		return errors.New("GRUB for BIOS needs a BIOS boot partition, and the disk has none")
 	case t.SectorSize != biosSector:
-		return fmt.Errorf("GRUB for BIOS needs sectors of %d bytes, and the disk has sectors of %d: use UEFI", biosSector, t.SectorSize)
+		return &SectorError{Size: t.SectorSize}
 	case t.BIOSBoot.Start%biosSector != 0:
 		return fmt.Errorf("the BIOS boot partition starts at byte %d, which is no sector boundary", t.BIOSBoot.Start)
 	case !t.onESP() && (t.BootDir == nil || t.BootPartition < 1):
@@ -103,18 +102,16 @@ func checkBIOSImages(core, diskboot, boot []byte, part Range) error {
 
 // write puts core.img into its partition and the code into the boot sector, around the partition table there, and
 // reads both back.
-func (b *biosCode) write(disk Disk, w *Written) error {
+func (b *biosCode) write(disk Disk) error {
 	if err := writeCompared(disk, b.core, b.coreAt); err != nil {
 		return fmt.Errorf("writing GRUB's core image to the BIOS boot partition: %w", err)
 	}
-	w.add("BIOS boot partition", int64(len(b.core)))
 	if err := checkProtective(disk); err != nil {
 		return err
 	}
 	if err := writeCompared(disk, b.boot[:bootCodeEnd], 0); err != nil {
 		return fmt.Errorf("writing GRUB's boot code to the first sector: %w", err)
 	}
-	w.add("boot sector", bootCodeEnd)
 	return nil
 }
 

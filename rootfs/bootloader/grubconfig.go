@@ -20,14 +20,11 @@ func grubConfig(t Target) ([]byte, error) {
 	if !regexp.MustCompile(`^[0-9A-Fa-f-]+$`).MatchString(t.BootUUID) {
 		return nil, fmt.Errorf("root file system's UUID %q: want hexadecimal digits and dashes", t.BootUUID)
 	}
-	if !regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*$`).MatchString(t.vendor()) {
-		return nil, fmt.Errorf("ID %q of os-release cannot name a directory: want lower-case letters, digits and . _ -", t.vendor())
-	}
 	hint := ""
 	if t.BootPartition > 0 {
 		hint = fmt.Sprintf(`--hint "$disk,gpt%d" `, t.BootPartition)
 	}
-	text := strings.NewReplacer("@UUID@", t.BootUUID, "@HINT@", hint).Replace(grubConfigText)
+	text := strings.NewReplacer("@UUID@", t.BootUUID, "@HINT@", hint, "@COMMANDS@", strings.Join(lateModules(), " ")).Replace(grubConfigText)
 	return []byte(text), nil
 }
 

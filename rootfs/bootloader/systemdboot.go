@@ -27,7 +27,7 @@ func checkSystemdBoot(tree fs.FS, fw Firmware, p platform) error {
 
 // installSystemdBoot copies loader, entry, kernel and initramfs to the EFI system partition, the only one that
 // systemd-boot reads. Nothing repeats that when the system is updated.
-func installSystemdBoot(t Target, w *Written) error {
+func installSystemdBoot(t Target) error {
 	p, err := platformOf(t.Arch)
 	if err != nil {
 		return err
@@ -35,14 +35,14 @@ func installSystemdBoot(t Target, w *Written) error {
 	if t.ESP == nil || t.Boot == nil {
 		return errors.New("systemd-boot needs an EFI system partition and the directory boot of the root file system")
 	}
-	loader, err := fs.ReadFile(t.Tree, systemdBootPath(p))
+	loader, err := readFile(t.Tree, systemdBootPath(p), maxGRUBFile)
 	if err != nil {
 		return fmt.Errorf("reading systemd-boot: %w", err)
 	}
 	if err := checkEFIImage(loader, p.peMachine); err != nil {
 		return fmt.Errorf("checking /%s of the image: %w", systemdBootPath(p), err)
 	}
-	if err := copyEntry(t, w); err != nil {
+	if err := copyEntry(t); err != nil {
 		return err
 	}
 	files := []struct {
@@ -55,7 +55,7 @@ func installSystemdBoot(t Target, w *Written) error {
 		{path.Join("EFI/BOOT", p.efiImage), loader},
 	}
 	for _, f := range files {
-		if err := writeESP(t.ESP, f.name, f.data, w); err != nil {
+		if err := writeESP(t.ESP, f.name, f.data); err != nil {
 			return err
 		}
 	}
@@ -64,7 +64,7 @@ func installSystemdBoot(t Target, w *Written) error {
 
 // copyEntry copies the boot entry and the files that it names. On the partition their paths are those within the boot
 // directory, whatever they begin with in the entry.
-func copyEntry(t Target, w *Written) error {
+func copyEntry(t Target) error {
 	if t.Entry.Name == "" || strings.ContainsAny(t.Entry.Name, "/\\") {
 		return fmt.Errorf("boot entry %q has no file name to copy it by", t.Entry.Name)
 	}
@@ -83,11 +83,11 @@ func copyEntry(t Target, w *Written) error {
 		return fmt.Errorf("boot entry %s names no kernel", t.Entry.Name)
 	}
 	for _, name := range files {
-		if err := copyBootFile(t, name, w); err != nil {
+		if err := copyBootFile(t, name); err != nil {
 			return err
 		}
 	}
-	return writeESP(t.ESP, path.Join("loader/entries", t.Entry.Name), []byte(text.String()), w)
+	return writeESP(t.ESP, path.Join("loader/entries", t.Entry.Name), []byte(text.String()))
 }
 
 // bootRelative takes the beginning /boot off a path, as it stands there when sysroot.bootprefix is set.
@@ -96,7 +96,7 @@ func bootRelative(name string) string {
 	return strings.TrimPrefix(rest, "boot/")
 }
 
-func copyBootFile(t Target, name string, w *Written) error {
+func copyBootFile(t Target, name string) error {
 	file, err := t.Boot.Open(name)
 	if err != nil {
 		return fmt.Errorf("opening /boot/%s, which the boot entry names: %w", name, err)
@@ -106,5 +106,5 @@ func copyBootFile(t Target, name string, w *Written) error {
 	if err != nil {
 		return fmt.Errorf("reading the size of /boot/%s: %w", name, err)
 	}
-	return copyToESP(t.ESP, name, file, info.Size(), w)
+	return copyToESP(t.ESP, name, file, info.Size())
 }
