@@ -17,7 +17,6 @@ import (
 // buildFlags are the flags of build as given.
 type buildFlags struct {
 	image    sourceFlags
-	rootSize string
 	format   string
 	diskSize string
 	compress bool
@@ -31,27 +30,30 @@ type buildFlags struct {
 func (f *buildFlags) addTo(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&f.format, "format", "", "format of OUTPUT: qcow2 or raw\n"+
-		"Default: raw for a name in .raw or .img, else qcow2.")
-	flags.StringVar(&f.diskSize, "disk-size", "10G", "size of the disk (default 10G)\n"+
-		"With the suffix M (default), G or T.")
-	flags.BoolVar(&f.compress, "compress", false, "compress the qcow2")
-	flags.StringVar(&f.rootSize, "root-size", "", "of the root partition (default: the rest)\n"+
-		"With the suffix M (default), G or T.")
-	flags.StringVar(&f.accel, "accel", string(vm.AccelAuto), "auto (default), kvm or tcg\n"+
-		"Hardware virtualisation, or emulation, which is slow; auto tries the first, and takes the other where that does not work.")
-	flags.StringVar(&f.memory, "memory", "1G", "its memory (default 1G)\n"+
-		"With the suffix M (default) or G.")
-	flags.BoolVar(&f.dryRun, "dry-run", false, "print what would be done, and touch nothing")
+	flag{name: "format", group: groupTarget, value: "KIND", choices: []string{string(vm.QCOW2), string(vm.Raw)}, brief: "format of OUTPUT",
+		detail: "Default: raw for a name in .raw or .img, else qcow2."}.text(flags, &f.format)
+	flag{name: "disk-size", group: groupTarget, value: "SIZE", initial: "10G", brief: "size of the disk",
+		detail: "With the suffix M (default), G or T."}.text(flags, &f.diskSize)
+	flag{name: "compress", group: groupTarget, brief: "compress the qcow2"}.toggle(flags, &f.compress)
+	f.config.addDiskTo(flags)
+	dryRunFlag().toggle(flags, &f.dryRun)
 	f.image.addFollowedTo(flags)
-	f.config.addFilesystemTo(flags)
 	f.config.addTo(flags)
-	f.output.addTo(cmd)
+	accelFlag().text(flags, &f.accel)
+	flag{name: "memory", group: groupMachine, value: "SIZE", initial: "1G", brief: "memory of the virtual machine",
+		detail: "With the suffix M (default) or G."}.text(flags, &f.memory)
+	f.output.addTo(flags)
+}
+
+func accelFlag() flag {
+	return flag{name: "accel", group: groupMachine, value: "KIND", choices: []string{string(vm.AccelAuto), string(vm.AccelKVM), string(vm.AccelTCG)},
+		initial: string(vm.AccelAuto), brief: "acceleration of the machine",
+		detail: "kvm is hardware virtualisation, tcg emulation, which is slow; auto tries the first, and takes the other where that does not work."}
 }
 
 // options checks what the flags say and makes it the options of a build.
 func (f *buildFlags) options(source, output string) (vm.Options, error) {
-	o := vm.Options{Output: output, Compress: f.compress, Install: install.Options{GenericImage: true}}
+	o := vm.Options{Output: output, Compress: f.compress, Accel: vm.Accel(f.accel), Install: install.Options{GenericImage: true}}
 	f.image.source = source
 	err := f.image.apply(&o.Install)
 	if err != nil {
@@ -60,16 +62,8 @@ func (f *buildFlags) options(source, output string) (vm.Options, error) {
 	if err = f.config.apply(&o.Install); err != nil {
 		return o, err
 	}
-	if f.rootSize != "" {
-		if o.Install.RootSize, err = install.ParseSize(f.rootSize); err != nil {
-			return o, fmt.Errorf("--root-size: %w", err)
-		}
-	}
 	if o.Format, err = vm.ParseFormat(f.format, output); err != nil {
 		return o, fmt.Errorf("--format: %w", err)
-	}
-	if o.Accel, err = vm.ParseAccel(f.accel); err != nil {
-		return o, fmt.Errorf("--accel: %w", err)
 	}
 	if o.DiskSize, err = install.ParseSize(f.diskSize); err != nil {
 		return o, fmt.Errorf("--disk-size: %w", err)
@@ -114,17 +108,24 @@ func runBuild(parent context.Context, flags buildFlags, source, path string, std
 	if err != nil {
 		return &usageError{err}
 	}
-	if parent == nil {
-		parent = context.Background()
+	guard, err := protectInputs(o.Install, flags.image.authFile, flags.config.sshKeys)
+	if err != nil {
+		return err
+	}
+	if err := guard.Check(path); err != nil {
+		return &usageError{fmt.Errorf("OUTPUT: %w", err)}
+	}
+	if err := guard.AddFile("OUTPUT", path); err != nil {
+		return err
 	}
 	ctx, stop := untilSignal(parent)
 	defer stop()
+	out, err := flags.output.open(stdout, stderr, guard)
+	if err != nil {
+		return err
+	}
 	if flags.dryRun {
 		return printPlan(ctx, o, stdout)
-	}
-	out, err := flags.output.open(stdout, stderr)
-	if err != nil {
-		return &usageError{err}
 	}
 	report, err := vm.Build(ctx, o, out.event)
 	return errors.Join(explainStorage(err, o), finishBuild(out, report))

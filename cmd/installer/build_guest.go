@@ -35,11 +35,8 @@ type guestFlags struct {
 }
 
 func (f *guestFlags) addTo(flags *pflag.FlagSet) {
-	flags.StringVar(&f.sourceName, "source-name", "", "what the disk's record of its installation calls the source")
-	flags.StringVar(&f.survey, "source-survey", "", "file that says what is known of the source already")
-	for _, name := range []string{"source-name", "source-survey"} {
-		flags.Lookup(name).Hidden = true
-	}
+	flag{name: "source-name", hidden: true, value: "NAME", brief: "name of the source in the disk's record of its installation"}.text(flags, &f.sourceName)
+	flag{name: "source-survey", hidden: true, value: "FILE", brief: "facts about the source that are known already"}.text(flags, &f.survey)
 }
 
 func (f *guestFlags) apply(o *install.Options) error {

@@ -5,46 +5,10 @@ import (
 	"path/filepath"
 	"strings"
 
-	"installer/disk"
-	"installer/install"
-	"installer/install/config"
-	"installer/install/vm"
-	"installer/rootfs/bootloader"
 	"installer/rootfs/image"
 
 	"github.com/spf13/cobra"
 )
-
-// completions are the values that a shell offers, by flag.
-func completions() map[string][]cobra.Completion {
-	return map[string][]cobra.Completion{
-		"filesystem":       {string(disk.XFS), string(disk.Ext4), string(disk.Btrfs)},
-		"bootloader":       {string(bootloader.GRUB), string(bootloader.SystemdBoot), string(bootloader.None)},
-		"block-setup":      {config.BlockDirect},
-		"bound-images":     {string(install.BoundStored), string(install.BoundPull), string(install.BoundSkip)},
-		"progress":         {"auto", "plain", "tty", "json"},
-		"platform":         {"linux/amd64", "linux/arm64"},
-		"target-transport": {"registry", image.TransportOCI, image.TransportOCIArchive, image.TransportDir, image.TransportDockerArchive, image.TransportContainersStorage},
-		"format":           {string(vm.QCOW2), string(vm.Raw)},
-		"accel":            {string(vm.AccelAuto), string(vm.AccelKVM), string(vm.AccelTCG)},
-	}
-}
-
-// addCompletions has the shell's completion offer what the flags and arguments take.
-func addCompletions(root *cobra.Command) {
-	offers := map[string]cobra.CompletionFunc{"source-imgref": completeRef, "target-imgref": completeRef, "image": completeRef}
-	for name, values := range completions() {
-		offers[name] = cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)
-	}
-	for _, cmd := range root.Commands() {
-		for name, offer := range offers {
-			if cmd.Flags().Lookup(name) != nil {
-				// It fails for a flag that is not there, or is done already: neither is so.
-				_ = cmd.RegisterFlagCompletionFunc(name, offer)
-			}
-		}
-	}
-}
 
 // completeBuild offers the image, and then files for the output.
 func completeBuild(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {

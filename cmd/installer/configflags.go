@@ -1,20 +1,24 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
 	"installer/disk"
 	"installer/install"
+	"installer/install/config"
 	"installer/rootfs/bootloader"
 
 	"github.com/spf13/pflag"
 )
 
-// configFlags say how the installed system is set up. What a flag leaves open
-// is the image's own configuration's to say.
+// configFlags say how the installed system is set up. The image's own configuration settles
+// what the flags leave open.
 type configFlags struct {
 	filesystem     string
+	blockSetup     string
+	rootSize       string
 	stateroot      string
 	bootloader     string
 	kargs          []string
@@ -26,50 +30,52 @@ type configFlags struct {
 	skipFetchCheck bool
 }
 
-// addFilesystemTo adds the flag of the commands that make the file systems.
-func (f *configFlags) addFilesystemTo(flags *pflag.FlagSet) {
-	flags.StringVar(&f.filesystem, "filesystem", "", "root: xfs (default), ext4 or btrfs\n"+
-		"Root file system. Default: what the image's configuration says, or else xfs.")
+// addDiskTo adds the flags of the commands that make the file systems.
+func (f *configFlags) addDiskTo(flags *pflag.FlagSet) {
+	flag{name: "filesystem", group: groupTarget, value: "TYPE", choices: []string{string(disk.XFS), string(disk.Ext4), string(disk.Btrfs)},
+		brief: "root file system", config: "root-fs-type", fallback: string(disk.XFS)}.text(flags, &f.filesystem)
+	flag{name: "root-size", group: groupTarget, value: "SIZE", brief: "size of the root partition", fallback: "all the rest",
+		detail: "With the suffix M (default), G or T."}.text(flags, &f.rootSize)
+}
+
+// addBlockSetupTo adds the flag that says what the root file system stands on.
+func (f *configFlags) addBlockSetupTo(flags *pflag.FlagSet) {
+	flag{name: "block-setup", group: groupTarget, value: "KIND", brief: "layer beneath the root",
+		config: "block", fallback: config.BlockDirect}.text(flags, &f.blockSetup)
 }
 
 func (f *configFlags) addTo(flags *pflag.FlagSet) {
-	flags.StringVar(&f.bootloader, "bootloader", "", "grub (default), systemd or none\n"+
-		"Boot loader. Default: what the image's configuration says, or else grub.")
-	flags.StringVar(&f.stateroot, "stateroot", "", "name of the stateroot (default: \"default\")\n"+
-		"Default: what the image's configuration says, or else \"default\".")
-	flags.StringArrayVar(&f.kargs, "karg", nil, "add a kernel argument (may be repeated)\n"+
-		"It comes after all others.")
-	flags.StringArrayVar(&f.kargDeletes, "karg-delete", nil, "leave one out (may be repeated)\n"+
-		"KEY or KEY=VALUE; it does not touch what --karg adds.")
-	flags.StringVar(&f.sshKeys, "root-ssh-authorized-keys", "", "SSH keys that may log in as root")
-	flags.BoolVar(&f.disableSELinux, "disable-selinux", false, "start the installed system without SELinux")
-	flags.StringVar(&f.boundImages, "bound-images", string(install.BoundStored), "images that it binds: stored, pull or skip\n"+
-		"Container images that the image binds (bootc's bound-images.d): stored (default) copies them from podman's storage on this machine, "+
-		"pull fetches them from their registries, skip leaves them for the host to fetch.")
-	flags.BoolVar(&f.runFetchCheck, "run-fetch-check", false, "check that the host can fetch its updates\n"+
-		"With the credentials in the image, not with this machine's.")
-	flags.BoolVar(&f.skipFetchCheck, "skip-fetch-check", false, "do not check that (default)")
+	flag{name: "bootloader", group: groupSystem, value: "KIND", choices: []string{string(bootloader.GRUB), string(bootloader.SystemdBoot), string(bootloader.None)},
+		brief: "boot loader", config: "bootloader", fallback: string(bootloader.GRUB)}.text(flags, &f.bootloader)
+	flag{name: "stateroot", group: groupSystem, value: "NAME", brief: "name of the stateroot",
+		config: "stateroot", fallback: "default"}.text(flags, &f.stateroot)
+	flag{name: "karg", group: groupSystem, value: "ARG", brief: "add a kernel argument (may be repeated)",
+		detail: "It comes after all others."}.list(flags, &f.kargs)
+	flag{name: "karg-delete", group: groupSystem, value: "ARG", brief: "leave out a kernel argument (repeatable)",
+		detail: "KEY or KEY=VALUE; it does not touch the arguments of --karg."}.list(flags, &f.kargDeletes)
+	flag{name: "root-ssh-authorized-keys", group: groupSystem, value: "FILE", brief: "SSH keys that may log in as root"}.text(flags, &f.sshKeys)
+	flag{name: "disable-selinux", group: groupSystem, brief: "start the installed system without SELinux"}.toggle(flags, &f.disableSELinux)
+	flag{name: "bound-images", group: groupImage, value: "KIND", initial: string(install.BoundStored),
+		choices: []string{string(install.BoundStored), string(install.BoundPull), string(install.BoundSkip)}, brief: "bound images",
+		detail: "Container images that the image binds (bootc's bound-images.d): stored copies them from podman's storage on this machine, " +
+			"pull fetches them from their registries, skip leaves them for the host to fetch."}.text(flags, &f.boundImages)
+	flag{name: "run-fetch-check", group: groupImage, brief: "check that updates can be fetched",
+		detail: "With the credentials in the image, not with this machine's."}.toggle(flags, &f.runFetchCheck)
+	flag{name: "skip-fetch-check", group: groupImage, brief: "do not check that (default)"}.toggle(flags, &f.skipFetchCheck)
 }
 
 // apply checks the flags and fills in what they say.
 func (f *configFlags) apply(o *install.Options) (err error) {
-	o.Kargs, o.KargDeletes, o.Stateroot = f.kargs, f.kargDeletes, f.stateroot
+	o.Kargs, o.KargDeletes, o.Stateroot, o.BlockSetup = f.kargs, f.kargDeletes, f.stateroot, f.blockSetup
 	o.DisableSELinux, o.FetchCheck = f.disableSELinux, f.runFetchCheck
+	o.Filesystem, o.Bootloader, o.BoundImages = disk.Filesystem(f.filesystem), bootloader.Kind(f.bootloader), install.BoundImages(f.boundImages)
 	if f.runFetchCheck && f.skipFetchCheck {
-		return fmt.Errorf("--run-fetch-check and --skip-fetch-check exclude each other")
+		return errors.New("--run-fetch-check and --skip-fetch-check exclude each other")
 	}
-	if f.filesystem != "" {
-		if o.Filesystem, err = disk.ParseFilesystem(f.filesystem); err != nil {
-			return fmt.Errorf("--filesystem: %w", err)
+	if f.rootSize != "" {
+		if o.RootSize, err = install.ParseSize(f.rootSize); err != nil {
+			return fmt.Errorf("--root-size: %w", err)
 		}
-	}
-	if f.bootloader != "" {
-		if o.Bootloader, err = bootloader.ParseKind(f.bootloader); err != nil {
-			return fmt.Errorf("--bootloader: %w", err)
-		}
-	}
-	if o.BoundImages, err = install.ParseBoundImages(f.boundImages); err != nil {
-		return fmt.Errorf("--bound-images: %w", err)
 	}
 	if f.sshKeys != "" {
 		if o.RootSSHKeys, err = os.ReadFile(f.sshKeys); err != nil {
@@ -80,8 +86,8 @@ func (f *configFlags) apply(o *install.Options) (err error) {
 	return nil
 }
 
-// configRoot is the root directory whose install configuration counts beside
-// the image's: that of the container this runs in, if it does.
+// configRoot returns the root directory whose install configuration counts beside
+// the image's: that of the container this runs in; "" outside of one.
 func configRoot() string {
 	if _, err := os.Stat("/run/.containerenv"); err != nil {
 		return ""

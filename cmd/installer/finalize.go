@@ -13,6 +13,7 @@ import (
 	"installer/finalize"
 	"installer/finalize/mounts"
 	"installer/install"
+	"installer/install/outfile"
 
 	"github.com/spf13/cobra"
 )
@@ -22,7 +23,7 @@ type finalizeFlags struct {
 	keepMounted bool
 	namespace   string
 	everywhere  bool
-	report      string
+	report      reportFile
 	json        bool
 	quiet       bool
 }
@@ -47,21 +48,21 @@ Exit status: 0 released, 3 held (the message says by whom), 1 failed otherwise.`
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.BoolVar(&flags.keepMounted, "keep-mounted", false, "stop before the unmount\n"+
-		"The file systems are then read-only, and nobody holds them.")
-	f.StringVar(&flags.namespace, "mount-namespace", "", "work in another mount namespace\n"+
-		"That of a process, or of a file such as /proc/PID/ns/mnt.")
-	f.BoolVar(&flags.everywhere, "all-namespaces", false, "unmount the copies elsewhere too\n"+
-		"Those in mount namespaces that the unmount does not reach; without this they are holders.")
-	f.StringVar(&flags.report, "report", "", "write the evidence, as JSON or .html")
-	f.BoolVar(&flags.json, "json", false, "print each stage as one JSON object on a line")
-	f.BoolVarP(&flags.quiet, "quiet", "q", false, "show errors only")
+	flag{name: "keep-mounted", brief: "stop before the unmount",
+		detail: "The file systems are then read-only, and nobody holds them."}.toggle(f, &flags.keepMounted)
+	flag{name: "mount-namespace", value: "PID|PATH", brief: "work in another mount namespace",
+		detail: "That of a process, or of a file such as /proc/PID/ns/mnt."}.text(f, &flags.namespace)
+	flag{name: "all-namespaces", brief: "unmount the copies elsewhere too",
+		detail: "Those in mount namespaces that the unmount does not reach; without this they are holders."}.toggle(f, &flags.everywhere)
+	reportFlag().text(f, &flags.report.path)
+	flag{name: "json", brief: "print each stage as one JSON object on a line"}.toggle(f, &flags.json)
+	quietFlag().toggle(f, &flags.quiet)
 	return cmd
 }
 
 func runFinalize(parent context.Context, flags finalizeFlags, root string, stdout io.Writer) error {
 	if os.Geteuid() != 0 {
-		return errors.New("not root: unmounting needs root; use sudo")
+		return &notRootError{"unmounting needs root"}
 	}
 	if err := enterNamespace(flags.namespace); err != nil {
 		return err
@@ -72,6 +73,13 @@ func runFinalize(parent context.Context, flags finalizeFlags, root string, stdou
 	}
 	if err != nil {
 		return fmt.Errorf("finding the target: %w", err)
+	}
+	guard := outfile.NewGuard()
+	if err := guard.AddFilesystem("the target", root); err != nil {
+		return err
+	}
+	if err := flags.report.open(guard); err != nil {
+		return err
 	}
 	// The working directory may lie on the target.
 	if err := os.Chdir("/"); err != nil {
@@ -95,8 +103,7 @@ func release(ctx context.Context, flags finalizeFlags, root string, stdout io.Wr
 	}
 	pipeline := finalize.Pipeline{Stages: stages}
 	report, err := pipeline.Run(ctx, target, stageLines(flags, stdout))
-	file := reportFile{path: flags.report}
-	return errors.Join(err, file.write(report))
+	return errors.Join(err, flags.report.write(report))
 }
 
 // stageLines prints each stage as it ends.

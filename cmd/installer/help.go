@@ -3,15 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
-
-// A flag's usage is its first line; what follows is detail, for --help-all and
-// the manual page.
 
 // Columns of a help text: those of the smallest terminal, and where texts begin.
 const (
@@ -21,43 +17,6 @@ const (
 
 // manyFlags is from how many flags they are grouped.
 const manyFlags = 12
-
-// flagGroups are the headings of a long help, each with its flags in order.
-// What is in none comes last.
-func flagGroups() []flagGroup {
-	return []flagGroup{
-		{"Image", []string{"source-imgref", "target-imgref", "target-transport", "platform", "authfile", "max-layer-size",
-			"enforce-container-sigpolicy", "bound-images", "run-fetch-check", "skip-fetch-check"}},
-		{"Target", []string{"via-loopback", "wipe", "replace", "acknowledge-destructive", "yes", "dry-run", "filesystem", "root-size",
-			"block-setup", "root-mount-spec", "boot-mount-spec", "format", "disk-size", "compress", "skip-finalize"}},
-		{"System", []string{"bootloader", "generic-image", "stateroot", "karg", "karg-delete", "root-ssh-authorized-keys", "disable-selinux"}},
-		{"Virtual machine", []string{"accel", "memory"}},
-		{"Output", []string{"report", "progress", "verbose", "quiet", "json", "help", "help-all"}},
-	}
-}
-
-type flagGroup struct {
-	title string
-	names []string
-}
-
-// valueNames are what stands for the value of a flag, where its type says little.
-func valueName(f *pflag.Flag) string {
-	if f.NoOptDefVal != "" {
-		return ""
-	}
-	name, ok := map[string]string{
-		"source-imgref": "REF", "target-imgref": "REF", "target-transport": "KIND", "platform": "OS/ARCH", "max-layer-size": "SIZE",
-		"authfile": "FILE", "block-setup": "KIND", "root-size": "SIZE", "filesystem": "TYPE", "bootloader": "KIND", "stateroot": "NAME",
-		"karg": "ARG", "karg-delete": "ARG", "root-ssh-authorized-keys": "FILE", "bound-images": "KIND", "report": "FILE", "progress": "KIND",
-		"output": "FILE", "format": "KIND", "disk-size": "SIZE", "accel": "KIND", "memory": "SIZE", "mount-namespace": "PID|PATH",
-		"root-mount-spec": "SPEC", "boot-mount-spec": "SPEC", "replace": "HOW", "image": "REF",
-	}[f.Name]
-	if !ok {
-		return strings.ToUpper(f.Value.Type())
-	}
-	return name
-}
 
 // helpAll is the value of --help-all: setting it asks for help.
 type helpAll struct{ asked bool }
@@ -78,9 +37,11 @@ func addHelp(root *cobra.Command) {
 		if !strings.Contains(cmd.UseLine(), "[flags]") {
 			continue
 		}
-		cmd.Flags().BoolP("help", "h", false, "print this help")
-		flag := cmd.Flags().VarPF(&helpAll{}, "help-all", "", "print this help with all details")
-		flag.NoOptDefVal = "true"
+		var ignored bool // cobra reads it
+		flag{name: "help", short: "h", group: groupOutput, brief: "print this help"}.toggle(cmd.Flags(), &ignored)
+		all := flag{name: "help-all", group: groupOutput, brief: "print this help with all details"}
+		cmd.Flags().VarPF(&helpAll{}, all.name, "", all.brief).NoOptDefVal = "true"
+		all.annotate(cmd.Flags())
 	}
 }
 
@@ -116,9 +77,9 @@ func helpText(cmd *cobra.Command, all bool) string {
 	writeFlags(&b, flags, long, all)
 	switch {
 	case cmd.HasAvailableSubCommands():
-		fmt.Fprintf(&b, "\n'%s COMMAND --help' tells about a command.\n", cmd.CommandPath())
+		fmt.Fprintf(&b, "\n'%s COMMAND --help' explains a command.\n", cmd.CommandPath())
 	case long && !all:
-		fmt.Fprintf(&b, "\n'%s --help-all' tells more.\n", cmd.CommandPath())
+		fmt.Fprintf(&b, "\n'%s --help-all' has the details.\n", cmd.CommandPath())
 	}
 	return b.String()
 }
@@ -132,7 +93,7 @@ func writeCommands(b *strings.Builder, cmd *cobra.Command) {
 	}
 }
 
-// visibleFlags lists the flags that a command tells about.
+// visibleFlags lists the flags that are shown in a help.
 func visibleFlags(cmd *cobra.Command) []*pflag.Flag {
 	var list []*pflag.Flag
 	cmd.InitDefaultHelpFlag()
@@ -145,24 +106,19 @@ func visibleFlags(cmd *cobra.Command) []*pflag.Flag {
 }
 
 func writeFlags(b *strings.Builder, flags []*pflag.Flag, grouped, all bool) {
-	left := slices.Clone(flags)
-	if grouped {
-		for _, g := range flagGroups() {
-			var here []*pflag.Flag
-			for _, name := range g.names {
-				if i := slices.IndexFunc(left, func(f *pflag.Flag) bool { return f.Name == name }); i >= 0 {
-					here = append(here, left[i])
-					left = slices.Delete(left, i, i+1)
-				}
+	if !grouped {
+		writeGroup(b, "Flags", flags, all)
+		return
+	}
+	for _, g := range groups() {
+		var here []*pflag.Flag
+		for _, f := range flags {
+			if where := group(note(f, noteGroup)); where == g {
+				here = append(here, f)
 			}
-			writeGroup(b, g.title, here, all)
 		}
+		writeGroup(b, string(g), here, all)
 	}
-	title := "Flags"
-	if grouped {
-		title = "Others"
-	}
-	writeGroup(b, title, left, all)
 }
 
 func writeGroup(b *strings.Builder, title string, flags []*pflag.Flag, all bool) {
@@ -171,9 +127,8 @@ func writeGroup(b *strings.Builder, title string, flags []*pflag.Flag, all bool)
 	}
 	fmt.Fprintf(b, "\n%s:\n", title)
 	for _, f := range flags {
-		brief, detail, _ := strings.Cut(f.Usage, "\n")
-		b.WriteString(hang("  "+flagName(f), brief, helpColumn))
-		if all && detail != "" {
+		b.WriteString(hang("  "+flagName(f), f.Usage, helpColumn))
+		if detail := note(f, noteDetail); all && detail != "" {
 			b.WriteString(hang("", detail, helpColumn+2))
 		}
 	}
@@ -185,7 +140,7 @@ func flagName(f *pflag.Flag) string {
 	if f.Shorthand != "" {
 		name = "-" + f.Shorthand + ", " + name
 	}
-	if value := valueName(f); value != "" {
+	if value := note(f, noteValue); value != "" {
 		name += " " + value
 	}
 	return name

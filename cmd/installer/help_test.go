@@ -109,7 +109,7 @@ func TestCompletion(t *testing.T) {
 		"oci:\n":                                {"build", "oc"},
 		"oci:../installer/\n":                   {"build", "oci:../ins"},
 		"event\n":                               {"schema", ""},
-		"--wipe\toverwrite what is on the targ": {"to-disk", "--wi"},
+		"--wipe\toverwrite existing content of": {"to-disk", "--wi"},
 	} {
 		var out strings.Builder
 		if status := run(append([]string{cobra.ShellCompRequestCmd}, args...), &out, io.Discard); status != exitDone || !strings.Contains(out.String(), want) {

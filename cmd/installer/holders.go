@@ -12,6 +12,7 @@ import (
 
 	"installer/finalize"
 	"installer/finalize/holders"
+	"installer/install/outfile"
 
 	"github.com/spf13/cobra"
 )
@@ -32,12 +33,19 @@ can be told, because something could not be read.`,
 			return runHolders(cmd.Context(), args[0], asJSON, file, stdout)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
-	cmd.Flags().StringVar(&file.path, "report", "", "write it to this file too, as JSON or .html")
+	jsonFlag().toggle(cmd.Flags(), &asJSON)
+	reportFlag().text(cmd.Flags(), &file.path)
 	return cmd
 }
 
 func runHolders(ctx context.Context, path string, asJSON bool, file reportFile, stdout io.Writer) error {
+	guard := outfile.NewGuard()
+	if err := guard.AddFile("the path that is examined", path); err != nil {
+		return err
+	}
+	if err := file.try(guard); err != nil {
+		return err
+	}
 	report, err := holders.Examine(ctx, path)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -31,7 +32,7 @@ func newManCommand(stdout io.Writer) *cobra.Command {
 					continue
 				}
 				path := filepath.Join(args[0], manName(c)+".1")
-				if err := outfile.Write(path, []byte(manPage(c, date))); err != nil {
+				if err := outfile.Write(path, []byte(manPage(c, date)), earlierPage); err != nil {
 					return fmt.Errorf("writing the manual page %s: %w", path, err)
 				}
 				fmt.Fprintln(stdout, path)
@@ -40,6 +41,9 @@ func newManCommand(stdout io.Writer) *cobra.Command {
 		},
 	}
 }
+
+// earlierPage allows to replace a manual page of the installer, and no other file.
+var earlierPage = outfile.Options{Mine: func(content []byte) bool { return bytes.HasPrefix(content, []byte(".TH INSTALLER")) }}
 
 // manDate is the date of the pages: the one that a reproducible build sets in
 // seconds since 1970 (reproducible-builds.org, SOURCE_DATE_EPOCH), else today.
@@ -104,12 +108,11 @@ func manFlags(b *strings.Builder, cmd *cobra.Command) {
 		if f.Shorthand != "" {
 			name = `\fB` + roff("-"+f.Shorthand) + `\fR, ` + name
 		}
-		if value := valueName(f); value != "" {
+		if value := note(f, noteValue); value != "" {
 			name += ` \fI` + roff(value) + `\fR`
 		}
 		fmt.Fprintf(b, ".TP\n%s\n", name)
-		brief, detail, _ := strings.Cut(f.Usage, "\n")
-		manLines(b, wrap(strings.ToUpper(brief[:1])+brief[1:]+". "+detail, manWidth))
+		manLines(b, wrap(strings.ToUpper(f.Usage[:1])+f.Usage[1:]+". "+note(f, noteDetail), manWidth))
 	}
 }
 

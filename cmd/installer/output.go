@@ -2,13 +2,14 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
+	"errors"
 	"io"
 
 	"installer/install"
+	"installer/install/outfile"
 
 	"github.com/sirupsen/logrus"
-	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // outputFlags are the flags of every command that shows progress.
@@ -19,15 +20,27 @@ type outputFlags struct {
 	report   string
 }
 
-func (f *outputFlags) addTo(cmd *cobra.Command) {
-	flags := cmd.Flags()
-	flags.StringVar(&f.report, "report", "", "write the evidence, as JSON or .html\n"+
-		"What every step and stage did and saw. A file named .html becomes a page for people, any other JSON (installer schema report).")
-	flags.StringVar(&f.progress, "progress", "auto", "auto (default), plain, tty or json\n"+
-		"How progress is shown: lines, a bar at a terminal, or one JSON object a line (installer schema event).")
-	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show more, and the causes of an error\n"+
-		"What each stage of the release saw, as it comes; of an error, the chain of its causes.")
-	flags.BoolVarP(&f.quiet, "quiet", "q", false, "show errors only")
+func (f *outputFlags) addTo(flags *pflag.FlagSet) {
+	reportFlag().text(flags, &f.report)
+	flag{name: "progress", group: groupOutput, value: "KIND", choices: []string{"auto", "plain", "tty", "json"}, initial: "auto", brief: "progress",
+		detail: "How progress is shown: lines, a bar at a terminal, or one JSON object a line (installer schema event)."}.text(flags, &f.progress)
+	flag{name: "verbose", short: "v", group: groupOutput, brief: "show more, and the causes of an error",
+		detail: "The evidence of each stage of the release, as it comes; of an error, its details and the chain of its causes."}.toggle(flags, &f.verbose)
+	quietFlag().toggle(flags, &f.quiet)
+}
+
+func reportFlag() flag {
+	return flag{name: "report", group: groupOutput, value: "FILE", brief: "write the evidence, as JSON or .html",
+		detail: "The evidence of every step and stage. A file named .html becomes a page for people, any other JSON (installer schema report). " +
+			"An existing file is replaced only if it is empty or an earlier report."}
+}
+
+func quietFlag() flag {
+	return flag{name: "quiet", short: "q", group: groupOutput, brief: "show errors only"}
+}
+
+func jsonFlag() flag {
+	return flag{name: "json", group: groupOutput, brief: "print one JSON object"}
 }
 
 // printer shows the events of a run, and its end.
@@ -42,11 +55,15 @@ type output struct {
 	report  *reportFile
 }
 
-// open chooses the printer, and tries the report's place: one that cannot be
+// open chooses the printer, and makes the report's file: one that cannot be
 // written is better known before the disk is.
-func (f *outputFlags) open(stdout, stderr io.Writer) (*output, error) {
+func (f *outputFlags) open(stdout, stderr io.Writer, guard *outfile.Guard) (*output, error) {
 	if f.quiet && f.verbose {
-		return nil, fmt.Errorf("--quiet and --verbose exclude each other")
+		return nil, &usageError{errors.New("--quiet and --verbose exclude each other")}
+	}
+	report := &reportFile{path: f.report}
+	if err := report.open(guard); err != nil {
+		return nil, err
 	}
 	log := newLogger(stderr, f.quiet, f.verbose)
 	var p printer
@@ -54,8 +71,6 @@ func (f *outputFlags) open(stdout, stderr io.Writer) (*output, error) {
 	switch mode := f.progress; {
 	case mode == "json":
 		p = &jsonPrinter{out: json.NewEncoder(stdout)}
-	case mode != "auto" && mode != "plain" && mode != "tty":
-		return nil, fmt.Errorf("--progress: unknown kind %q: one of auto, plain, tty, json", mode)
 	case f.quiet:
 		p = &quietPrinter{log: log}
 	case mode == "tty" || mode == "auto" && isTerminal:
@@ -63,11 +78,10 @@ func (f *outputFlags) open(stdout, stderr io.Writer) (*output, error) {
 	default:
 		p = &plainPrinter{out: stdout, log: log}
 	}
-	report := &reportFile{path: f.report}
-	return &output{printer: p, report: report}, report.check()
+	return &output{printer: p, report: report}, nil
 }
 
-// event tells the printer.
+// event shows an event.
 func (o *output) event(e install.Event) { o.printer.event(e) }
 
 // finish shows the end of a run and writes its report.

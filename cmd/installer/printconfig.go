@@ -40,9 +40,9 @@ func newPrintConfigCommand(stdout, stderr io.Writer) *cobra.Command {
 			return runPrintConfig(cmd.Context(), flags, stdout, stderr)
 		},
 	}
-	cmd.Flags().BoolVar(&flags.all, "all", false, "print also what the installer itself handles: kernel arguments")
-	cmd.Flags().StringVar(&flags.source, "source-imgref", "", "image to read, as for to-disk (default: the running root)")
-	cmd.Flags().StringVar(&flags.platform, "platform", "", "image to choose from a multi-platform index, as OS/ARCHITECTURE[/VARIANT]")
+	flag{name: "all", brief: "print the kernel arguments too", detail: "bootc leaves them out: the installer itself handles them."}.toggle(cmd.Flags(), &flags.all)
+	flag{name: "source-imgref", value: "REF", brief: "image to read", fallback: "the running root", detail: "Any source of to-disk."}.text(cmd.Flags(), &flags.source)
+	platformFlag().text(cmd.Flags(), &flags.platform)
 	return cmd
 }
 
@@ -71,9 +71,9 @@ func runPrintConfig(parent context.Context, flags printConfigFlags, stdout, stde
 
 // imageRoot gives the files that configure an image's installation.
 func imageRoot(ctx context.Context, source string, platform image.Platform) (fs.FS, string, error) {
-	ref, err := image.ParseRef(source)
+	ref, err := parseSource("--source-imgref", source)
 	if err != nil {
-		return nil, "", &usageError{fmt.Errorf("--source-imgref: %w", err)}
+		return nil, "", &usageError{err}
 	}
 	img, err := image.Open(ctx, ref, image.OpenOptions{Platform: platform})
 	if err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -27,7 +26,7 @@ const memoryLimit = 215 << 20
 // program anew, so it comes before anything is opened.
 func enterWorkplace() error {
 	if os.Geteuid() != 0 {
-		return errors.New("not root: partitioning and mounting need root; use sudo, or a container with --privileged")
+		return &notRootError{"partitioning and mounting need root"}
 	}
 	env, err := mounts.EnterPrivate(namespaceMarker, os.Args, os.Environ())
 	if err != nil {
@@ -37,6 +36,16 @@ func enterWorkplace() error {
 		return err
 	}
 	return settle()
+}
+
+// notRootError refuses a command that only root can carry out.
+type notRootError struct{ why string }
+
+func (e *notRootError) Error() string { return "not root: " + e.why }
+
+// Advice is the remedy.
+func (e *notRootError) Advice() string {
+	return "run it with sudo, or in a container with --privileged"
 }
 
 // settle readies the process, in the mount namespace that it is to work in.
@@ -61,12 +70,18 @@ func setEnvironment(env []string) error {
 	return nil
 }
 
-// untilSignal returns a context that ends when the process is told to stop.
+// untilSignal returns a context that ends when the process receives a signal to stop.
 // Later signals change nothing: the undo is under way already.
 func untilSignal(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(s) { // nohup(1), and a shell that starts a job in the background, ignore some
+			signal.Notify(signals, s)
+		}
+	}
+	// A reader of the output that went away does not stop the work; it fails the command in the end.
+	signal.Ignore(syscall.SIGPIPE)
 	go func() {
 		for s := range signals {
 			cancel(fmt.Errorf("received %v: %w", s, context.Canceled))

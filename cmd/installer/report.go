@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"installer/cmd/installer/page"
 	"installer/install/outfile"
-	"installer/install/report"
 
 	"github.com/spf13/cobra"
 )
@@ -34,7 +34,7 @@ func newReportCommand(stdout io.Writer) *cobra.Command {
 			return runReport(cmd.InOrStdin(), args[0], output, stdout)
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "", "where the page goes (default: FILE with the suffix .html)")
+	flag{name: "output", short: "o", value: "FILE", brief: "file of the page", fallback: "FILE with the suffix .html"}.text(cmd.Flags(), &output)
 	return cmd
 }
 
@@ -43,20 +43,29 @@ func runReport(stdin io.Reader, input, output string, stdout io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("reading the report: %w", err)
 	}
-	var page bytes.Buffer
-	if err := report.WriteHTML(&page, data); err != nil {
+	var html bytes.Buffer
+	if err := page.WriteHTML(&html, data); err != nil {
 		return fmt.Errorf("reading the report %s: %w", input, err)
 	}
 	if output == "" {
 		output = pageName(input)
 	}
 	if output == "-" {
-		if _, err := page.WriteTo(stdout); err != nil {
+		if _, err := html.WriteTo(stdout); err != nil {
 			return fmt.Errorf("printing the page: %w", err)
 		}
 		return nil
 	}
-	if err := outfile.Write(output, page.Bytes()); err != nil {
+	guard := outfile.NewGuard()
+	if input != "-" {
+		if err := guard.AddFile("the report that the page is made of", input); err != nil {
+			return err
+		}
+	}
+	if err := guard.Check(output); err != nil {
+		return &usageError{fmt.Errorf("--output: %w", err)}
+	}
+	if err := outfile.Write(output, html.Bytes(), replaceable(guard)); err != nil {
 		return fmt.Errorf("writing the page %s: %w", output, err)
 	}
 	fmt.Fprintln(stdout, output)

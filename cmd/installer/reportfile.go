@@ -5,60 +5,96 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
+	"installer/cmd/installer/page"
 	"installer/install/outfile"
-	"installer/install/report"
 )
 
 // reportFile is where --report wants the report; an empty path is nowhere. The
 // path's suffix says in which form: a page for .html and .htm, else JSON.
-type reportFile struct{ path string }
-
-// check tells early whether a report can be put there.
-func (f *reportFile) check() error {
-	if f.path == "" {
-		return nil
-	}
-	if info, err := os.Stat(f.path); err == nil && info.IsDir() {
-		return fmt.Errorf("--report: %s is a directory; name a file", f.path)
-	}
-	file, err := outfile.Create(f.path)
-	if errors.Is(err, outfile.ErrNotRegular) {
-		return nil // a pipe or a terminal
-	}
-	if err != nil {
-		return fmt.Errorf("--report: %w", err)
-	}
-	return file.Close()
+type reportFile struct {
+	path  string
+	guard *outfile.Guard
+	file  *outfile.File
 }
 
-// write puts the report in place as a whole.
-func (f *reportFile) write(r any) error {
-	if f.path == "" {
+// open makes the file of the report, at the begin of a run: a relative path is that of the directory that
+// the user was in, and a file that must not be replaced is refused. The refusal is a usage error.
+func (f *reportFile) open(guard *outfile.Guard) (err error) {
+	if f.path == "" || f.file != nil {
 		return nil
 	}
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encoding the report: %w", err)
-	}
-	data = append(data, '\n')
-	if f.isPage() {
-		var page bytes.Buffer
-		if err := report.WriteHTML(&page, data); err != nil {
-			return fmt.Errorf("making a page of the report: %w", err)
-		}
-		data = page.Bytes()
-	}
-	if err := outfile.Write(f.path, data); err != nil {
-		return fmt.Errorf("writing the report %s: %w", f.path, err)
+	f.guard = guard
+	if f.file, err = outfile.Open(f.path, replaceable(guard)); err != nil {
+		return &usageError{fmt.Errorf("--report: %w", err)}
 	}
 	return nil
 }
 
-func (f *reportFile) isPage() bool {
-	suffix := strings.ToLower(filepath.Ext(f.path))
-	return suffix == ".html" || suffix == ".htm"
+// try opens the file and closes it again, for a command that must not hold its directory meanwhile.
+func (f *reportFile) try(guard *outfile.Guard) error {
+	if err := f.open(guard); err != nil || f.file == nil {
+		return err
+	}
+	file := f.file
+	f.file = nil
+	return file.Close()
 }
+
+// replaceable are the bounds of reports and pages.
+func replaceable(guard *outfile.Guard) outfile.Options {
+	return outfile.Options{Guard: guard, Mine: page.Recognises, Streams: true}
+}
+
+// write puts the report in place as a whole, and ends the file.
+func (f *reportFile) write(r any) (err error) {
+	if f.path == "" {
+		return nil
+	}
+	if err := f.open(f.guard); err != nil {
+		return err
+	}
+	defer func() {
+		err = errors.Join(err, f.file.Close())
+		if err != nil {
+			err = &reportError{path: f.path, cause: err}
+		}
+	}()
+	data, err := f.encode(r)
+	if err != nil {
+		return err
+	}
+	if _, err := f.file.Write(data); err != nil {
+		return err
+	}
+	return f.file.Commit()
+}
+
+func (f *reportFile) encode(r any) ([]byte, error) {
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("encoding it: %w", err)
+	}
+	data = append(data, '\n')
+	if suffix := strings.ToLower(filepath.Ext(f.path)); suffix != ".html" && suffix != ".htm" {
+		return data, nil
+	}
+	var html bytes.Buffer
+	if err := page.WriteHTML(&html, data); err != nil {
+		return nil, fmt.Errorf("making a page of it: %w", err)
+	}
+	return html.Bytes(), nil
+}
+
+// reportError says that a report could not be written.
+type reportError struct {
+	path  string
+	cause error
+}
+
+func (e *reportError) Error() string {
+	return fmt.Sprintf("writing the report %s: %v", e.path, e.cause)
+}
+func (e *reportError) Unwrap() error { return e.cause }

@@ -2,14 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
-	"os"
 
 	"installer/install"
+	"installer/install/outfile"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // workspaceDir is where the private mount namespace gets its tmpfs.
@@ -28,59 +27,30 @@ no mount, no loop device and no process; the same command with --wipe starts ane
 
 // toDiskFlags are the flags of to-disk as given.
 type toDiskFlags struct {
+	installFlags
 	viaLoopback bool
-	image       sourceFlags
-	rootSize    string
-	blockSetup  string
 	wipe        bool
-	yes         bool
-	dryRun      bool
-	generic     bool
 	guest       guestFlags
-	config      configFlags
-	output      outputFlags
 }
 
-func (f *toDiskFlags) addTo(cmd *cobra.Command) {
-	flags := cmd.Flags()
+func (f *toDiskFlags) addTo(flags *pflag.FlagSet) {
 	flags.SortFlags = false
-	f.image.addTo(flags)
-	flags.BoolVar(&f.viaLoopback, "via-loopback", false, "the target is a raw disk file")
-	flags.BoolVar(&f.wipe, "wipe", false, "overwrite what is on the target")
-	flags.BoolVar(&f.yes, "yes", false, "do not ask at a terminal first")
-	flags.BoolVar(&f.dryRun, "dry-run", false, "print the plan, and write nothing")
-	flags.StringVar(&f.blockSetup, "block-setup", "", "what the root stands on: direct (default)\n"+
-		"Default: what the image's configuration says, or else direct.")
-	flags.StringVar(&f.rootSize, "root-size", "", "of the root partition (default: the rest)\n"+
-		"With the suffix M (default), G or T.")
-	flags.BoolVar(&f.generic, "generic-image", false, "start under every firmware, not just this one\n"+
-		"Install the boot loader for every kind of firmware, not only for the one that started this machine.")
-	f.config.addFilesystemTo(flags)
-	f.config.addTo(flags)
-	f.output.addTo(cmd)
+	flag{name: "via-loopback", group: groupTarget, brief: "the target is a raw disk file"}.toggle(flags, &f.viaLoopback)
+	flag{name: "wipe", group: groupTarget, brief: "overwrite existing content of the target"}.toggle(flags, &f.wipe)
+	f.config.addDiskTo(flags)
+	f.config.addBlockSetupTo(flags)
+	f.installFlags.addTo(flags)
 	f.guest.addTo(flags)
 }
 
-// options checks what the flags say and makes it an installation's options.
+// options checks the flags and returns the options of the installation.
 func (f *toDiskFlags) options(device string) (install.Options, error) {
-	o := install.Options{
-		Device: device, ViaLoopback: f.viaLoopback, Wipe: f.wipe, DryRun: f.dryRun,
-		BlockSetup: f.blockSetup, GenericImage: f.generic, WorkDir: workspaceDir,
-	}
-	var err error
-	if err = f.image.apply(&o); err != nil {
+	o := install.Options{Device: device, ViaLoopback: f.viaLoopback, Wipe: f.wipe, WorkDir: workspaceDir}
+	if err := f.installFlags.apply(&o); err != nil {
 		return o, err
 	}
-	if err = f.config.apply(&o); err != nil {
+	if err := f.guest.apply(&o); err != nil {
 		return o, err
-	}
-	if err = f.guest.apply(&o); err != nil {
-		return o, err
-	}
-	if f.rootSize != "" {
-		if o.RootSize, err = install.ParseSize(f.rootSize); err != nil {
-			return o, fmt.Errorf("--root-size: %w", err)
-		}
 	}
 	return o, o.Validate()
 }
@@ -95,30 +65,21 @@ func newToDiskCommand(stdout, stderr io.Writer) *cobra.Command {
 		Long: toDiskHelp,
 		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runToDisk(cmd.Context(), flags, args[0], stdout, stderr)
+			return runToDisk(cmd.Context(), flags, args[0], streams{stdout, stderr})
 		},
 	}
-	flags.addTo(cmd)
+	flags.addTo(cmd.Flags())
 	return cmd
 }
 
-func runToDisk(parent context.Context, flags toDiskFlags, device string, stdout, stderr io.Writer) error {
+func runToDisk(parent context.Context, flags toDiskFlags, device string, s streams) error {
 	o, err := flags.options(device)
 	if err != nil {
 		return &usageError{err}
 	}
-	if !flags.yes {
-		o.Confirm = confirmAtTerminal(os.Stdin, stderr)
-	}
-	out, err := flags.output.open(stdout, stderr)
-	if err != nil {
-		return &usageError{err}
-	}
-	if err := enterWorkplace(); err != nil {
-		return err
-	}
-	ctx, stop := untilSignal(parent)
-	defer stop()
-	report, err := install.ToDisk(ctx, o, out.event)
-	return errors.Join(err, out.finish(report))
+	return flags.perform(parent, s, o, job{
+		protect: func(g *outfile.Guard) error { return g.AddFile("the target", device) },
+		enter:   enterWorkplace,
+		run:     install.ToDisk,
+	})
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 
 	"installer/install"
+	"installer/install/outfile"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -15,54 +17,36 @@ import (
 
 // toFilesystemFlags are the flags of to-filesystem as given.
 type toFilesystemFlags struct {
-	image        sourceFlags
+	installFlags
 	rootSpec     string
 	bootSpec     string
 	replace      string
 	skipFinalize bool
 	acknowledge  bool
-	yes          bool
-	dryRun       bool
-	generic      bool
-	config       configFlags
-	output       outputFlags
 }
 
-func (f *toFilesystemFlags) addTo(cmd *cobra.Command) {
-	flags := cmd.Flags()
+func (f *toFilesystemFlags) addTo(flags *pflag.FlagSet) {
 	flags.SortFlags = false
-	f.image.addTo(flags)
-	flags.StringVar(&f.rootSpec, "root-mount-spec", "", "value of root= (default: UUID=…)\n"+
-		"Such as LABEL=root; empty: none. Default: what the image's configuration says, or else the UUID of what is mounted.")
-	flags.StringVar(&f.bootSpec, "boot-mount-spec", "", "the same for a separate /boot\n"+
-		"Where the system mounts it from; empty: left to the image. Default: as for the root.")
-	flags.StringVar(&f.replace, "replace", "", "what becomes of what is there\n"+
-		"wipe deletes all of it, alongside only what is in /boot and the EFI system partition. Without it a file system that is not empty is refused.")
-	flags.BoolVar(&f.skipFinalize, "skip-finalize", false, "leave them writable, and prove nothing\n"+
-		"The file systems are neither made read-only nor searched for holders.")
-	flags.BoolVar(&f.acknowledge, "acknowledge-destructive", false, "allow it on the running system's root\n"+
-		"For --replace=alongside.")
-	flags.BoolVar(&f.yes, "yes", false, "do not ask at a terminal first")
-	flags.BoolVar(&f.dryRun, "dry-run", false, "print the plan, and write nothing")
-	flags.BoolVar(&f.generic, "generic-image", false, "start under every firmware, not just this one\n"+
-		"Install the boot loader for every firmware that has a place for it, not only for the kind that started this machine.")
-	f.config.addTo(flags)
-	f.output.addTo(cmd)
+	flag{name: "replace", group: groupTarget, value: "HOW", choices: []string{string(install.ReplaceWipe), string(install.ReplaceAlongside)},
+		brief:  "what to do with existing content",
+		detail: "wipe deletes all of it, alongside only that of /boot and of the EFI system partition. Without it a file system that is not empty is refused."}.text(flags, &f.replace)
+	flag{name: "root-mount-spec", group: groupTarget, value: "SPEC", brief: "value of root=", config: "root-mount-spec", fallback: "UUID=…",
+		detail: "Such as LABEL=root; empty: no root=."}.text(flags, &f.rootSpec)
+	flag{name: "boot-mount-spec", group: groupTarget, value: "SPEC", brief: "source of a separate /boot", config: "boot-mount-spec", fallback: "UUID=…",
+		detail: "The device that the system mounts /boot from; empty: left to the image."}.text(flags, &f.bootSpec)
+	flag{name: "skip-finalize", group: groupTarget, brief: "leave the file systems writable, unproven",
+		detail: "The file systems are neither made read-only nor searched for holders."}.toggle(flags, &f.skipFinalize)
+	flag{name: "acknowledge-destructive", group: groupTarget, brief: "allow the running system's root",
+		detail: "For --replace=alongside."}.toggle(flags, &f.acknowledge)
+	f.installFlags.addTo(flags)
 }
 
-// options checks what the flags say and makes it an installation's options.
+// options checks the flags and returns the options of the installation.
 func (f *toFilesystemFlags) options(root string, given *pflag.FlagSet) (install.Options, install.MountedOptions, error) {
-	o := install.Options{DryRun: f.dryRun, GenericImage: f.generic}
-	m := install.MountedOptions{SkipFinalize: f.skipFinalize, AcknowledgeDestructive: f.acknowledge}
-	var err error
-	if err = f.image.apply(&o); err != nil {
+	o := install.Options{}
+	m := install.MountedOptions{SkipFinalize: f.skipFinalize, AcknowledgeDestructive: f.acknowledge, Replace: install.Replace(f.replace)}
+	if err := f.installFlags.apply(&o); err != nil {
 		return o, m, err
-	}
-	if err = f.config.apply(&o); err != nil {
-		return o, m, err
-	}
-	if m.Replace, err = install.ParseReplace(f.replace); err != nil {
-		return o, m, fmt.Errorf("--replace: %w", err)
 	}
 	// An empty one is not the same as none.
 	if given.Changed("root-mount-spec") {
@@ -71,6 +55,7 @@ func (f *toFilesystemFlags) options(root string, given *pflag.FlagSet) (install.
 	if given.Changed("boot-mount-spec") {
 		m.BootMountSpec = &f.bootSpec
 	}
+	var err error
 	if m.Root, err = filepath.Abs(root); err != nil {
 		return o, m, fmt.Errorf("finding the target: %w", err)
 	}
@@ -94,37 +79,44 @@ partition on the disk beneath.`,
   installer to-filesystem --source-imgref oci:myos:latest --replace=wipe --root-mount-spec LABEL=root /mnt`,
 		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runToFilesystem(cmd, flags, args[0], stdout, stderr)
+			return runToFilesystem(cmd, flags, args[0], streams{stdout, stderr})
 		},
 	}
-	flags.addTo(cmd)
+	flags.addTo(cmd.Flags())
 	return cmd
 }
 
-func runToFilesystem(cmd *cobra.Command, flags toFilesystemFlags, root string, stdout, stderr io.Writer) error {
+func runToFilesystem(cmd *cobra.Command, flags toFilesystemFlags, root string, s streams) error {
 	o, m, err := flags.options(root, cmd.Flags())
 	if err != nil {
 		return &usageError{err}
 	}
-	if !flags.yes {
-		o.Confirm = confirmAtTerminal(os.Stdin, stderr)
+	return flags.perform(cmd.Context(), s, o, job{
+		protect: func(g *outfile.Guard) error {
+			// Mounts are the kernel's by the path that they resolve to.
+			if m.Root, err = filepath.EvalSymlinks(m.Root); err != nil {
+				return fmt.Errorf("finding the target: %w", err)
+			}
+			return protectMounted(g, m.Root)
+		},
+		enter: func() error {
+			if os.Geteuid() != 0 {
+				return &notRootError{"the files of a system belong to root and others"}
+			}
+			return settle()
+		},
+		run: func(ctx context.Context, o install.Options, observe install.Observer) (*install.Report, error) {
+			return install.ToFilesystem(ctx, o, m, observe)
+		},
+	})
+}
+
+// protectMounted keeps outputs off the file systems of a target.
+func protectMounted(g *outfile.Guard, root string) error {
+	for _, dir := range []string{"", "boot", "boot/efi", "efi"} {
+		if err := g.AddFilesystem("the target's file system", filepath.Join(root, dir)); err != nil {
+			return err
+		}
 	}
-	out, err := flags.output.open(stdout, stderr)
-	if err != nil {
-		return &usageError{err}
-	}
-	if os.Geteuid() != 0 {
-		return errors.New("not root: the files of a system belong to root and others; use sudo, or a container with --privileged")
-	}
-	// Mounts are the kernel's by the path that they resolve to.
-	if m.Root, err = filepath.EvalSymlinks(m.Root); err != nil {
-		return fmt.Errorf("finding the target: %w", err)
-	}
-	if err := settle(); err != nil {
-		return err
-	}
-	ctx, stop := untilSignal(cmd.Context())
-	defer stop()
-	report, err := install.ToFilesystem(ctx, o, m, out.event)
-	return errors.Join(err, out.finish(report))
+	return nil
 }

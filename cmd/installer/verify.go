@@ -13,7 +13,6 @@ import (
 	"installer/install/confine"
 	"installer/install/verify"
 	"installer/install/vm"
-	"installer/rootfs/image"
 
 	"github.com/spf13/cobra"
 )
@@ -72,12 +71,12 @@ func newVerifyCommand(stdout, stderr io.Writer) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.BoolVar(&flags.json, "json", false, "print the report as one JSON object")
-	f.BoolVar(&flags.partial, "partial", false, "succeed also when some checks could not be made")
-	f.StringVar(&flags.image, "image", "", "check in a virtual machine on the kernel of this image (any source of to-disk)")
-	f.StringVar(&flags.accel, "accel", string(vm.AccelAuto), "that virtual machine: kvm, tcg (emulated, slow), or auto: kvm, and tcg where that does not work")
-	f.BoolVar(&flags.events, "events", false, "print a JSON object for each check as it ends, and one with the report")
-	f.Lookup("events").Hidden = true // for the virtual machine
+	f.SortFlags = false
+	flag{name: "image", value: "REF", brief: "check in a virtual machine on the kernel of this image", detail: "Any source of to-disk."}.text(f, &flags.image)
+	accelFlag().text(f, &flags.accel)
+	flag{name: "partial", brief: "succeed also when some checks could not be made"}.toggle(f, &flags.partial)
+	jsonFlag().toggle(f, &flags.json)
+	flag{name: "events", hidden: true, brief: "print a JSON object for each check, for the virtual machine"}.toggle(f, &flags.events)
 	return cmd
 }
 
@@ -120,16 +119,13 @@ func runVerify(parent context.Context, flags verifyFlags, path string, stdout, s
 // may execute the program anew.
 func (f *verifyFlags) options(path string, stderr io.Writer) (verify.Options, error) {
 	o := verify.Options{Disk: path, TempDir: os.TempDir()}
-	machine := vm.Verifier{TempDir: o.TempDir, Note: func(format string, args ...any) {
+	machine := vm.Verifier{TempDir: o.TempDir, Accel: vm.Accel(f.accel), Note: func(format string, args ...any) {
 		fmt.Fprintf(stderr, "note: "+format+"\n", args...)
 	}}
 	var err error
-	if machine.Accel, err = vm.ParseAccel(f.accel); err != nil {
-		return o, &usageError{fmt.Errorf("--accel: %w", err)}
-	}
 	if f.image != "" {
-		if machine.Image, err = image.ParseRef(f.image); err != nil {
-			return o, &usageError{fmt.Errorf("--image: %w", err)}
+		if machine.Image, err = parseSource("--image", f.image); err != nil {
+			return o, &usageError{err}
 		}
 	}
 	if f.image != "" || os.Geteuid() != 0 {

@@ -77,6 +77,6 @@ func newVersionCommand(stdout io.Writer) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as one JSON object")
+	jsonFlag().toggle(cmd.Flags(), &asJSON)
 	return cmd
 }

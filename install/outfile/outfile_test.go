@@ -71,10 +71,12 @@ func only(t *testing.T, dir, name string) {
 func TestNamedIsTakenOver(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "disk.raw")
 	o := openTest(t, path, true)
-	if err := os.WriteFile(o.partial, []byte("half"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(filepath.Dir(path), o.partial), []byte("half"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	other := &File{path: path, partial: o.partial}
+	p, err := resolve(path)
+	must(t, err)
+	other := &File{place: p, partial: o.partial}
 	if err := other.openNamed(); err == nil {
 		t.Error("two write the same file")
 	}
@@ -95,7 +97,7 @@ func TestLinkIsFollowed(t *testing.T) {
 	link, path := filepath.Join(dir, "link"), filepath.Join(t.TempDir(), "file")
 	must(t, os.WriteFile(path, []byte("old"), 0o600))
 	must(t, os.Symlink(path, link))
-	must(t, Write(link, []byte("new")))
+	must(t, Write(link, []byte("new"), Options{}))
 	only(t, dir, "link")
 	if data, err := os.ReadFile(path); err != nil || string(data) != "new" {
 		t.Errorf("the file is %q, %v", data, err)
@@ -108,7 +110,7 @@ func TestWriteIntoPipe(t *testing.T) {
 	path := filepath.Join(dir, "pipe")
 	must(t, unix.Mkfifo(path, 0o600))
 	written := make(chan error, 1)
-	go func() { written <- Write(path, []byte("new")) }()
+	go func() { written <- Write(path, []byte("new"), Options{Streams: true}) }()
 	pipe, err := os.Open(path)
 	must(t, err)
 	defer pipe.Close()
@@ -120,14 +122,19 @@ func TestWriteIntoPipe(t *testing.T) {
 		t.Errorf("%v, %v", info, err)
 	}
 	only(t, dir, "pipe")
-	if err := Write(dir, nil); !errors.Is(err, unix.EISDIR) {
-		t.Errorf("a directory: %v", err)
-	}
 }
 
 func TestNotRegular(t *testing.T) {
-	for _, path := range []string{"/dev/null", t.TempDir()} {
+	dir := t.TempDir()
+	for _, path := range []string{"/dev/null", dir, dir + "/", dir + "/.", dir + "/new/", ""} {
 		if _, err := Create(path); !errors.Is(err, ErrNotRegular) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	disk := filepath.Join(dir, "disk")
+	must(t, unix.Mknod(disk, unix.S_IFBLK|0o600, int(unix.Mkdev(7, 255))))
+	for _, path := range []string{dir, disk} {
+		if _, err := Open(path, Options{Streams: true}); !errors.Is(err, ErrNotRegular) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}

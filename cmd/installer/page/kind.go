@@ -1,4 +1,4 @@
-package report
+package page
 
 import (
 	"bytes"
@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"installer/finalize"
 	"installer/finalize/holders"
@@ -24,6 +25,20 @@ func WriteHTML(w io.Writer, report []byte) error {
 		return err
 	}
 	return p.write(w)
+}
+
+// Recognises reports whether data is a report, as one JSON object or as a page: one that a newer report may replace.
+func Recognises(data []byte) bool {
+	head, _, _ := strings.Cut(pageText, "<title>")
+	if bytes.HasPrefix(data, []byte(head)) {
+		return true
+	}
+	var object map[string]json.RawMessage
+	if json.Unmarshal(data, &object) != nil || object["event"] != nil {
+		return false
+	}
+	_, err := parse(data)
+	return err == nil
 }
 
 // parse makes a page of a report of any kind, which its members tell.

@@ -1,4 +1,4 @@
-package report
+package page
 
 import (
 	"bytes"
@@ -199,6 +199,28 @@ func TestLinesOfEvents(t *testing.T) {
 	var b bytes.Buffer
 	if err := WriteHTML(&b, []byte(lines)); err != nil || !strings.Contains(b.String(), "Installation failed") {
 		t.Error(err)
+	}
+}
+
+// A report and a page may be replaced by a newer one, and nothing else.
+func TestRecognises(t *testing.T) {
+	object := func(v any) string {
+		data, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	for text, want := range map[string]bool{
+		render(t, failed()): true, object(failed()): true, object(held()): true, object(holders.Report{Holders: []holders.Holder{}}): true,
+		object(vm.Report{Report: *failed()}): true, object(verify.Report{Findings: []verify.Finding{}, Checks: []verify.Check{}}): true,
+		"": false, "{}": false, "[]": false, `{"steps":[]}`: false, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<title>": false,
+		object(failed()) + object(failed()): false, `{"event":"report","report":` + object(failed()) + "}": false,
+		`{"auths":{}}`: false, `{"schemaVersion":2,"manifests":[]}`: false,
+	} {
+		if Recognises([]byte(text)) != want {
+			t.Errorf("%.80q: recognised %t, want %t", text, !want, want)
+		}
 	}
 }
 
