@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"installer/rootfs/ostree"
+	"installer/rootfs/xattr"
 )
 
 // treeCheck compares one deployment with its commit.
@@ -117,7 +118,7 @@ func (t *treeCheck) dirMeta(at string, f *os.File, sum ostree.Checksum) {
 // metaDifference tells how owner, mode or attributes differ from what the commit has, or "".
 func metaDifference(got file, uid, gid, mode uint32, xattrs []ostree.Xattr) string {
 	st := got.stat
-	switch name := xattrDifference(got.xattrs, xattrs); {
+	switch name, _ := xattr.Equal(got.xattrs, xattrs); {
 	case st.Mode != mode:
 		return fmt.Sprintf("its mode is %#o, and in the commit %#o", st.Mode, mode)
 	case st.Uid != uid || st.Gid != gid:

@@ -185,18 +185,3 @@ func readXattrs(name string) ([]ostree.Xattr, error) {
 	slices.SortFunc(xattrs, func(a, b ostree.Xattr) int { return strings.Compare(a.Name, b.Name) })
 	return xattrs, nil
 }
-
-// xattrDifference names the first attribute in which two lists differ, or "".
-func xattrDifference(a, b []ostree.Xattr) string {
-	for n := 0; n < len(a) || n < len(b); n++ {
-		switch {
-		case n >= len(a):
-			return b[n].Name
-		case n >= len(b):
-			return a[n].Name
-		case a[n].Name != b[n].Name || string(a[n].Value) != string(b[n].Value):
-			return min(a[n].Name, b[n].Name)
-		}
-	}
-	return ""
-}

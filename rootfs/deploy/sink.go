@@ -15,18 +15,7 @@ type sink struct{ repo *ostree.Repo }
 
 // Store writes one file or symbolic link.
 func (s sink) Store(ctx context.Context, m image.Meta, target string, size int64, content io.Reader) (image.ContentID, error) {
-	header := ostree.FileHeader{UID: m.UID, GID: m.GID, Mode: m.Mode, Xattrs: xattrs(m.Xattrs), Target: target}
+	header := ostree.FileHeader{UID: m.UID, GID: m.GID, Mode: m.Mode, Xattrs: m.Xattrs, Target: target}
 	sum, err := s.repo.WriteContent(ctx, header, size, content)
 	return image.ContentID(sum), err
-}
-
-func xattrs(in []image.Xattr) []ostree.Xattr {
-	if len(in) == 0 {
-		return nil
-	}
-	out := make([]ostree.Xattr, len(in))
-	for i, x := range in {
-		out[i] = ostree.Xattr(x)
-	}
-	return out
 }

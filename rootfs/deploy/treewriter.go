@@ -106,7 +106,7 @@ func (w *treeWriter) writeAll(ctx context.Context, n *image.Node, names []string
 
 // writeMeta writes a directory's metadata; most directories of a tree share very few.
 func (w *treeWriter) writeMeta(m image.Meta) (ostree.Checksum, error) {
-	meta := ostree.DirMeta{UID: m.UID, GID: m.GID, Mode: m.Mode, Xattrs: xattrs(m.Xattrs)}
+	meta := ostree.DirMeta{UID: m.UID, GID: m.GID, Mode: m.Mode, Xattrs: m.Xattrs}
 	data, err := meta.Encode()
 	if err != nil {
 		return ostree.Checksum{}, err

@@ -27,6 +27,7 @@ type builder struct {
 	root    *Node
 	links   []pendingLink
 	dropped map[string]int
+	ignored Ignored
 }
 
 func newBuilder() *builder {

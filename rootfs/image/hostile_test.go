@@ -3,6 +3,7 @@ package image
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,6 +37,15 @@ func device(kind byte, name string) item {
 	return item{Header: tar.Header{Typeflag: kind, Name: name}}
 }
 
+// validList is an access control list of a user beside the owner.
+func validList() string {
+	b := binary.LittleEndian.AppendUint32(nil, 2)
+	for _, e := range [][2]uint32{{7<<16 | 1, 1<<32 - 1}, {6<<16 | 2, 1000}, {5<<16 | 4, 1<<32 - 1}, {7<<16 | 16, 1<<32 - 1}, {5<<16 | 32, 1<<32 - 1}} {
+		b = binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(b, e[0]), e[1])
+	}
+	return string(b)
+}
+
 func TestHostileEntries(t *testing.T) {
 	long := strings.Repeat("x", 256)
 	deep := strings.Repeat("d/", 2050) + "f"
@@ -43,8 +53,8 @@ func TestHostileEntries(t *testing.T) {
 	twice.PAXRecords["LIBARCHIVE.xattr.user%2Ea"] = "MQ"
 	twice.PAXRecords["LIBARCHIVE.xattr.user.%61"] = "MQ"
 	delete(twice.PAXRecords, schilyXattr+"user.a")
-	badBase64 := file("x", "")
-	badBase64.PAXRecords = map[string]string{libarchiveXattr + "user.a": "!"}
+	capability := "\x01\x00\x00\x01" + strings.Repeat("\x00", 8) // revision 1
+	accessList := "\x02\x00\x00\x00" + strings.Repeat("\x00", 8)
 	for name, c := range map[string]struct {
 		items       []item
 		entry, says string
@@ -85,7 +95,11 @@ func TestHostileEntries(t *testing.T) {
 		"long xattr":           {[]item{file("x", "").xattr("user."+long, "1")}, "x", "attribute"},
 		"large xattr":          {[]item{file("x", "").xattr("user.x", strings.Repeat("v", 65537))}, "x", "attribute"},
 		"xattr twice":          {[]item{twice}, "x", "twice"},
-		"xattr not base64":     {[]item{badBase64}, "x", "base64"},
+		"xattr of a link":      {[]item{symlink("x", "y").xattr("user.overlay.origin", "x")}, "x", "symbolic link"},
+		"xattr of a namespace": {[]item{file("x", "").xattr("user.", "x")}, "x", "namespace"},
+		"capability":           {[]item{file("x", "").xattr("security.capability", capability)}, "x", "capability"},
+		"access control list":  {[]item{file("x", "").xattr("system.posix_acl_access", accessList)}, "x", "access control list"},
+		"default list":         {[]item{file("x", "").xattr("system.posix_acl_default", validList())}, "x", "directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			layer := gzipLayer(t, tarOf(t, append([]item{file("good", "content")}, c.items...)...))
@@ -376,7 +390,7 @@ func FuzzLayer(f *testing.F) {
 		if err != nil {
 			return
 		}
-		tree, err := assemble(Ref{}, []*Node{root, root}, r.tree.dropped)
+		tree, err := assemble(Ref{}, []*Node{root, root}, r.tree.dropped, Ignored{})
 		if err != nil {
 			return
 		}

@@ -62,6 +62,7 @@ type layerImport struct {
 type layerResult struct {
 	root     *Node
 	dropped  map[string]int
+	ignored  Ignored
 	record   *recording
 	verified bool // the blob, and what it unpacks to
 	changed  bool // since the scan
@@ -261,7 +262,7 @@ func (li *layerImport) parse(plain io.Reader, to storer) (layerResult, error) {
 		r.record = newRecording()
 	}
 	root, err := r.read(plain)
-	return layerResult{root: root, dropped: r.tree.dropped, record: r.record}, err
+	return layerResult{root: root, dropped: r.tree.dropped, ignored: r.tree.ignored, record: r.record}, err
 }
 
 // checkRaw compares all of a blob with its descriptor.

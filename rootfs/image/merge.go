@@ -10,22 +10,24 @@ import (
 func (li *layerImport) tree() (*Tree, error) {
 	roots := make([]*Node, len(li.results))
 	dropped := map[string]int{}
+	var ignored Ignored
 	for i, r := range li.results {
 		roots[i] = r.root
 		for name, n := range r.dropped {
 			dropped[name] += n
 		}
+		ignored.join(r.ignored)
 	}
-	return assemble(li.img.Ref, roots, dropped)
+	return assemble(li.img.Ref, roots, dropped, ignored)
 }
 
 // assemble makes a Tree of layers as they were read, with /etc in its own place.
-func assemble(ref Ref, layers []*Node, dropped map[string]int) (*Tree, error) {
+func assemble(ref Ref, layers []*Node, dropped map[string]int, ignored Ignored) (*Tree, error) {
 	merged := mergeLayers(layers)
 	if err := checkEtc(merged); err != nil {
 		return nil, &SourceError{Ref: ref.String(), Entry: "etc", Err: err}
 	}
-	t := &Tree{Root: relocateEtc(merged), Dropped: dropped}
+	t := &Tree{Root: relocateEtc(merged), Dropped: dropped, Ignored: ignored}
 	removeStubs(t.Root)
 	moved := map[*Node]*Node{}
 	for _, l := range layers {

@@ -159,7 +159,7 @@ func (s *rootfsSource) importTree(ctx context.Context, img *Image, sink Sink, o 
 	if err := g.Wait(); err != nil {
 		return nil, s.fault(ctx, img, err)
 	}
-	return assemble(img.Ref, []*Node{w.tree.root}, w.tree.dropped)
+	return assemble(img.Ref, []*Node{w.tree.root}, w.tree.dropped, w.tree.ignored)
 }
 
 func newTreeWalk(ctx context.Context, out storer, o ImportOptions) *treeWalk {
@@ -200,11 +200,11 @@ func (w *treeWalk) dir(f *os.File, at string, st *unix.Stat_t) error {
 	if w.ctx.Err() != nil {
 		return context.Cause(w.ctx)
 	}
-	meta, err := statMeta(st, f, "")
+	e, err := w.describe(st, f, "", at)
 	if err != nil {
 		return &entryError{at, err}
 	}
-	if _, err := w.put(at, &entry{Meta: meta}); err != nil {
+	if _, err := w.put(at, e); err != nil {
 		return err
 	}
 	if !isVolatile(at) {
@@ -284,11 +284,10 @@ func (w *treeWalk) file(dir *os.File, name, at string, st *unix.Stat_t) (*Node, 
 }
 
 func (w *treeWalk) symlink(dir *os.File, name, at string, st *unix.Stat_t) (*Node, error) {
-	meta, err := statMeta(st, dir, name)
+	e, err := w.describe(st, dir, name, at)
 	if err != nil {
 		return nil, &entryError{at, err}
 	}
-	meta.Mode = modeSymlink | 0o777
 	buf := make([]byte, maxPath+1)
 	n, err := unix.Readlinkat(int(dir.Fd()), name, buf)
 	if err == nil {
@@ -297,7 +296,8 @@ func (w *treeWalk) symlink(dir *os.File, name, at string, st *unix.Stat_t) (*Nod
 	if err != nil {
 		return nil, &entryError{at, err}
 	}
-	node, err := w.put(at, &entry{Meta: meta, target: string(buf[:n])})
+	e.target = string(buf[:n])
+	node, err := w.put(at, e)
 	if err != nil {
 		return nil, err
 	}
@@ -320,7 +320,7 @@ func (w *treeWalk) regular(dir *os.File, name, at string) (*Node, error) {
 	if st.Mode&modeType != modeRegular {
 		return nil, &entryError{at, errors.New("replaced while it was read")}
 	}
-	meta, err := statMeta(&st, f, "")
+	e, err := w.describe(&st, f, "", at)
 	if err != nil {
 		return nil, &entryError{at, err}
 	}
@@ -328,7 +328,8 @@ func (w *treeWalk) regular(dir *os.File, name, at string) (*Node, error) {
 		return nil, &entryError{at, fmt.Errorf("file of %d bytes: the directory's files exceed the size limit", st.Size)}
 	}
 	w.bytes -= st.Size
-	node, err := w.put(at, &entry{Meta: meta, size: st.Size})
+	e.size = st.Size
+	node, err := w.put(at, e)
 	if err != nil {
 		return nil, err
 	}
@@ -347,14 +348,18 @@ func (m *meteredReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// statMeta takes the metadata of an open file, or of a name in an open directory.
-func statMeta(st *unix.Stat_t, f *os.File, name string) (Meta, error) {
+// describe takes the metadata of an open file, or of a name in an open directory.
+func (w *treeWalk) describe(st *unix.Stat_t, f *os.File, name, at string) (*entry, error) {
 	if st.Uid > maxID || st.Gid > maxID {
-		return Meta{}, fmt.Errorf("owner %d:%d is out of range", st.Uid, st.Gid)
+		return nil, fmt.Errorf("owner %d:%d is out of range", st.Uid, st.Gid)
 	}
 	xattrs, err := fileXattrs(f, name)
 	if err != nil {
-		return Meta{}, err
+		return nil, err
 	}
-	return Meta{Mode: st.Mode & (modeType | modePermMask), UID: st.Uid, GID: st.Gid, Xattrs: xattrs}, nil
+	e := &entry{Meta: Meta{Mode: st.Mode & (modeType | modePermMask), UID: st.Uid, GID: st.Gid}, path: at}
+	if e.Mode&modeType == modeSymlink {
+		e.Mode = modeSymlink | 0o777 // all that Linux shows of a link's mode
+	}
+	return e, e.setXattrs(xattrs, &w.tree.ignored)
 }

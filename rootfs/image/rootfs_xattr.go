@@ -38,8 +38,12 @@ func fileXattrs(f *os.File, name string) ([]Xattr, error) {
 		}
 		xattrs = append(xattrs, Xattr{Name: x, Value: value})
 	}
-	return cleanXattrs(xattrs)
+	return xattrs, nil
 }
+
+// maxXattrBuffer is above the size of every value and list of names (XATTR_SIZE_MAX and
+// XATTR_LIST_MAX in <linux/limits.h>), in bytes.
+const maxXattrBuffer = 256 << 10
 
 // growing calls a function that fills a buffer, with a larger one until it is enough.
 func growing(fill func([]byte) (int, error)) ([]byte, error) {
@@ -49,7 +53,7 @@ func growing(fill func([]byte) (int, error)) ([]byte, error) {
 		if err == nil {
 			return buf[:n], nil
 		}
-		if !errors.Is(err, unix.ERANGE) || size > 4*maxXattrValue {
+		if !errors.Is(err, unix.ERANGE) || size > maxXattrBuffer {
 			return nil, err
 		}
 	}

@@ -3,9 +3,12 @@ package image
 import (
 	"archive/tar"
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
+
+	"installer/rootfs/xattr"
 )
 
 // importLayers imports an image of uncompressed layers.
@@ -178,10 +181,57 @@ func TestXattrForms(t *testing.T) {
 	x.PAXRecords["LIBARCHIVE.xattr.user.padded"] = "YQ=="
 	tree, err := importLayers(t, []item{x})
 	must(t, err)
-	want := []Xattr{{"user.both", []byte("schily")}, {"user.padded", []byte("a")}, {"user.raw", []byte("raw\x00\xff")}, {"user.ü", []byte{0, 1, 255, 'f'}}}
-	if got := tree.Lookup("x").Xattrs; !reflect.DeepEqual(got, want) {
+	want := "[{user.both schily} {user.padded a} {user.raw raw\x00\xff} {user.ü \x00\x01\xfff}]"
+	if got := fmt.Sprintf("%s", tree.Lookup("x").Xattrs); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
+}
+
+// Linux does not know these attributes: they are left out and counted, as container engines do.
+func TestIgnoredAttributes(t *testing.T) {
+	unreadable := file("y", "")
+	unreadable.PAXRecords = map[string]string{libarchiveXattr + "user.a": "!", libarchiveXattr + "%zz": "MQ"}
+	tree, err := importLayers(t,
+		[]item{file("x", "").xattr("com.apple.provenance", "1").xattr("user.a", "1"), unreadable},
+		[]item{dir("d", 0o755).xattr("system.nfs4_acl", "1"), symlink("l", "x").xattr("system.posix_acl_access", "\x02\x00\x00\x00"), file("b", "").xattr("btrfs.compression", "zstd")})
+	must(t, err)
+	if want := (Ignored{Count: 6, First: "com.apple.provenance", Entry: "x"}); tree.Ignored != want {
+		t.Errorf("ignored %+v, expected %+v", tree.Ignored, want)
+	}
+	if got := fmt.Sprintf("%s", tree.Lookup("x").Xattrs); got != "[{user.a 1}]" {
+		t.Errorf("left are %s", got)
+	}
+	notes := strings.Join((&Inventory{Tree: tree}).Notes(), "\n")
+	if !strings.Contains(notes, "6 extended attributes") || !strings.Contains(notes, `"com.apple.provenance"`) {
+		t.Errorf("notes: %s", notes)
+	}
+}
+
+// What a scan holds is judged for the file system that it will be written to, of every layer.
+func TestAttributesThatFileSystemsRefuse(t *testing.T) {
+	layers := []blobLayer{
+		plainLayer(tarOf(t, file("d/x", "").xattr("user.big", strings.Repeat("a", 6000)))),
+		plainLayer(tarOf(t, file("d/.wh.x", ""), dir("etc", 0o755).xattr("user.a", strings.Repeat("a", 4030)).xattr("user.b", "1"))),
+	}
+	for fs, want := range map[string]string{"xfs": "", "btrfs": "", "ext4": "d/x"} {
+		img, err := Open(t.Context(), layoutOf(t, layers...), accept(t))
+		must(t, err)
+		inv, err := img.Scan(t.Context(), ScanOptions{})
+		must(t, err)
+		err = inv.CheckRoom(xattr.RoomOf(fs, 0))
+		must(t, img.Close())
+		if want == "" {
+			must(t, err)
+			continue
+		}
+		wantFault(t, err, layers[0].diffID, want, "install on xfs")
+	}
+	img, err := Open(t.Context(), layoutOf(t, layers[1]), accept(t))
+	must(t, err)
+	defer img.Close()
+	inv, err := img.Scan(t.Context(), ScanOptions{})
+	must(t, err)
+	wantFault(t, inv.CheckRoom(xattr.RoomOf("ext4", 0)), layers[1].diffID, "etc", "4096")
 }
 
 func TestSameLayerTwiceIsReadOnce(t *testing.T) {

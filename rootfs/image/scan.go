@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"path"
 	"strings"
+
+	"installer/rootfs/xattr"
 )
 
 // Bounds of the contents that a scan keeps, in bytes: configuration files are small.
@@ -41,7 +43,54 @@ type Inventory struct {
 	// may find less. The files of a directory are never read.
 	Bound bool
 
-	kept map[*Node][]byte
+	ref    Ref
+	layers []LayerInfo
+	kept   map[*Node][]byte
+}
+
+// Notes are sentences about the image that whoever installs it should read.
+func (inv *Inventory) Notes() (notes []string) {
+	if i := inv.Tree.Ignored; i.Count > 0 {
+		attributes := fmt.Sprintf("%d extended attributes of the image", i.Count)
+		if i.Count == 1 {
+			attributes = "1 extended attribute of the image"
+		}
+		notes = append(notes, fmt.Sprintf("%s, which Linux does not know, left out as container engines do; the first is %s of %s",
+			attributes, quoteShort(i.First), quoteShort(i.Entry)))
+	}
+	return notes
+}
+
+// CheckRoom reports the first file of a layer whose extended attributes do not fit in the file
+// system that it will be written to, as a [*SourceError].
+func (inv *Inventory) CheckRoom(room xattr.Room) error {
+	for i, layer := range inv.Tree.Layers {
+		err := layer.Walk(func(path string, n *Node) error {
+			if len(n.Xattrs) == 0 {
+				return nil
+			}
+			if err := room.Check(n.Xattrs); err != nil {
+				fault := &SourceError{Ref: inv.ref.String(), Entry: layerPath(path), Err: err}
+				if i < len(inv.layers) {
+					fault.Layer = inv.layers[i].Digest
+				}
+				return fault
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// layerPath is the path that an entry has in its layer, where /etc was not moved yet.
+func layerPath(path string) string {
+	if rest, ok := strings.CutPrefix(path, "usr/etc"); ok && (rest == "" || rest[0] == '/') {
+		return "etc" + rest
+	}
+	return path
 }
 
 // StoredBlock is the unit in which file systems allocate, in bytes.
@@ -75,7 +124,7 @@ func (img *Image) scan(ctx context.Context, o ScanOptions, sizes map[int64]bool)
 	if err != nil {
 		return nil, err
 	}
-	return &Inventory{Tree: tree, Stored: s.stored, Objects: s.objects, Bound: s.passed, kept: s.kept}, nil
+	return &Inventory{Tree: tree, Stored: s.stored, Objects: s.objects, Bound: s.passed, ref: img.Ref, layers: img.Layers, kept: s.kept}, nil
 }
 
 // unkeptSizes gives the sizes of wanted files whose contents were not kept.
@@ -130,7 +179,7 @@ func (s *rootfsSource) scanTree(ctx context.Context, img *Image, out *scanner, o
 	if err := walkDir(s.root, "", w); err != nil {
 		return nil, s.fault(ctx, img, err)
 	}
-	return assemble(img.Ref, []*Node{w.tree.root}, w.tree.dropped)
+	return assemble(img.Ref, []*Node{w.tree.root}, w.tree.dropped, w.tree.ignored)
 }
 
 // wantedFiles tells which contents are kept, by the paths of the merged tree.

@@ -133,12 +133,16 @@ func (r *tarReader) describe(h *tar.Header) (*entry, error) {
 		return nil, fmt.Errorf("owner %d:%d is out of range", h.Uid, h.Gid)
 	}
 	e.UID, e.GID = uint32(h.Uid), uint32(h.Gid)
-	if e.Xattrs, err = paxXattrs(h.PAXRecords); err != nil {
+	if kind == modeSymlink {
+		e.Mode = modeSymlink | 0o777 // all that Linux shows of a link's mode
+	}
+	xattrs, unreadable := paxXattrs(h.PAXRecords)
+	r.tree.ignored.add(unreadable, h.Name)
+	if err := e.setXattrs(xattrs, &r.tree.ignored); err != nil {
 		return nil, err
 	}
 	switch kind {
 	case modeSymlink:
-		e.Mode = modeSymlink | 0o777 // all that Linux shows of a link's mode
 		e.target = strings.Clone(h.Linkname)
 		return e, checkTarget(e.target)
 	case modeRegular:

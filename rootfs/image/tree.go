@@ -17,18 +17,12 @@ const (
 	modePermMask = 0o7777
 )
 
-// Xattr is one extended attribute.
-type Xattr struct {
-	Name  string
-	Value []byte
-}
-
 // Meta is what a file, directory or symbolic link has besides its content.
 type Meta struct {
 	Mode   uint32 // the whole st_mode, file type included
 	UID    uint32
 	GID    uint32
-	Xattrs []Xattr // sorted by name; no empty values, no security.selinux
+	Xattrs []Xattr // as a file system shows them (package xattr); no security.selinux
 }
 
 // ContentID names stored content, metadata included. The sink chooses it.
@@ -123,6 +117,8 @@ type Tree struct {
 
 	// Dropped counts the entries left out, by top-level name.
 	Dropped map[string]int
+	// Ignored counts the extended attributes left out.
+	Ignored Ignored
 }
 
 // Lookup finds a path in the merged tree; see [Node.Lookup].

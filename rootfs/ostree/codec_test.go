@@ -58,7 +58,7 @@ func exampleCommit(t testing.TB) Commit {
 }
 
 func TestGoldenObjects(t *testing.T) {
-	label := []Xattr{{"security.selinux", []byte(labelValue)}}
+	label := []Xattr{{Name: "security.selinux", Value: []byte(labelValue)}}
 	for _, c := range []struct {
 		name, want string
 		object     interface{ Encode() ([]byte, error) }
@@ -80,7 +80,7 @@ func TestGoldenObjects(t *testing.T) {
 }
 
 func TestGoldenBytes(t *testing.T) {
-	meta, err := DirMeta{Mode: 0o40755, Xattrs: []Xattr{{"security.selinux", []byte(labelValue)}}}.Encode()
+	meta, err := DirMeta{Mode: 0o40755, Xattrs: []Xattr{{Name: "security.selinux", Value: []byte(labelValue)}}}.Encode()
 	want := append(unhex(t, "00000000 00000000 000041ed"), "security.selinux\x00"+labelValue+"\x11\x2d"...)
 	if err != nil || !bytes.Equal(meta, want) {
 		t.Errorf("dirmeta %x (%v), want %x", meta, err, want)
@@ -105,9 +105,9 @@ func TestGoldenContent(t *testing.T) {
 		{"link", sumLink, "", FileHeader{Mode: 0o120777, Target: "hello"}},
 		{"link of another mode", sumLink, "", FileHeader{Mode: 0o120644, Target: "hello"}},
 		{"file with attribute", "19cd3dcf32f36308819c6ab2e2b65960c69f16ebad0db4c7fee037ed141dc804", "hello\n",
-			FileHeader{Mode: 0o100644, Xattrs: []Xattr{{"user.a", []byte("1")}}}},
+			FileHeader{Mode: 0o100644, Xattrs: []Xattr{{Name: "user.a", Value: []byte("1")}}}},
 		{"attributes cleaned", "19cd3dcf32f36308819c6ab2e2b65960c69f16ebad0db4c7fee037ed141dc804", "hello\n",
-			FileHeader{Mode: 0o100644, Xattrs: []Xattr{{"user.b", nil}, {"user.a", []byte("0")}, {"user.a", []byte("1")}}}},
+			FileHeader{Mode: 0o100644, Xattrs: []Xattr{{Name: "user.b", Value: nil}, {Name: "user.a", Value: []byte("0")}, {Name: "user.a", Value: []byte("1")}}}},
 	} {
 		h, err := c.header.normalize()
 		if err != nil {
@@ -125,7 +125,7 @@ func TestDecodeGivesBack(t *testing.T) {
 	if got, err := DecodeDirTree(data); err != nil || !reflect.DeepEqual(got, tree) {
 		t.Errorf("dirtree %v (%v)", got, err)
 	}
-	meta := DirMeta{UID: 1, GID: 1<<32 - 2, Mode: 0o43777, Xattrs: []Xattr{{"user.a", []byte("1")}, {"user.b", []byte("\x00")}}}
+	meta := DirMeta{UID: 1, GID: 1<<32 - 2, Mode: 0o43777, Xattrs: []Xattr{{Name: "user.a", Value: []byte("1")}, {Name: "user.b", Value: []byte("\x00")}}}
 	data, _ = meta.Encode()
 	if got, err := DecodeDirMeta(data); err != nil || !reflect.DeepEqual(got, meta) {
 		t.Errorf("dirmeta %v (%v)", got, err)
@@ -187,7 +187,7 @@ func TestEncodeRefuses(t *testing.T) {
 		"directory mode":    DirMeta{Mode: 0o100644},
 		"mode bits":         DirMeta{Mode: 0o240755},
 		"owner":             DirMeta{Mode: 0o40755, UID: noID},
-		"attribute name":    DirMeta{Mode: 0o40755, Xattrs: []Xattr{{"", []byte("1")}}},
+		"attribute name":    DirMeta{Mode: 0o40755, Xattrs: []Xattr{{Name: "", Value: []byte("1")}}},
 		"empty key":         Commit{Metadata: []KeyValue{{"", StringValue("")}}},
 		"value not UTF-8":   Commit{Metadata: []KeyValue{{"k", StringValue("\xff")}}},
 		"no value":          Commit{Metadata: []KeyValue{{"k", Variant{}}}},

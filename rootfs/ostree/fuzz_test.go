@@ -39,7 +39,7 @@ func FuzzDecodeDirTree(f *testing.F) {
 }
 
 func FuzzDecodeDirMeta(f *testing.F) {
-	for _, m := range []DirMeta{{Mode: 0o40755}, {Mode: 0o41777, UID: 5, Xattrs: []Xattr{{"user.a", []byte("1")}, {"user.b", bytes.Repeat([]byte("v"), 300)}}}} {
+	for _, m := range []DirMeta{{Mode: 0o40755}, {Mode: 0o41777, UID: 5, Xattrs: []Xattr{{Name: "user.a", Value: []byte("1")}, {Name: "user.b", Value: bytes.Repeat([]byte("v"), 300)}}}} {
 		data, _ := m.Encode()
 		f.Add(data)
 	}

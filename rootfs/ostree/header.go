@@ -7,6 +7,8 @@ import (
 	"sort"
 	"strings"
 	"unicode/utf8"
+
+	"installer/rootfs/xattr"
 )
 
 // File type bits of st_mode, and the bits that may accompany them.
@@ -21,11 +23,8 @@ const (
 // noID is the user or group number that chown takes for "leave as it is".
 const noID = ^uint32(0)
 
-// Xattr is one extended attribute. The name is complete ("security.capability").
-type Xattr struct {
-	Name  string
-	Value []byte
-}
+// Xattr is one extended attribute.
+type Xattr = xattr.Attr
 
 // FileHeader is what a file object's checksum covers besides the content.
 type FileHeader struct {

@@ -248,7 +248,7 @@ func xattrsOf(t testing.TB, path string) []Xattr {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out = append(out, Xattr{string(name), value[:n]})
+		out = append(out, Xattr{Name: string(name), Value: value[:n]})
 	}
 	return out
 }

@@ -146,7 +146,18 @@ func expectEnd(content io.Reader, size int64) error {
 }
 
 // WriteDirMeta stores a directory's metadata and returns its checksum.
-func (r *Repo) WriteDirMeta(m DirMeta) (Checksum, error) { return r.writeMetadata(TypeDirMeta, m) }
+func (r *Repo) WriteDirMeta(m DirMeta) (Checksum, error) {
+	if len(m.Xattrs) > 0 {
+		xattrs, err := normalizeXattrs(m.Xattrs)
+		if err == nil {
+			m.Xattrs, m.Mode, err = shown(m.Mode, xattrs)
+		}
+		if err != nil {
+			return Checksum{}, fmt.Errorf("storing a %s: %w", TypeDirMeta, err)
+		}
+	}
+	return r.writeMetadata(TypeDirMeta, m)
+}
 
 // WriteDirTree stores a directory's list and returns its checksum. The objects
 // that it names should be stored before.

@@ -1,0 +1,41 @@
+package ostree
+
+import (
+	"golang.org/x/sys/unix"
+
+	"installer/rootfs/xattr"
+)
+
+// asShown returns the header as the file system shows the file once it is written: without this an
+// object would not have the checksum that its file gives. h is normalized.
+func (r *Repo) asShown(h FileHeader) (FileHeader, error) {
+	var err error
+	if h.Xattrs, h.Mode, err = shown(h.Mode, h.Xattrs); err != nil || !r.xfs {
+		return h, err
+	}
+	h.Xattrs, err = normalizeXattrs(xattr.OnXFS(h.Xattrs))
+	return h, err
+}
+
+// shown brings attributes, and the mode that goes with them, into the form in which they are read
+// back.
+func shown(mode uint32, in []Xattr) ([]Xattr, uint32, error) {
+	out, mode, dropped, err := xattr.Canonical(mode, in)
+	switch {
+	case err != nil:
+		return nil, mode, &FormatError{Reason: err.Error()}
+	case len(dropped) > 0:
+		return nil, mode, formatErrorf("Linux has no extended attribute %.256q", dropped[0])
+	}
+	return out, mode, nil
+}
+
+// isXFS reports whether an open file is on XFS.
+func isXFS(fd int) (bool, error) {
+	var st unix.Statfs_t
+	err := unix.Fstatfs(fd, &st)
+	for err == unix.EINTR {
+		err = unix.Fstatfs(fd, &st)
+	}
+	return st.Type == unix.XFS_SUPER_MAGIC, err
+}
