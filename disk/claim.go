@@ -88,8 +88,8 @@ func (h host) claimedElsewhere(s subject, cause error) error {
 	return &InUseError{Path: s.path, Uses: uses, Err: cause}
 }
 
-// lock takes the whole-disk lock without waiting, after making sure that what was opened is what was
-// looked at.
+// lock takes the whole-disk lock without waiting, and the locks of a disk image on a file, after making
+// sure that the opened file is the surveyed one.
 func (h host) lock(f *os.File, s subject) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
@@ -106,25 +106,10 @@ func (h host) lock(f *os.File, s subject) error {
 	if err != nil {
 		return fmt.Errorf("locking %s: %w", s.path, err)
 	}
-	return h.recordLocks(f, s, st)
-}
-
-// recordLocks refuses a file on which another program holds byte-range locks, as virtual machine
-// monitors do on their disk images.
-func (h host) recordLocks(f *os.File, s subject, st unix.Stat_t) error {
 	if len(s.nodes) > 0 {
 		return nil
 	}
-	lock := unix.Flock_t{Type: unix.F_WRLCK}
-	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &lock); err != nil {
-		return fmt.Errorf("asking for locks on %s: %w", s.path, err)
-	}
-	if lock.Type == unix.F_UNLCK {
-		return nil
-	}
-	who := h.locker(st, "OFDLCK", "POSIX")
-	return &InUseError{Path: s.path, Uses: []Use{{s.path,
-		"a range of it is locked by " + who, "stop the virtual machine or program that uses the file"}}}
+	return h.lockImage(f, s.path, ImageWriter)
 }
 
 // same tells whether a file is the one that was surveyed.

@@ -96,14 +96,8 @@ func (s *source) claim(path string) error {
 	if isBlock(s.file) {
 		return nil
 	}
-	// QEMU holds byte 101 of an image that it may write to (QEMU, block/file-posix.c).
-	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: 101, Len: 1}
-	err = unix.FcntlFlock(s.file.Fd(), unix.F_OFD_GETLK, &lock)
-	if err == nil && lock.Type != unix.F_UNLCK {
-		return inUse(path, "open for writing in a virtual machine", nil)
-	}
-	if err != nil {
-		return fmt.Errorf("asking for locks on %s: %w", path, err)
+	if err := disk.LockImage(s.file, disk.ImageReader); err != nil {
+		return err
 	}
 	return s.checkLoops(path)
 }
