@@ -3,6 +3,7 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"runtime"
 	"unsafe"
 
@@ -27,8 +28,8 @@ func (d *Disk) dropPartitions(stale func(node) bool) error {
 		}
 		err := d.blkpg(unix.BLKPG_DEL_PARTITION, p.number, 0, 0)
 		if errors.Is(err, unix.EBUSY) {
-			return &InUseError{Path: d.Path(), Err: err, Uses: []Use{{p.path(),
-				"open in " + d.host.openers(p.dev), "close it"}}}
+			return &InUseError{Path: d.Path(), Err: err, Uses: []Use{{Kind: Opened, What: p.path(),
+				Why: "open in " + d.host.openers(p.dev), Remedy: "close it"}}}
 		}
 		if err != nil && !errors.Is(err, unix.ENXIO) {
 			return fmt.Errorf("removing partition %s from the kernel's list: %w", p.path(), err)
@@ -47,10 +48,14 @@ func (d *Disk) kernelPartitions() ([]node, error) {
 
 // Announce makes the kernel's list of partitions equal the table, without a re-read of the whole table,
 // which any open partition would block. Partitions that are right already are left alone. It checks the
-// outcome in sysfs. A raw file has no such list: nothing is done.
+// outcome in sysfs. Where the list would be wrong or outlive the disk, nothing is done: see
+// [host.keepsPartitions].
 func (d *Disk) Announce(l Layout) error {
 	if !d.IsBlock() {
 		return nil
+	}
+	if keeps, err := d.host.keepsPartitions(d.subject.nodes[0]); err != nil || !keeps {
+		return err
 	}
 	if err := d.dropPartitions(func(p node) bool { return !l.has(p) }); err != nil {
 		return err
@@ -65,7 +70,27 @@ func (d *Disk) Announce(l Layout) error {
 	return d.announced(l)
 }
 
-// has tells whether a layout has a partition exactly as the kernel sees it.
+// keepsPartitions reports whether the kernel keeps a list of partitions that goes with the device. It
+// keeps none on a device-mapper device (ext_range is 1 or 0). On a loop device that was set up without
+// partition scanning the list is never removed: it would appear on the next file that gets the device.
+func (h host) keepsPartitions(n node) (bool, error) {
+	for _, a := range []struct {
+		file string
+		none int64 // the largest value that says "no partitions"
+	}{{"ext_range", 1}, {"loop/partscan", 0}} {
+		value, err := readNumber(n.dir, a.file)
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // an older kernel, or no loop device
+		case err != nil:
+			return false, fmt.Errorf("finding out whether the kernel keeps partitions on %s: %w", n.path(), err)
+		case value <= a.none:
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// has reports whether a layout has a partition exactly as the kernel sees it.
 func (l Layout) has(n node) bool {
 	for _, p := range l.Partitions {
 		if p.Number == n.number {

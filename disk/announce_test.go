@@ -113,6 +113,62 @@ func TestWriteTableRefusesOpenPartition(t *testing.T) {
 	}
 }
 
+// What is announced must go with the device: the next file that gets it must not inherit partitions.
+func TestAnnouncedPartitionsGoWithTheLoopDevice(t *testing.T) {
+	for _, scan := range []bool{true, false} {
+		path := rawFile(t, 2<<30)
+		args := []string{"-f", "--show", path}
+		if scan {
+			args = append(args, "-P")
+		}
+		loop := strings.TrimSpace(output(t, "losetup", args...))
+		d, err := Open(loop)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := written(t, d, PlanOptions{BIOSBoot: true})
+		if err := errors.Join(d.Announce(l), d.Close()); err != nil {
+			t.Error(err)
+		}
+		want := ""
+		if scan {
+			want = wantList(l)
+		}
+		if got := kernelList(t, loop); got != want {
+			t.Errorf("scanning %v: the kernel has %q, want %q", scan, got, want)
+		}
+		output(t, "losetup", "-d", loop)
+		if got := kernelList(t, loop); got != "" {
+			t.Errorf("scanning %v: after losetup -d the kernel still has %s", scan, got)
+		}
+	}
+}
+
+func TestKeepsPartitions(t *testing.T) {
+	for name, c := range map[string]struct {
+		files map[string]string
+		want  bool
+	}{
+		"a disk":                            {map[string]string{"ext_range": "256\n"}, true},
+		"an old kernel's disk":              {nil, true},
+		"a device-mapper device":            {map[string]string{"ext_range": "1\n"}, false},
+		"a loop device that scans":          {map[string]string{"ext_range": "256\n", "loop/partscan": "1\n"}, true},
+		"a loop device that does not scan":  {map[string]string{"ext_range": "256\n", "loop/partscan": "0\n"}, false},
+		"a loop device with max_part unset": {map[string]string{"ext_range": "1\n", "loop/partscan": "0\n"}, false},
+	} {
+		dir := t.TempDir()
+		for file, text := range c.files {
+			path := filepath.Join(dir, file)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := liveHost().keepsPartitions(node{dir: dir}); got != c.want || err != nil {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+}
+
 func TestAnnounceOfFileDoesNothing(t *testing.T) {
 	d := opened(t, rawFile(t, 2<<30))
 	if err := d.Announce(written(t, d, PlanOptions{})); err != nil {

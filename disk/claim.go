@@ -45,6 +45,9 @@ func (h host) wholeDisk(path string, dev devno) (subject, error) {
 		return subject{}, &RefusedError{path, fmt.Sprintf(
 			"it is partition %d of /dev/%s; to do: give the whole disk", n.number, strings.ReplaceAll(parent, "!", "/"))}
 	}
+	if part := partUUID.FindStringSubmatch(n.mapID); part != nil {
+		return subject{}, &RefusedError{path, "it is partition " + part[1] + " of a disk, mapped by kpartx; to do: give the whole disk"}
+	}
 	parts, err := h.partitions(n)
 	if err != nil {
 		return subject{}, err
@@ -75,15 +78,20 @@ func (h host) claim(s subject) (*os.File, error) {
 }
 
 // claimedElsewhere explains an exclusive open that failed. A mount that came up since the survey is
-// named; otherwise the claimer is one that the kernel names nowhere.
+// named; otherwise the claimer is one that the kernel names nowhere, such as a ZFS pool, which the
+// content of the disk may name.
 func (h host) claimedElsewhere(s subject, cause error) error {
 	uses, err := h.survey(s)
 	if err != nil {
 		return err
 	}
 	if len(uses) == 0 {
-		uses = []Use{{s.path, "claimed exclusively by another program, or by a mount that no process shown in /proc has",
-			"look for it with: fuser -v " + s.path + "; lsblk " + s.path}}
+		uses = s.pools()
+	}
+	if len(uses) == 0 {
+		uses = []Use{{Kind: Claimed, What: s.path,
+			Why:    "claimed exclusively by another program, or by a mount that no process shown in /proc has",
+			Remedy: "look for it with: fuser -v " + s.path + "; lsblk " + s.path}}
 	}
 	return &InUseError{Path: s.path, Uses: uses, Err: cause}
 }
@@ -100,8 +108,8 @@ func (h host) lock(f *os.File, s subject) error {
 	}
 	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return &InUseError{Path: s.path, Err: err, Uses: []Use{{s.path,
-			"locked by " + h.locker(st, "FLOCK"), "wait for that program to end, or end it"}}}
+		return &InUseError{Path: s.path, Err: err, Uses: []Use{{Kind: Locked, What: s.path,
+			Why: "locked by " + h.locker(st, "FLOCK"), Remedy: "wait for that program to end, or end it"}}}
 	}
 	if err != nil {
 		return fmt.Errorf("locking %s: %w", s.path, err)

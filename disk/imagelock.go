@@ -92,6 +92,6 @@ func (h host) imageInUse(f *os.File, path string) error {
 	if unix.Fstat(int(f.Fd()), &st) == nil {
 		who = h.locker(st, "OFDLCK", "POSIX")
 	}
-	return &InUseError{Path: path, Uses: []Use{{path,
-		"a range of it is locked by " + who, "stop the virtual machine or program that uses the file"}}}
+	return &InUseError{Path: path, Uses: []Use{{Kind: Locked, What: path,
+		Why: "a range of it is locked by " + who, Remedy: "stop the virtual machine or program that uses the file"}}}
 }

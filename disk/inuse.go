@@ -5,11 +5,42 @@ import (
 	"strings"
 )
 
+// Kind is the way in which something uses a disk.
+type Kind string
+
+// The kinds of use.
+const (
+	ReadOnly        Kind = "read-only"
+	Mounted         Kind = "mounted"
+	BtrfsMember     Kind = "btrfs-member" // of a mounted file system of several devices
+	Swap            Kind = "swap"
+	LVM             Kind = "lvm"
+	Crypt           Kind = "dm-crypt"
+	Multipath       Kind = "multipath"
+	MappedPartition Kind = "mapped-partition" // a partition as a device-mapper device, by kpartx
+	Stratis         Kind = "stratis"
+	DeviceMapper    Kind = "device-mapper" // another device-mapper device
+	MDRAID          Kind = "md"
+	Bcache          Kind = "bcache"
+	DRBD            Kind = "drbd"
+	Stacked         Kind = "stacked" // another device on top
+	Loop            Kind = "loop"
+	ZFS             Kind = "zfs"
+	Claimed         Kind = "claimed" // exclusively, by a program or by the kernel
+	Locked          Kind = "locked"
+	Opened          Kind = "opened"
+)
+
 // Use is one reason why a disk may not be written.
 type Use struct {
-	What   string // the disk, or the partition of it: "/dev/vda2"
+	Kind   Kind
+	What   string // the disk, the partition of it ("/dev/vda2"), or the device on top that is used
 	Why    string // "mounted at /boot"
-	Remedy string // what to do about it
+	Remedy string // the command that ends the use
+
+	Mountpoint string // of Mounted
+	Foreign    bool   // the mount is in another mount namespace than this process's
+	system     bool   // the mount is the root of this machine
 }
 
 func (u Use) String() string {
@@ -24,15 +55,35 @@ func (u Use) String() string {
 type InUseError struct {
 	Path string
 	Uses []Use
-	Err  error // the system call's error, where one told
+	Err  error // the system call's error, where there was one
 }
 
+// usesShown is how many uses the message of an [InUseError] names; [InUseError.Details] has all.
+const usesShown = 3
+
 func (e *InUseError) Error() string {
-	parts := make([]string, len(e.Uses))
-	for i, u := range e.Uses {
-		parts[i] = u.String()
+	for _, u := range e.Uses {
+		if u.system {
+			return fmt.Sprintf("%s is in use: it is the disk that this machine runs from (%s is mounted at /); to do: give another disk", e.Path, u.What)
+		}
 	}
-	return fmt.Sprintf("%s is in use: %s", e.Path, strings.Join(parts, "; "))
+	text := fmt.Sprintf("%s is in use: %s", e.Path, strings.Join(e.Details()[:min(usesShown, len(e.Uses))], "; "))
+	switch more := len(e.Uses) - usesShown; {
+	case more == 1:
+		text += "; and 1 more use (-v lists it)"
+	case more > 1:
+		text += fmt.Sprintf("; and %d more uses (-v lists them)", more)
+	}
+	return text
+}
+
+// Details lists the uses, one a line.
+func (e *InUseError) Details() []string {
+	lines := make([]string, len(e.Uses))
+	for i, u := range e.Uses {
+		lines[i] = u.String()
+	}
+	return lines
 }
 
 func (e *InUseError) Unwrap() error { return e.Err }

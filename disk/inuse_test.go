@@ -240,7 +240,7 @@ func TestRefusesTheRunningSystem(t *testing.T) {
 	if err := os.Symlink(disk, link); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, link, "", disk, "mounted at /")
+	refused(t, link, "", disk, "the disk that this machine runs from", "is mounted at /")
 }
 
 func TestRefusesWhatIsNoDisk(t *testing.T) {
@@ -255,47 +255,176 @@ func TestRefusesWhatIsNoDisk(t *testing.T) {
 	}
 }
 
-// cannedHost is a system with a disk that this machine cannot have: two partitions, one of them part of
-// an LVM volume, the other of a btrfs of several devices.
-func cannedHost(t *testing.T) host {
+// fakeHost is a system with a disk sda of two partitions, and whatever files adds to it. A path that
+// begins with "sys/" or "proc/" is a file; a value that begins with "-> " makes it a symbolic link.
+func fakeHost(t *testing.T, files map[string]string) host {
 	t.Helper()
 	dir := t.TempDir()
-	h := host{sys: dir + "/sys", proc: dir + "/proc", dev: dir + "/dev"}
-	sda := h.sys + "/devices/pci/block/sda"
-	for path, text := range map[string]string{
+	const sda = "sys/devices/pci/block/sda"
+	all := map[string]string{
 		sda + "/dev": "8:0\n", sda + "/size": "8192\n", sda + "/ro": "0\n",
 		sda + "/device/vendor": "ACME    \n", sda + "/device/model": "Disk 9000\n",
 		sda + "/sda1/dev": "8:1\n", sda + "/sda1/partition": "1\n", sda + "/sda1/start": "2048\n", sda + "/sda1/size": "2048\n",
 		sda + "/sda2/dev": "8:2\n", sda + "/sda2/partition": "2\n", sda + "/sda2/start": "4096\n", sda + "/sda2/size": "2048\n",
-		sda + "/sda2/holders/dm-3/dev":                 "253:3\n",
-		h.sys + "/block/dm-3/dm/name":                  "vg0-home\n",
-		h.sys + "/fs/btrfs/1234-abcd/devices/sda1/dev": "8:1\n",
-		h.proc + "/swaps":                              "Filename\tType\tSize\tUsed\tPriority\n",
-		h.proc + "/self/mountinfo": "22 1 253:0 / / rw - ext4 /dev/mapper/root rw\n" +
-			"30 22 8:2 / /mnt/a\\040b rw shared:1 - ext4 /dev/sda2 rw\n",
-	} {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
+		"sys/dev/block/8:0": "-> " + dir + "/" + sda, "sys/dev/block/8:2": "-> " + dir + "/" + sda + "/sda2",
+		"proc/swaps": "Filename\tType\tSize\tUsed\tPriority\n", "proc/self/ns/mnt": "-> mnt:[1]",
+		"proc/self/mountinfo": "22 1 0:30 / / rw - overlay overlay rw\n",
+	}
+	for path, text := range files {
+		all[strings.Replace(path, "sda/", sda+"/", 1)] = text
+	}
+	for path, text := range all {
+		path = filepath.Join(dir, path)
+		err := os.MkdirAll(filepath.Dir(path), 0o755)
+		if to, isLink := strings.CutPrefix(text, "-> "); isLink {
+			err = errors.Join(err, os.Symlink(to, path))
+		} else {
+			err = errors.Join(err, os.WriteFile(path, []byte(text), 0o644))
 		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	for link, to := range map[string]string{
-		h.sys + "/dev/block/8:0": sda, h.sys + "/dev/block/8:2": sda + "/sda2", h.proc + "/self/ns/mnt": "mnt:[1]",
-	} {
-		if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink(to, link); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return h
+	return host{sys: dir + "/sys", proc: dir + "/proc", dev: dir + "/dev"}
 }
 
-func TestSurveyOfStackedDevices(t *testing.T) {
-	h := cannedHost(t)
+// onTop adds a device that is stacked on others, which it has as "sda/sda2" or by the name of another one.
+func onTop(files map[string]string, name, number string, attributes map[string]string, below ...string) {
+	files["sys/block/"+name+"/dev"] = number + "\n"
+	files["sys/block/"+name+"/size"] = "2048\n"
+	for a, text := range attributes {
+		files["sys/block/"+name+"/"+a] = text + "\n"
+	}
+	for _, b := range below {
+		up := "sys/block/" + b + "/holders/" + name
+		to := "../../" + name
+		if strings.HasPrefix(b, "sda") {
+			up, to = b+"/holders/"+name, "../../../../../../block/"+name
+		}
+		if b == "sda" {
+			to = "../../../../../block/" + name
+		}
+		files[up] = "-> " + to
+	}
+}
+
+func surveyed(t *testing.T, h host) *InUseError {
+	t.Helper()
+	s, err := h.wholeDisk("/dev/sda", devno{8, 0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	uses, err := h.survey(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &InUseError{Path: "/dev/sda", Uses: uses}
+}
+
+// TestSurveyNamesTheLayerAndItsRemedy has one stack of each kind.
+func TestSurveyNamesTheLayerAndItsRemedy(t *testing.T) {
+	lvm := func(name string) map[string]string {
+		return map[string]string{"dm/name": name, "dm/uuid": "LVM-abcdefgh"}
+	}
+	mount := func(line string) string { return "22 1 0:30 / / rw - overlay overlay rw\n" + line + "\n" }
+	for name, c := range map[string]struct {
+		build func(files map[string]string)
+		want  []string // all uses, in their order
+		kinds []Kind
+	}{
+		"partition and btrfs member": {func(f map[string]string) {
+			f["proc/self/mountinfo"] = mount(`30 22 8:2 / /mnt/a\040b rw shared:1 - ext4 /dev/sda2 rw`)
+			f["sys/fs/btrfs/1234-abcd/devices/sda1/dev"] = "8:1\n"
+		}, []string{"/dev/sda2: mounted at /mnt/a b (umount it)",
+			"/dev/sda1: member of the mounted btrfs file system 1234-abcd (umount it)"}, []Kind{Mounted, BtrfsMember}},
+		"LVM": {func(f map[string]string) {
+			onTop(f, "dm-3", "253:3", lvm("my--vg-home"), "sda/sda2")
+			onTop(f, "dm-4", "253:4", lvm("my--vg-a--b"), "sda/sda2")
+			f["proc/self/mountinfo"] = mount("30 22 253:4 / /srv rw - xfs /dev/mapper/x rw")
+		}, []string{"/dev/sda2: physical volume of the active LVM volume group my-vg (volume home, dm-3) (vgchange -an my-vg)",
+			"/dev/mapper/my--vg-a--b: mounted at /srv (umount it)"}, []Kind{LVM, Mounted}},
+		"encrypted LVM with the system": {func(f map[string]string) {
+			onTop(f, "dm-0", "253:0", map[string]string{"dm/name": "luks-1", "dm/uuid": "CRYPT-LUKS2-1-luks-1"}, "sda/sda2")
+			onTop(f, "dm-1", "253:1", lvm("vg-root"), "dm-0")
+			f["proc/self/mountinfo"] = "22 1 253:1 / / rw - ext4 /dev/mapper/vg-root rw\n"
+		}, []string{"/dev/mapper/vg-root: mounted at / (umount it)",
+			"/dev/mapper/luks-1: physical volume of the active LVM volume group vg (volume root, dm-1) (vgchange -an vg)",
+			"/dev/sda2: opened as the encrypted volume /dev/mapper/luks-1 (dm-0) (cryptsetup close luks-1)"}, []Kind{Mounted, LVM, Crypt}},
+		"RAID with a partition in use": {func(f map[string]string) {
+			onTop(f, "md127", "9:127", map[string]string{"md/level": "raid1"}, "sda")
+			f["sys/block/md127/md127p1/dev"], f["sys/block/md127/md127p1/partition"] = "259:1\n", "1\n"
+			f["proc/self/mountinfo"] = mount("30 22 259:1 / /data rw - xfs /dev/md127p1 rw")
+		}, []string{"/dev/md127p1: mounted at /data (umount it)",
+			"/dev/sda: member of the RAID /dev/md127 (raid1) (mdadm --stop /dev/md127)"}, []Kind{Mounted, MDRAID}},
+		"bcache": {func(f map[string]string) {
+			onTop(f, "bcache0", "252:0", nil, "sda/sda1")
+			f["sda/sda2/bcache/set"] = "-> ../../../../../fs/bcache/55-66"
+		}, []string{"/dev/sda1: part of the bcache device /dev/bcache0 (echo 1 > /sys/block/bcache0/bcache/stop)",
+			"/dev/sda2: cache device of the bcache set 55-66 (echo 1 > /sys/fs/bcache/55-66/stop)"}, []Kind{Bcache, Bcache}},
+		"multipath with a mapped partition": {func(f map[string]string) {
+			onTop(f, "dm-0", "253:0", map[string]string{"dm/name": "mpatha", "dm/uuid": "mpath-3600"}, "sda")
+			onTop(f, "dm-1", "253:1", map[string]string{"dm/name": "mpatha-part1", "dm/uuid": "part1-mpath-3600"}, "dm-0")
+		}, []string{"/dev/mapper/mpatha: mapped as the partition /dev/mapper/mpatha-part1 (dm-1) (kpartx -d /dev/mapper/mpatha)",
+			"/dev/sda: path of the multipath device /dev/mapper/mpatha (dm-0) (multipath -f mpatha; or install to /dev/mapper/mpatha)"},
+			[]Kind{MappedPartition, Multipath}},
+		"verity, integrity, others": {func(f map[string]string) {
+			onTop(f, "dm-0", "253:0", map[string]string{"dm/name": "usr", "dm/uuid": "CRYPT-VERITY-1-usr"}, "sda/sda1")
+			onTop(f, "dm-1", "253:1", map[string]string{"dm/name": "int", "dm/uuid": "CRYPT-INTEGRITY-1-int"}, "sda/sda1")
+			onTop(f, "dm-2", "253:2", map[string]string{"dm/name": "lin", "dm/uuid": ""}, "sda/sda2")
+			onTop(f, "dm-5", "253:5", map[string]string{"dm/name": "s", "dm/uuid": "stratis-1-private-x"}, "sda/sda2")
+			onTop(f, "drbd0", "147:0", nil, "sda")
+		}, []string{"/dev/sda: backing device of /dev/drbd0 (drbdadm down RESOURCE, as drbdadm status names it)",
+			"/dev/sda1: part of the dm-verity device /dev/mapper/usr (dm-0) (veritysetup close usr)",
+			"/dev/sda1: part of the dm-integrity device /dev/mapper/int (dm-1) (integritysetup close int)",
+			"/dev/sda2: part of the device-mapper device /dev/mapper/lin (dm-2) (dmsetup remove lin)",
+			"/dev/sda2: part of a Stratis pool (/dev/mapper/s (dm-5)) (stratis pool stop --name POOL, as stratis pool list names it)"},
+			[]Kind{DRBD, Crypt, Crypt, DeviceMapper, Stratis}},
+	} {
+		files := map[string]string{}
+		c.build(files)
+		e := surveyed(t, fakeHost(t, files))
+		if got := strings.Join(e.Details(), "\n"); got != strings.Join(c.want, "\n") {
+			t.Errorf("%s:\n%s\nwant:\n%s", name, got, strings.Join(c.want, "\n"))
+			continue
+		}
+		for i, u := range e.Uses {
+			if u.Kind != c.kinds[i] {
+				t.Errorf("%s: %s is of kind %s, not %s", name, u, u.Kind, c.kinds[i])
+			}
+		}
+	}
+}
+
+// A list of uses is one short line; all of them are details.
+func TestInUseIsShort(t *testing.T) {
+	files := map[string]string{"proc/self/mountinfo": "22 1 0:30 / / rw - overlay overlay rw\n"}
+	for i := range 200 {
+		files["proc/self/mountinfo"] += fmt.Sprintf("%d 22 8:2 / /mnt/%d rw - ext4 /dev/sda2 rw\n", 30+i, i)
+	}
+	e := surveyed(t, fakeHost(t, files))
+	if len(e.Error()) > 250 || !strings.Contains(e.Error(), "mounted at /mnt/0") || !strings.HasSuffix(e.Error(), "; and 197 more uses (-v lists them)") {
+		t.Errorf("%s", e)
+	}
+	if len(e.Details()) != 200 || e.Uses[7].Mountpoint != "/mnt/7" || e.Uses[7].Kind != Mounted || e.Uses[7].Foreign {
+		t.Errorf("%d details, %+v", len(e.Details()), e.Uses[7])
+	}
+	const system = "/dev/sda is in use: it is the disk that this machine runs from (/dev/sda2 is mounted at /); to do: give another disk"
+	files["proc/self/mountinfo"] += "9 1 8:2 / / rw - ext4 /dev/sda2 rw\n"
+	if got := surveyed(t, fakeHost(t, files)).Error(); got != system {
+		t.Errorf("%s", got)
+	}
+	// In a container, only the first process of the machine has the disk as its root.
+	for pid, want := range map[string]bool{"1": true, "77": false} {
+		e := surveyed(t, fakeHost(t, map[string]string{"proc/" + pid + "/ns/mnt": "-> mnt:[2]", "proc/" + pid + "/comm": "x\n",
+			"proc/" + pid + "/mountinfo": "22 1 8:2 / / rw - ext4 /dev/sda2 rw\n"}))
+		if got := e.Error(); (got == system) != want || !e.Uses[0].Foreign {
+			t.Errorf("process %s: %s", pid, got)
+		}
+	}
+}
+
+func TestWholeDisksOnly(t *testing.T) {
+	h := fakeHost(t, nil)
 	s, err := h.wholeDisk("/dev/sda", devno{8, 0})
 	if err != nil {
 		t.Fatal(err)
@@ -303,28 +432,19 @@ func TestSurveyOfStackedDevices(t *testing.T) {
 	if s.nodes[0].model() != "ACME Disk 9000" || len(s.nodes) != 3 || s.nodes[2].start != 2*mib || s.nodes[2].size != mib {
 		t.Errorf("nodes %+v", s.nodes)
 	}
-	uses, err := h.survey(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := (&InUseError{Path: "/dev/sda", Uses: uses}).Error()
-	for _, want := range []string{"/dev/sda2: mounted at /mnt/a b", "/dev/sda2: part of /dev/dm-3 (vg0-home)",
-		"/dev/sda1: member of the mounted btrfs file system 1234-abcd"} {
-		if !strings.Contains(text, want) {
-			t.Errorf("%q is missing: %s", want, text)
-		}
-	}
-	if len(uses) != 3 {
-		t.Errorf("%d uses: %s", len(uses), text)
-	}
 	if _, err := h.wholeDisk("/dev/sda2", devno{8, 2}); err == nil || !strings.Contains(err.Error(), "partition 2 of /dev/sda") {
 		t.Errorf("a partition: %v", err)
+	}
+	files := map[string]string{"sys/dev/block/253:1": "-> ../../block/dm-1"}
+	onTop(files, "dm-1", "253:1", map[string]string{"dm/name": "mpatha-part1", "dm/uuid": "part1-mpath-3600"})
+	if _, err := fakeHost(t, files).wholeDisk("/dev/dm-1", devno{253, 1}); err == nil || !strings.Contains(err.Error(), "it is partition 1 of a disk") {
+		t.Errorf("a mapped partition: %v", err)
 	}
 }
 
 // What cannot be read must fail the survey, not pass for "not in use".
 func TestSurveyThatCannotTellFails(t *testing.T) {
-	h := cannedHost(t)
+	h := fakeHost(t, nil)
 	s, err := h.wholeDisk("/dev/sda", devno{8, 0})
 	if err != nil {
 		t.Fatal(err)

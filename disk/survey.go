@@ -56,7 +56,7 @@ func (s subject) byPath(path string) (string, bool) {
 func (h host) survey(s subject) ([]Use, error) {
 	var uses []Use
 	for _, look := range []func(subject) ([]Use, error){
-		h.readOnly, h.mounts, h.btrfsMembers, h.swaps, h.holders, h.loops,
+		h.readOnly, h.mounts, h.btrfsMembers, h.swaps, h.stacked, h.loops,
 	} {
 		found, err := look(s)
 		if err != nil {
@@ -76,7 +76,8 @@ func (h host) readOnly(s subject) ([]Use, error) {
 	if err != nil || ro == 0 {
 		return nil, err
 	}
-	return []Use{{s.nodes[0].path(), "read-only", "blockdev --setrw, or the switch on the medium"}}, nil
+	return []Use{{Kind: ReadOnly, What: s.nodes[0].path(), Why: "read-only",
+		Remedy: "blockdev --setrw, or the switch on the medium"}}, nil
 }
 
 // mounts finds the subject among the mounts of this process's namespace, and of the others that /proc
@@ -86,7 +87,7 @@ func (h host) mounts(s subject) ([]Use, error) {
 	if err != nil {
 		return nil, err
 	}
-	uses, err := s.mounted(bytes.NewReader(own), "")
+	uses, err := s.mounted(bytes.NewReader(own))
 	if err != nil {
 		return nil, err
 	}
@@ -99,9 +100,14 @@ func (h host) mounts(s subject) ([]Use, error) {
 		if err != nil {
 			continue // the process ended meanwhile
 		}
-		found, err := s.mounted(bytes.NewReader(table), fmt.Sprintf(" in the mount namespace of process %d (%s)", pid, h.comm(pid)))
+		found, err := s.mounted(bytes.NewReader(table))
 		if err != nil {
 			return nil, err
+		}
+		for i := range found {
+			u := &found[i]
+			u.Foreign, u.system = true, u.system && pid == 1
+			u.Why += fmt.Sprintf(" in the mount namespace of process %d (%s)", pid, h.comm(pid))
 		}
 		uses = append(uses, found...)
 	}
@@ -109,7 +115,7 @@ func (h host) mounts(s subject) ([]Use, error) {
 }
 
 // mounted picks the subject's lines from a mountinfo text.
-func (s subject) mounted(table io.Reader, where string) ([]Use, error) {
+func (s subject) mounted(table io.Reader) ([]Use, error) {
 	infos, err := mountinfo.GetMountsFromReader(table, nil)
 	if err != nil {
 		return nil, fmt.Errorf("parsing mountinfo: %w", err)
@@ -121,7 +127,8 @@ func (s subject) mounted(table io.Reader, where string) ([]Use, error) {
 			what, ok = s.byPath(m.Source)
 		}
 		if ok {
-			uses = append(uses, Use{what, "mounted at " + m.Mountpoint + where, "umount it"})
+			uses = append(uses, Use{Kind: Mounted, What: what, Why: "mounted at " + m.Mountpoint, Remedy: "umount it",
+				Mountpoint: m.Mountpoint, system: m.Mountpoint == "/"})
 		}
 	}
 	return uses, nil
@@ -184,7 +191,7 @@ func (h host) btrfsMembers(s subject) ([]Use, error) {
 		}
 		for _, f := range found {
 			id := filepath.Base(filepath.Dir(filepath.Dir(f)))
-			uses = append(uses, Use{n.path(), "member of the mounted btrfs file system " + id, "umount it"})
+			uses = append(uses, Use{Kind: BtrfsMember, What: n.path(), Why: "member of the mounted btrfs file system " + id, Remedy: "umount it"})
 		}
 	}
 	return uses, nil
@@ -206,7 +213,7 @@ func (h host) swaps(s subject) ([]Use, error) {
 			continue
 		}
 		if what, ok := s.byPath(unescapeOctal(fields[0])); ok {
-			uses = append(uses, Use{what, "used as swap", "swapoff " + what})
+			uses = append(uses, Use{Kind: Swap, What: what, Why: "used as swap", Remedy: "swapoff " + what})
 		}
 	}
 	return uses, nil
@@ -226,26 +233,6 @@ func unescapeOctal(s string) string {
 		b.WriteByte(s[i])
 	}
 	return b.String()
-}
-
-// holders finds devices stacked on the subject: device-mapper, RAID, bcache.
-func (h host) holders(s subject) ([]Use, error) {
-	var uses []Use
-	for _, n := range s.nodes {
-		entries, err := os.ReadDir(filepath.Join(n.dir, "holders"))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-		for _, e := range entries {
-			name := e.Name()
-			if label, err := readLine(filepath.Join(h.sys, "block", name), "dm/name"); err == nil {
-				name += " (" + label + ")"
-			}
-			uses = append(uses, Use{n.path(), "part of /dev/" + name,
-				"take it apart: vgchange -an, cryptsetup close, mdadm --stop"})
-		}
-	}
-	return uses, nil
 }
 
 // loops finds loop devices laid over the subject. It reads sysfs alone: opening a loop device, even to
@@ -274,7 +261,8 @@ func (h host) loops(s subject) ([]Use, error) {
 		} else if again, err := readLine(filepath.Dir(f), "backing_file"); err != nil || again != backing {
 			continue // it was about to end
 		}
-		uses = append(uses, Use{what, why, "let that end, or umount what is on it, then losetup -d " + loop})
+		uses = append(uses, Use{Kind: Loop, What: what, Why: why,
+			Remedy: "let that end, or unmount the file systems on it, then losetup -d " + loop})
 	}
 	return uses, nil
 }

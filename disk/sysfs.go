@@ -50,10 +50,17 @@ type node struct {
 	number int    // partition number; 0 for a whole disk
 	start  int64  // bytes from the start of the disk
 	size   int64  // bytes
+	mapped string // name of a device-mapper device, else ""
+	mapID  string // UUID of a device-mapper device, which begins with the name of its user
 }
 
 // path is where a person looks for the device. sysfs writes '!' where the name has a slash.
-func (n node) path() string { return "/dev/" + strings.ReplaceAll(n.name, "!", "/") }
+func (n node) path() string {
+	if n.mapped != "" {
+		return "/dev/mapper/" + n.mapped
+	}
+	return "/dev/" + strings.ReplaceAll(n.name, "!", "/")
+}
 
 // node finds the block device of a number.
 func (h host) node(dev devno) (node, error) {
@@ -83,6 +90,14 @@ func (h host) nodeAt(dir string) (node, error) {
 			return node{}, err
 		}
 		*field.into *= field.unit
+	}
+	for _, field := range []struct {
+		file string
+		into *string
+	}{{"dm/name", &n.mapped}, {"dm/uuid", &n.mapID}} {
+		if *field.into, err = readLine(dir, field.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return node{}, err
+		}
 	}
 	number, err := readNumber(dir, "partition")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
