@@ -25,6 +25,9 @@ func writeError(w io.Writer, cmd *cobra.Command, err error) {
 	}
 	fmt.Fprintf(w, "installer: error: %s\n", text)
 	if f := cmd.Flags().Lookup("verbose"); f != nil && f.Value.String() == "true" {
+		for _, line := range details(err) {
+			fmt.Fprintf(w, "  %s\n", line)
+		}
 		for _, cause := range causes(err) {
 			fmt.Fprintf(w, "  caused by: %s\n", cause)
 		}
@@ -32,6 +35,15 @@ func writeError(w io.Writer, cmd *cobra.Command, err error) {
 	if exitStatus(err) == exitUsage {
 		fmt.Fprintf(w, "Try '%s --help'.\n", cmd.CommandPath())
 	}
+}
+
+// details lists what an error leaves out of its one line, such as each use of a disk.
+func details(err error) []string {
+	var long interface{ Details() []string }
+	if errors.As(err, &long) {
+		return long.Details()
+	}
+	return nil
 }
 
 // advice is what to do about an error that does not say so itself; "" for

@@ -38,6 +38,16 @@ func TestAdvice(t *testing.T) {
 	}
 }
 
+func TestDetails(t *testing.T) {
+	e := &disk.InUseError{Path: "/dev/x", Uses: []disk.Use{{What: "a", Why: "b", Remedy: "c"}, {What: "d", Why: "e"}}}
+	if got := details(fmt.Errorf("step: %w", e)); len(got) != 2 || got[0] != "a: b (c)" || got[1] != "d: e" {
+		t.Errorf("%q", got)
+	}
+	if got := details(fs.ErrNotExist); got != nil {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestCauses(t *testing.T) {
 	inner := &fs.PathError{Op: "open", Path: "x", Err: fs.ErrNotExist}
 	got := causes(errors.Join(fmt.Errorf("step: %w", inner), errors.New("other")))
