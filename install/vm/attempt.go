@@ -53,16 +53,17 @@ func (b *build) guestSays(line []byte) error {
 		Kind   string          `json:"event"`
 		Report *install.Report `json:"report"`
 	}
-	if err := json.Unmarshal(line, &last); err != nil {
-		return fmt.Errorf("the installer in the guest says something that is no event: %w", err)
-	}
-	if last.Kind == "report" {
+	// The form of anything but a report is parseEvent's to judge.
+	if err := json.Unmarshal(line, &last); err == nil && last.Kind == "report" {
+		if b.guest != nil || last.Report == nil {
+			return errors.New("the guest sent a second report, or an empty one")
+		}
 		b.guest = last.Report
 		return nil
 	}
-	var e install.Event
-	if err := json.Unmarshal(line, &e); err != nil {
-		return fmt.Errorf("the installer in the guest says something that is no event: %w", err)
+	e, err := parseEvent(line)
+	if err != nil {
+		return err
 	}
 	b.emit(e) // with the host's time: the guest's clock is its own
 	return nil
@@ -101,25 +102,22 @@ func (b *build) hardware(accel Accel) (hw hardware, inherited []*os.File, done f
 	return hw, h.files, func() { hw.source.Close() }, nil
 }
 
-// judge looks at how the installer in the guest ended.
+// judge decides how the installation in the guest ended, by the guest's statements as far as the host cannot know better.
 func (b *build) judge(w *watcher) error {
-	exit, r := w.exit, b.guest
-	switch {
-	case exit.Status == 0 && r != nil && r.Outcome == install.Complete:
-		return nil
+	switch exit := w.exit; {
 	case exit.Status == 0:
-		return &MachineError{Phase: w.phase, Accel: w.accel, Console: w.console.lines(25), Err: errors.New("the installer ended without a report of success")}
+		if err := checkSuccess(b.guest, b.image.ManifestDigest); err != nil {
+			return w.failed(err)
+		}
+		return nil
 	case exit.Status < 0:
-		return &MachineError{Phase: w.phase, Accel: w.accel, Console: w.console.lines(25), Err: errors.New(exit.Error)}
+		return w.failed(errors.New(exit.Error))
 	}
-	failed := &GuestError{Status: exit.Status, Message: plainError(exit.Error)}
-	if r != nil && r.Error != "" {
-		failed.Message = r.Error
+	message := w.exit.Error
+	if b.guest != nil && b.guest.Error != "" {
+		message = b.guest.Error
 	}
-	if failed.Status == 1 { // the others are about what was asked for, not about the machine
-		failed.Console = w.console.lines(15)
-	}
-	return failed
+	return w.guestError(message)
 }
 
 // plainError takes the message out of what the installer wrote to its error output.

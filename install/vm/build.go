@@ -73,10 +73,17 @@ func newReport(o Options) *Report {
 	return r
 }
 
-// complete makes the guest's report that of the build: its disk is the output.
+// complete makes the report that of the build: where the host knows, it has the last word.
 func (b *build) complete(err error) {
 	r := b.report
+	r.Version = install.ReportVersion
 	r.Source.Reference = b.opts.Install.Source.String()
+	if b.image != nil {
+		r.Source.Digest, r.Source.Layers = b.image.ManifestDigest, len(b.image.Layers)
+	}
+	if b.tree != nil {
+		r.Deployment.Kernel = b.tree.version
+	}
 	r.Disk.Path = b.opts.Output
 	r.Started, r.Ended, r.Outcome, r.Error = b.started, time.Now(), install.Complete, ""
 	if err != nil {
@@ -84,7 +91,7 @@ func (b *build) complete(err error) {
 	}
 }
 
-// steps on the host. Those in the guest come between the last two.
+// run makes the steps on the host. Those in the guest come after "machine".
 func (b *build) run(ctx context.Context) error {
 	steps := []struct {
 		name, title string
@@ -93,6 +100,7 @@ func (b *build) run(ctx context.Context) error {
 		{"open-image", "Opening the source image", b.open},
 		{"read-image", "Reading the image for the virtual machine", b.read},
 		{"machine", "Starting the virtual machine", b.install}, // told of as done when the installer in it starts
+		{"check", "Checking the disk on the host", b.check},
 		{"output", "Completing " + b.opts.Output, b.finish},
 	}
 	for n, s := range steps {
@@ -226,7 +234,7 @@ func (b *build) read(ctx context.Context) (string, error) {
 		return "", err
 	}
 	b.tree = t
-	b.onEnd(t.file.Close)
+	b.onEnd(t.close)
 	b.report.Machine.Kernel = t.version
 	// The guest would say the same, later. A file system that the image chooses it alone knows.
 	if fs := b.opts.Install.Filesystem; fs != "" {
@@ -255,19 +263,21 @@ func (b *build) read(ctx context.Context) (string, error) {
 	return fmt.Sprintf("kernel %s, a tree of %s", t.version, install.FormatBytes(t.size)), nil
 }
 
-// finish checks the output, and gives it its name.
-func (b *build) finish(ctx context.Context) (string, error) {
+// check makes the output what it is to be in the end, and checks that. The room of the image's tree is given back before.
+func (b *build) check(ctx context.Context) (string, error) {
+	if err := b.tree.close(); err != nil {
+		return "", err
+	}
 	if b.opts.Compress {
 		if err := b.compress(ctx); err != nil {
 			return "", err
 		}
 	}
-	if b.opts.Format == QCOW2 {
-		h := &handles{}
-		if err := b.programs.image(ctx, h, "check", "-q", "-f", string(QCOW2), h.path(b.output.File)); err != nil {
-			return "", err
-		}
-	}
+	return b.checkOutput(ctx)
+}
+
+// finish gives the output its name.
+func (b *build) finish(context.Context) (string, error) {
 	if err := b.output.Commit(); err != nil {
 		return "", err
 	}

@@ -1,6 +1,10 @@
 package vm
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
 
 // MissingProgramError is a program of the host that a build needs.
 type MissingProgramError struct {
@@ -19,31 +23,41 @@ func (e *MissingProgramError) Unwrap() error { return e.Err }
 type MachineError struct {
 	Phase   Phase
 	Accel   Accel
-	Console string // the last lines of it
+	Console string // its last lines
 	Err     error
 }
 
-func (e *MachineError) Error() string {
-	text := fmt.Sprintf("the virtual machine (%s) failed in its phase %q: %v", e.Accel, e.Phase, e.Err)
-	if e.Console != "" {
-		text += "\nThe last lines of its console:\n" + e.Console
-	}
-	return text
-}
+func (e *MachineError) Error() string { return errors.Join(e.Unwrap()...).Error() }
 
-func (e *MachineError) Unwrap() error { return e.Err }
+// Unwrap returns the failure, and the console as errors of one line each.
+func (e *MachineError) Unwrap() []error {
+	err := fmt.Errorf("the virtual machine (%s) failed in its phase %q: %w", e.Accel, e.Phase, e.Err)
+	return append([]error{err}, consoleLines(e.Console)...)
+}
 
 // GuestError is an installer that ran in the guest and failed.
 type GuestError struct {
-	Status  int    // its exit status, with the meaning that it has for every command
-	Message string // what it said
+	Status  int    // its exit status, of 1 to 5, with the meaning that it has for every command
+	Message string // of the installer
 	Console string // the last lines of the guest's console, where they may help
 }
 
-func (e *GuestError) Error() string {
-	text := "in the virtual machine: " + e.Message
-	if e.Console != "" {
-		text += "\nThe last lines of its console:\n" + e.Console
+func (e *GuestError) Error() string { return errors.Join(e.Unwrap()...).Error() }
+
+// Unwrap returns the message, and the console as errors of one line each.
+func (e *GuestError) Unwrap() []error {
+	err := errors.New("in the virtual machine: " + e.Message)
+	return append([]error{err}, consoleLines(e.Console)...)
+}
+
+// consoleLines are errors, so that whoever prints them knows which line breaks are meant.
+func consoleLines(console string) []error {
+	if console == "" {
+		return nil
 	}
-	return text
+	lines := []error{errors.New("the last lines of its console:")}
+	for line := range strings.SplitSeq(console, "\n") {
+		lines = append(lines, errors.New("  | "+line))
+	}
+	return lines
 }

@@ -1,12 +1,8 @@
 package vm
 
 import (
-	"errors"
 	"fmt"
 	"os"
-
-	"installer/disk"
-	"installer/install/outfile"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,15 +14,6 @@ func memory(name string) (*os.File, error) {
 		return nil, fmt.Errorf("making a file in memory: %w", err)
 	}
 	return os.NewFile(uintptr(fd), name), nil
-}
-
-// openOutput refuses what cannot be replaced and makes the file that will replace it.
-func openOutput(path string) (*outfile.File, error) {
-	f, err := outfile.Create(path)
-	if errors.Is(err, outfile.ErrNotRegular) {
-		return nil, &disk.RefusedError{Path: path, Reason: "it is no regular file; installer to-disk writes to devices"}
-	}
-	return f, err
 }
 
 // allocated is how much of its disk a file takes, in bytes.

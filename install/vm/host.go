@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+
+	"installer/install/printable"
 )
 
 // programs are what a build runs on the host.
@@ -109,18 +111,10 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// String is the end without what a terminal would obey: a guest wrote it.
-func (t *tail) String() string {
-	text := strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' || r >= ' ' && r != 0x7f && (r < 0x80 || r > 0x9f) && r != '\uFFFD' {
-			return r
-		}
-		return -1
-	}, string(t.buf))
-	return strings.TrimSpace(text)
-}
+// String is the end, without what a terminal would obey: a guest may have written it.
+func (t *tail) String() string { return strings.TrimSpace(printable.Text(string(t.buf))) }
 
-// lines is the last n lines.
+// lines returns the last n lines.
 func (t *tail) lines(n int) string {
 	all := strings.Split(t.String(), "\n")
 	return strings.Join(all[max(0, len(all)-n):], "\n")

@@ -2,14 +2,10 @@ package vm
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
-
-	"installer/install/vm/internal/wire"
 )
 
 // job is what a machine is for, the same with each accelerator that is tried.
@@ -78,36 +74,16 @@ func (j *job) attempt(ctx context.Context, accel Accel) (*watcher, error) {
 	}
 	w := &watcher{m: m, accel: accel, limits: j.limits(accel)}
 	w.started = func() { j.started(accel) }
-	w.line = func(line []byte) error { return j.line(j.names.inJSON(line)) }
+	w.line = func(line []byte) error {
+		clean, err := j.names.inJSON(line)
+		if err != nil {
+			return err
+		}
+		return j.line(clean)
+	}
 	err = w.watch(ctx)
 	if w.exit != nil {
-		w.exit.Error = j.names.inText(w.exit.Error)
+		w.exit.Error = j.names.inText(plainError(w.exit.Error))
 	}
 	return w, err
-}
-
-// deviceNames are what the guest's devices are called outside of it, where
-// nobody knows them.
-type deviceNames struct{ target, source string }
-
-func (d deviceNames) inText(text string) string {
-	return strings.NewReplacer(
-		wire.SourceRef, d.source, wire.SourceTreeRef, d.source, wire.SourceNode, d.source, wire.TargetNode, d.target,
-	).Replace(text)
-}
-
-// inJSON is inText for a JSON text: the names in the guest are such that
-// they stand in strings as they are.
-func (d deviceNames) inJSON(line []byte) []byte {
-	d.target, d.source = inString(d.target), inString(d.source)
-	return []byte(d.inText(string(line)))
-}
-
-// inString writes text as it stands between the quotes of a JSON string.
-func inString(text string) string {
-	quoted, err := json.Marshal(text)
-	if err != nil { // it cannot be: every string has a form
-		return text
-	}
-	return string(quoted[1 : len(quoted)-1])
 }

@@ -245,9 +245,6 @@ func readChunk(r *bufio.Reader) ([]byte, error) {
 	return data[:n], err
 }
 
-// maxLine bounds a line of the guest, which could be anything, in bytes; the report is the longest.
-const maxLine = 16 << 20
-
 var errLongLine = errors.New("a line is too long")
 
 // readLine reads a whole line; what comes before an end in its middle is lost.

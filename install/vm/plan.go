@@ -96,9 +96,7 @@ func (p *Plan) commands(b *build) {
 	if b.opts.Compress {
 		after = append(after, "qemu-img convert -c")
 	}
-	if b.opts.Format == QCOW2 {
-		after = append(after, "qemu-img check")
-	}
+	after = append(after, "the checks of installer verify that need no mount")
 	p.After = strings.Join(after, ", ")
 }
 

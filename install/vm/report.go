@@ -1,6 +1,9 @@
 package vm
 
-import "installer/install"
+import (
+	"installer/install"
+	"installer/install/verify"
+)
 
 // Report is the evidence of a build: that of the installation in the guest,
 // and what the virtual machine cost. --report writes it as JSON.
@@ -18,6 +21,7 @@ type MachineReport struct {
 	Phases    []PhaseTime     `json:"phases"`
 	HostSteps []install.Event `json:"host_steps"`         // those that ended on the host, with their times
 	Attempts  []string        `json:"attempts,omitempty"` // machines that did not get to the installer, and why
+	Checks    []verify.Check  `json:"checks,omitempty"`   // of OUTPUT, made on the host; those that need a mount are not made
 	Output    string          `json:"output"`
 	Format    Format          `json:"format"`
 	FileSize  int64           `json:"file_size"` // bytes

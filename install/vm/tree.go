@@ -52,6 +52,16 @@ func readTree(ctx context.Context, img *image.Image, dir string, progress func(i
 	return t, nil
 }
 
+// close gives back the file, once.
+func (t *tree) close() error {
+	if t.file == nil {
+		return nil
+	}
+	err := t.file.Close()
+	t.file = nil
+	return err
+}
+
 // explainFull says what to do about a full file system.
 func explainFull(err error, dir string) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {

@@ -2,7 +2,6 @@ package vm
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -55,7 +54,7 @@ func (v Verifier) Verify(ctx context.Context, d verify.GuestDisk, observe func(v
 		return nil, err
 	}
 	if v.report == nil {
-		return nil, &GuestError{Status: w.exit.Status, Message: plainError(w.exit.Error), Console: w.console.lines(15)}
+		return nil, w.guestError(w.exit.Error)
 	}
 	return v.report, nil
 }
@@ -85,13 +84,12 @@ func verifyLimits(a Accel) map[Phase]time.Duration {
 	return l
 }
 
-// guestSays takes a line of the installer's own output: a check or its report.
+// guestSays takes a line of the verifier's own output: a check or its report.
 func (v *Verifier) guestSays(line []byte) error {
-	var e verify.Event
-	if err := json.Unmarshal(line, &e); err != nil {
-		return fmt.Errorf("the installer in the guest says something that is no event: %w", err)
-	}
+	e, err := parseCheck(line)
 	switch {
+	case err != nil:
+		return err
 	case e.Report != nil:
 		v.report = e.Report
 	case e.Check != nil:

@@ -25,6 +25,7 @@ type watcher struct {
 	console *tail
 	times   []PhaseTime
 	entered time.Time
+	taken   int // messages of the guest
 	exit    *wire.Exit
 }
 
@@ -63,6 +64,19 @@ func (w *watcher) watch(ctx context.Context) error {
 
 func (w *watcher) failed(err error) error {
 	return &MachineError{Phase: w.phase, Accel: w.accel, Console: w.console.lines(25), Err: err}
+}
+
+// guestError is the failure of the installer in the guest. A status that no command has is that of a failure.
+func (w *watcher) guestError(message string) error {
+	const failed, last = 1, 5
+	e := &GuestError{Status: w.exit.Status, Message: message}
+	if e.Status < failed || e.Status > last {
+		e.Status = failed
+	}
+	if e.Status == failed { // the others are about the request, not about the machine
+		e.Console = w.console.lines(15)
+	}
+	return e
 }
 
 // follow returns nil when QEMU ended well, otherwise why it should be stopped.
@@ -141,26 +155,32 @@ func lineWith(text, part string) string {
 
 // take takes a message of the guest.
 func (w *watcher) take(line []byte) error {
+	if w.taken++; w.taken > maxMessages {
+		return fmt.Errorf("the guest sent more than %d messages", maxMessages)
+	}
 	var m wire.Message
 	if err := json.Unmarshal(line, &m); err != nil {
-		return fmt.Errorf("the guest says something that is no message: %w", err)
+		return fmt.Errorf("the guest sent something that is no message: %w", err)
 	}
 	w.beat = time.Now()
 	if w.phase == PhaseStart {
 		w.enter(PhaseKernel)
 	}
 	switch {
-	case m.Phase == wire.PhaseDevices:
+	case m.Phase == wire.PhaseDevices && w.phase == PhaseKernel:
 		w.enter(PhaseDevices)
-	case m.Phase == wire.PhaseInstaller:
+	case m.Phase == wire.PhaseInstaller && w.phase == PhaseDevices:
 		w.enter(PhaseInstaller)
 		w.started()
-	case m.Line != nil:
+	case m.Line != nil && w.phase == PhaseInstaller:
 		w.began = w.beat
 		return w.line(m.Line)
-	case m.Exit != nil:
+	case m.Exit != nil && (w.phase == PhaseInstaller || w.phase == PhaseDevices && m.Exit.Status != 0):
 		w.exit = m.Exit
 		w.enter(PhaseOff)
+	case m.Beat && w.phase != PhaseOff:
+	default:
+		return fmt.Errorf("the guest sent a message that has no place in the phase %q", w.phase)
 	}
 	return nil
 }
