@@ -3,7 +3,7 @@
 # need_root WHY ends the script unless root runs it.
 need_root() {
 	[ "$(id -u)" = 0 ] || {
-		echo "$0: must run as root ($1); try: sudo $0" >&2
+		echo "$0: must run as root ($1)" >&2
 		exit 2
 	}
 }
@@ -12,15 +12,32 @@ cache_dir() {
 	echo "${INSTALLER_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/installer}"
 }
 
-# use_go finds Go, which sudo's PATH often lacks, and sets how everything here is built.
+# use_go finds Go, which root's PATH often lacks, or installs it, and sets how everything here is built.
 use_go() {
 	PATH=$PATH:/usr/local/go/bin:/usr/lib/go/bin
-	command -v go >/dev/null || {
-		echo "$0: no Go tool chain in PATH or /usr/local/go/bin" >&2
-		exit 2
-	}
+	command -v go >/dev/null || install_go
 	export HOME=${HOME:-/root} PATH CGO_ENABLED=0
 	export GOFLAGS="-buildvcs=false -tags=$(build_tags)"
+	# Debian's Go does not fetch the version that go.mod asks for unless it is allowed to.
+	export GOTOOLCHAIN=${GOTOOLCHAIN:-auto}
+	go version >/dev/null || {
+		echo "$0: $(command -v go) cannot be used: install Go $(wanted_go) in /usr/local/go" >&2
+		exit 2
+	}
+}
+
+wanted_go() { sed -n 's/^go //p' "$(dirname "${BASH_SOURCE[0]}")/../go.mod"; }
+
+# install_go installs Debian's Go where that is 1.21 or later, the first that can fetch another version of itself.
+install_go() {
+	local version
+	[ -n "$(ls /var/lib/apt/lists/*Packages* 2>/dev/null)" ] || apt-get -qq update
+	version=$(apt-cache policy golang-go 2>/dev/null | sed -n 's/^ *Candidate: 2:\([0-9.]*\).*/\1/p')
+	if [ -z "$version" ] || ! dpkg --compare-versions "$version" ge 1.21; then
+		echo "$0: no Go: install Go $(wanted_go) or later in /usr/local/go (this Debian's package is ${version:-missing})" >&2
+		exit 2
+	fi
+	install_debian golang-go ca-certificates
 }
 
 build_tags() {
@@ -42,13 +59,15 @@ current_step="before the first step"
 set -E
 trap 'echo "==> $current_step: FAILED (${BASH_SOURCE[0]##*/} line $LINENO: $BASH_COMMAND)" >&2' ERR
 
-# install_packages installs those packages of packages.txt that are missing, and says which.
-install_packages() {
-	local list=$1 missing=() p
-	while read -r p; do
-		case $p in '' | '#'*) continue ;; esac
+# install_packages installs those packages of a list, such as packages.txt, that are missing.
+install_packages() { install_debian $(grep -v '^#' "$1"); }
+
+# install_debian installs those Debian packages that are missing, and prints their names.
+install_debian() {
+	local missing=() p
+	for p in "$@"; do
 		[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")
-	done <"$list"
+	done
 	[ ${#missing[@]} -gt 0 ] || return 0
 	echo "    missing packages: ${missing[*]}" >&2
 	export DEBIAN_FRONTEND=noninteractive

@@ -14,7 +14,7 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) int {
 	if os.Geteuid() != 0 {
-		fmt.Fprintln(os.Stderr, "these tests need root: run sudo tests/run")
+		fmt.Fprintln(os.Stderr, "these tests need root: run tests/run")
 		return 2
 	}
 	dir, err := os.MkdirTemp("", "installer-tests")
