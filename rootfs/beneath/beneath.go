@@ -105,7 +105,7 @@ func (d *Dir) Mkdir(name string, mode uint32) error {
 		if err := unix.Mkdirat(parent, base, mode); err != nil {
 			return d.Fail("mkdir", name, err)
 		}
-		return d.FailIf("chmod", name, unix.Fchmodat(parent, base, mode, 0))
+		return d.FailIf("prepare", name, Plain(parent, base, mode))
 	})
 }
 

@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"installer/rootfs/beneath"
 )
 
 // CheckoutOptions say what Checkout makes, and how.
@@ -27,8 +29,9 @@ type CheckoutOptions struct {
 // Checkout makes the directory name in dest, which is not kept, with the tree of
 // a commit. The directory must not exist. Files are hard links to the objects,
 // but for empty files and those with too many links, which are copied. All times
-// of modification are 1970, but with ForceCopy. When Checkout fails, what it has
-// made stays behind.
+// of modification are 1970, but with ForceCopy. The first directory of each shape,
+// and the first object of each shape that this Repo wrote, are read back: see
+// [Repo.ReadBack]. When Checkout fails, what it has made stays behind.
 func (r *Repo) Checkout(ctx context.Context, commit Checksum, dest *os.File, name string, o CheckoutOptions) error {
 	if err := r.gate.enter(); err != nil {
 		return err
@@ -46,13 +49,20 @@ func (r *Repo) Checkout(ctx context.Context, commit Checksum, dest *os.File, nam
 	if err := unix.Mkdirat(int(dest.Fd()), name, 0o700); err != nil {
 		return &os.PathError{Op: "mkdir", Path: full, Err: err}
 	}
+	if err := beneath.Plain(int(dest.Fd()), name, 0o700); err != nil {
+		return &os.PathError{Op: "prepare", Path: full, Err: err}
+	}
 	c := &checkout{repo: r, options: o, metas: map[Checksum]DirMeta{}}
 	c.wake.L = &c.mu
 	// The root of the work is the caller's descriptor: held once too often, so
 	// that it is never closed here.
 	parent := &sharedDir{handle: handle{fd: int(dest.Fd())}, users: 2}
 	c.stack = []job{{parent: parent, name: name, path: full, tree: tree, meta: meta}}
-	if err := c.run(ctx); err != nil {
+	err = c.run(ctx)
+	if err == nil {
+		err = r.readBackSamples(ctx) // hard links share the objects' inodes
+	}
+	if err != nil {
 		return fmt.Errorf("checking out %s: %w", commit, err)
 	}
 	return nil
@@ -103,8 +113,9 @@ type checkout struct {
 	busy  int
 	err   error
 
-	metaMu sync.Mutex
-	metas  map[Checksum]DirMeta
+	metaMu  sync.Mutex
+	metas   map[Checksum]DirMeta
+	samples sync.Map // shape -> true, of the directories that were read back
 }
 
 // job is one directory: it exists in parent with mode 0700.
@@ -283,10 +294,12 @@ func (c *checkout) setDirMeta(fd int, j job) error {
 			return &os.PathError{Op: "setxattr " + x.Name, Path: j.path, Err: err}
 		}
 	}
-	if c.options.ForceCopy {
-		return nil
+	if !c.options.ForceCopy {
+		if err := zeroModTime(fd); err != nil {
+			return err
+		}
 	}
-	return zeroModTime(fd)
+	return c.sampleDir(fd, j.path, m)
 }
 
 // dirMeta remembers what it loads: most directories share a few.

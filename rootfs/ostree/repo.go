@@ -37,6 +37,7 @@ type Repo struct {
 	tmpSeq  atomic.Uint64
 	scratch sync.Pool // of *scratch
 	flusher flusher
+	samples sync.Map // shape -> objectKey, of the first object of each shape
 
 	lockMu sync.Mutex
 	locks  map[*heldLock]struct{}

@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"installer/rootfs/beneath"
 )
 
 // handle is one descriptor and its entry in the ledger. Plain descriptors spare
@@ -73,8 +75,8 @@ func procPath(dirfd int, name string) string {
 	return "/proc/self/fd/" + strconv.Itoa(dirfd) + "/" + name
 }
 
-// makeDir creates a directory with exactly the given mode, whatever the umask.
-// It reports whether the directory is new.
+// makeDir creates a directory with exactly the given mode, whatever the umask and
+// the parent's access control list say. It reports whether the directory is new.
 func makeDir(dirfd int, name, full string, mode uint32) (bool, error) {
 	err := unix.Mkdirat(dirfd, name, mode)
 	if err == unix.EEXIST {
@@ -83,8 +85,8 @@ func makeDir(dirfd int, name, full string, mode uint32) (bool, error) {
 	if err != nil {
 		return false, &os.PathError{Op: "mkdir", Path: full, Err: err}
 	}
-	if err := unix.Fchmodat(dirfd, name, mode, 0); err != nil {
-		return true, &os.PathError{Op: "chmod", Path: full, Err: err}
+	if err := beneath.Plain(dirfd, name, mode); err != nil {
+		return true, &os.PathError{Op: "prepare", Path: full, Err: err}
 	}
 	return true, nil
 }

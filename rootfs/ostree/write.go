@@ -194,6 +194,9 @@ func (r *Repo) store(k objectKey, h *FileHeader, data []byte) error {
 	if err := r.place(k, h, data); err != nil {
 		return err
 	}
+	if err := r.sample(k, h, int64(len(data))); err != nil {
+		return err
+	}
 	state = presentState(k, h, int64(len(data)))
 	return nil
 }

@@ -37,12 +37,12 @@ func (r *Repo) writeLarge(ctx context.Context, s *scratch, h *FileHeader, size i
 		return Checksum{}, errors.Join(err, f.close(), unix.Unlinkat(r.tmp.fd, name, 0))
 	}
 	k := objectKey{sum, TypeFile}
-	return sum, k.wrap(r.storeTemp(k, h, f, name))
+	return sum, k.wrap(r.storeTemp(k, h, size, f, name))
 }
 
 // storeTemp publishes a complete temporary file, or removes it when the object
 // exists or something fails. It closes f.
-func (r *Repo) storeTemp(k objectKey, h *FileHeader, f handle, name string) error {
+func (r *Repo) storeTemp(k objectKey, h *FileHeader, size int64, f handle, name string) error {
 	mine, err := r.claim(k)
 	if err != nil || !mine {
 		return errors.Join(err, f.close(), unix.Unlinkat(r.tmp.fd, name, 0))
@@ -57,6 +57,9 @@ func (r *Repo) storeTemp(k objectKey, h *FileHeader, f handle, name string) erro
 		return errors.Join(err, unix.Unlinkat(r.tmp.fd, name, 0))
 	}
 	if err := r.publish(name, dir, k.name()); err != nil {
+		return err
+	}
+	if err := r.sample(k, h, size); err != nil {
 		return err
 	}
 	state = statePresent
@@ -134,7 +137,11 @@ func (f *largeFile) stream(ctx context.Context, s *scratch, size int64, content 
 	buf := s.growAligned(chunkSize)
 	f.size = size
 	_ = f.setDirect(true) // not every file system can
-	var end int64         // of what was written: holes may follow
+	// The length comes first: XFS reserves space behind the end for a file that grows, and keeps it
+	// for one that had space reserved. Later it would write out the file, and wait, to set its length.
+	if err := unix.Ftruncate(f.fd, size); err != nil {
+		return sum, &os.PathError{Op: "truncate", Path: "temporary object", Err: err}
+	}
 	for pos := int64(0); pos < size; {
 		if err := ctx.Err(); err != nil {
 			return sum, err
@@ -144,24 +151,13 @@ func (f *largeFile) stream(ctx context.Context, s *scratch, size int64, content 
 			return sum, shortRead(err, size, pos+int64(n))
 		}
 		s.hash.Write(part)
-		written, err := f.writeSparse(part, pos)
-		if err != nil {
+		if err := f.writeSparse(part, pos); err != nil {
 			return sum, err
-		}
-		if written > 0 {
-			end = pos + int64(written)
 		}
 		pos += int64(len(part))
 	}
 	if err := expectEnd(content, size); err != nil {
 		return sum, err
-	}
-	// A hole at the end exists only once the length is set. Else it is right, and is
-	// left alone: XFS writes a new file out, and waits for that, to set its length.
-	if end < size {
-		if err := unix.Ftruncate(f.fd, size); err != nil {
-			return sum, &os.PathError{Op: "truncate", Path: "temporary object", Err: err}
-		}
 	}
 	f.giveBack()
 	startWriteback(f.fd)
@@ -169,15 +165,13 @@ func (f *largeFile) stream(ctx context.Context, s *scratch, size int64, content 
 	return sum, nil
 }
 
-// writeSparse writes data at pos, except for blocks of holeSize zero bytes. It
-// tells where in data the last that was written ends, 0 if nothing was.
-func (f *largeFile) writeSparse(data []byte, pos int64) (end int, err error) {
+// writeSparse writes data at pos, except for blocks of holeSize zero bytes.
+func (f *largeFile) writeSparse(data []byte, pos int64) error {
 	start := 0 // of the run that must be written
 	flush := func(to int) error {
 		if to == start {
 			return nil
 		}
-		end = to
 		f.reserve(pos + int64(start))
 		return f.pwriteAll(data[start:to], pos+int64(start))
 	}
@@ -187,13 +181,12 @@ func (f *largeFile) writeSparse(data []byte, pos int64) (end int, err error) {
 			continue
 		}
 		if err := flush(i); err != nil {
-			return end, err
+			return err
 		}
 		f.skip(pos+int64(i), pos+int64(next))
 		start = next
 	}
-	err = flush(len(data))
-	return end, err
+	return flush(len(data))
 }
 
 // startWriteback has the kernel begin to write a file's pages to the device, which
