@@ -54,7 +54,12 @@ func accelFlag() flag {
 // options checks what the flags say and makes it the options of a build.
 func (f *buildFlags) options(source, output string) (vm.Options, error) {
 	o := vm.Options{Output: output, Compress: f.compress, Accel: vm.Accel(f.accel), Install: install.Options{GenericImage: true}}
-	f.image.source = source
+	f.image.source, f.image.argument = source, "IMAGE"
+	if _, err := image.ParseRef(source); err != nil {
+		if _, err := image.ParseRef(output); err == nil {
+			return o, fmt.Errorf("IMAGE %q is no image, and OUTPUT %q is one: give the image first", source, output)
+		}
+	}
 	err := f.image.apply(&o.Install)
 	if err != nil {
 		return o, err

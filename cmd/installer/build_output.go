@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"installer/install"
+	"installer/install/printable"
 	"installer/install/vm"
 )
 
@@ -42,8 +43,8 @@ func writeMachine(w io.Writer, r *vm.Report) {
 	for _, p := range m.Phases {
 		phases = append(phases, fmt.Sprintf("%s %.1f s", p.Phase, p.Seconds))
 	}
-	fmt.Fprintf(w, "  %-12s %s, %s of %s\n", "output", m.Format, install.FormatBytes(m.Allocated), install.FormatBytes(r.Disk.Size))
-	fmt.Fprintf(w, "  %-12s %s: %s\n", "machine", m.Accel, strings.Join(phases, ", "))
+	printable.Fprintf(w, "  %-12s %s, %s of %s\n", "output", m.Format, install.FormatBytes(m.Allocated), install.FormatBytes(r.Disk.Size))
+	printable.Fprintf(w, "  %-12s %s: %s\n", "machine", m.Accel, strings.Join(phases, ", "))
 }
 
 // printPlan prints what a build would do.
@@ -52,7 +53,7 @@ func printPlan(ctx context.Context, o vm.Options, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "Would make %s (%s) of %s\n", o.Output, o.Format, o.Install.Source)
+	printable.Fprintf(w, "Would make %s (%s) of %s\n", o.Output, o.Format, o.Install.Source)
 	rows := [][2]string{
 		{"digest", plan.Digest},
 		{"disk", install.FormatBytes(o.DiskSize)},
@@ -73,7 +74,7 @@ func printPlan(ctx context.Context, o vm.Options, w io.Writer) error {
 	}...)
 	for _, row := range rows {
 		if row[1] != "" {
-			fmt.Fprintf(w, "  %-12s %s\n", row[0], row[1])
+			printable.Fprintf(w, "  %-12s %s\n", row[0], row[1])
 		}
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"installer/install"
+	"installer/install/printable"
 
 	"golang.org/x/term"
 )
@@ -29,7 +30,7 @@ func confirmAtTerminal(in *os.File, out io.Writer) func(context.Context, *instal
 		var text strings.Builder
 		writePlan(&text, p)
 		fmt.Fprint(out, fold(text.String(), terminalWidth(file)))
-		fmt.Fprintf(out, "\nType yes to overwrite %s: ", p.Device)
+		printable.Fprintf(out, "\nType yes to overwrite %s: ", p.Device)
 		return readConsent(ctx, in)
 	}
 }

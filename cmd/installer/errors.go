@@ -1,35 +1,53 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"net"
+	"slices"
 	"strings"
 
-	"installer/disk"
-	"installer/rootfs/image"
+	"installer/install/printable"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 )
 
-// writeError says why a command failed, in the form of all errors: what was
-// being done, to what, why it failed; and what to do.
+// adviser is an error that knows its remedy. Whether an errno has one depends on the operation, so only the
+// error type of the operation says so.
+type adviser interface {
+	error
+	Advice() string
+}
+
+// detailed is an error whose message leaves out a list that is shown with --verbose.
+type detailed interface {
+	error
+	Details() []string
+}
+
+// advisedError adds the remedy that a command knows to an error of a package that does not.
+type advisedError struct {
+	error
+	advice string
+}
+
+func (e *advisedError) Unwrap() error  { return e.error }
+func (e *advisedError) Advice() string { return e.advice }
+
+// writeError says why a command failed, in the form of all errors: the operation, its object, the cause, and the
+// remedy if there is one.
 func writeError(w io.Writer, cmd *cobra.Command, err error) {
-	text := err.Error()
+	text := printable.Error(err)
 	if todo := advice(err); todo != "" {
-		text += "; to do: " + todo
+		text += "; to do: " + printable.Line(todo)
 	}
-	fmt.Fprintf(w, "installer: error: %s\n", text)
+	fmt.Fprintf(w, "installer: error: %s\n", strings.ReplaceAll(text, "\n", "\ninstaller: error: "))
 	if f := cmd.Flags().Lookup("verbose"); f != nil && f.Value.String() == "true" {
 		for _, line := range details(err) {
-			fmt.Fprintf(w, "  %s\n", line)
+			printable.Fprintf(w, "  %s\n", line)
 		}
 		for _, cause := range causes(err) {
-			fmt.Fprintf(w, "  caused by: %s\n", cause)
+			printable.Fprintf(w, "  caused by: %s\n", cause)
 		}
 	}
 	if exitStatus(err) == exitUsage {
@@ -37,74 +55,68 @@ func writeError(w io.Writer, cmd *cobra.Command, err error) {
 	}
 }
 
-// details lists what an error leaves out of its one line, such as each use of a disk.
-func details(err error) []string {
-	var long interface{ Details() []string }
-	if errors.As(err, &long) {
-		return long.Details()
-	}
-	return nil
-}
-
-// advice is what to do about an error that does not say so itself; "" for
-// nothing, or where it depends.
+// advice returns the remedies of an error, one of each of the errors that were joined: the outermost, which
+// knows most of the operation.
 func advice(err error) string {
-	if strings.Contains(err.Error(), "to do: ") || is[*usageError](err) {
-		return ""
-	}
-	switch {
-	case errors.Is(err, context.Canceled):
-		return "what was begun was given back; give the same command again to start anew"
-	case is[*disk.TooSmallError](err):
-		return "take a larger disk; a disk file grows by truncate -s SIZE FILE"
-	case errors.Is(err, unix.ENOSPC):
-		return "make room there, or have TMPDIR name a directory with more"
-	case is[*image.SourceError](err):
-		return sourceAdvice(err)
-	case errors.Is(err, fs.ErrNotExist):
-		return "check the path"
-	case errors.Is(err, fs.ErrPermission):
-		return "run it as root: sudo installer …"
-	}
-	return ""
+	var list []string
+	walk(err, func(e error) bool {
+		a, knows := e.(adviser)
+		if !knows {
+			return true
+		}
+		if text := a.Advice(); text != "" && !slices.Contains(list, text) {
+			list = append(list, text)
+		}
+		return false
+	})
+	return strings.Join(list, "; ")
 }
 
-// sourceAdvice is advice about an image that cannot be read.
-func sourceAdvice(err error) string {
-	switch {
-	case is[*net.OpError](err), is[*net.DNSError](err):
-		return "check the registry's name and the network; or fetch the image first: skopeo copy docker://NAME oci:DIR:TAG"
-	case strings.Contains(err.Error(), "of the image: "):
-		return "give an image that is made to be booted, with its kernel's modules"
-	case errors.Is(err, fs.ErrNotExist):
-		return "check the path of the image; skopeo copy docker://NAME oci:DIR:TAG makes an oci directory"
-	case strings.Contains(err.Error(), "does not resolve to an image ID"):
-		return "podman images lists the images that are there"
-	}
-	return ""
+// details returns what the messages of an error leave out.
+func details(err error) []string {
+	var list []string
+	walk(err, func(e error) bool {
+		d, has := e.(detailed)
+		if has {
+			list = append(list, d.Details()...)
+		}
+		return !has
+	})
+	return list
 }
 
-// causes lists what an error was made of, outermost first, with the type of
-// each; what says the same as the one around it is left out.
+// walk visits an error and the errors that it wraps, outermost first, as long as visit returns true.
+func walk(err error, visit func(error) bool) {
+	if err == nil || !visit(err) {
+		return
+	}
+	switch x := err.(type) {
+	case interface{ Unwrap() error }:
+		walk(x.Unwrap(), visit)
+	case interface{ Unwrap() []error }:
+		for _, inner := range x.Unwrap() {
+			walk(inner, visit)
+		}
+	}
+}
+
+// causes lists the errors that an error wraps, outermost first, with the type of
+// each; one that says the same as the one around it is left out.
 func causes(err error) []string {
 	var list []string
-	var walk func(error, string)
-	walk = func(e error, around string) {
+	around := err.Error()
+	walk(err, func(e error) bool {
 		if text := e.Error(); text != around {
 			list = append(list, fmt.Sprintf("%s (%T)", text, e))
 			around = text
 		}
-		switch x := e.(type) {
-		case interface{ Unwrap() error }:
-			if inner := x.Unwrap(); inner != nil {
-				walk(inner, around)
-			}
-		case interface{ Unwrap() []error }:
-			for _, inner := range x.Unwrap() {
-				walk(inner, around)
-			}
-		}
-	}
-	walk(err, err.Error())
+		return true
+	})
 	return list
+}
+
+// is reports whether an error of type T is in err's chain.
+func is[T error](err error) bool {
+	var target T
+	return errors.As(err, &target)
 }

@@ -1,50 +1,83 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"strings"
 	"testing"
 
 	"installer/disk"
-	"installer/rootfs/image"
+	"installer/install"
 
 	"golang.org/x/sys/unix"
 )
 
-// Every error of a kind that a user can do something about says what.
+type knows struct {
+	error
+	advice string
+}
+
+func (k knows) Advice() string { return k.advice }
+
+// A remedy comes from the error that knows the operation, and never from an errno.
 func TestAdvice(t *testing.T) {
+	know := func(advice string) error { return knows{errors.New("x"), advice} }
 	for _, c := range []struct {
 		err  error
 		want string
 	}{
 		{errors.New("anything"), ""},
-		{errors.New("x; to do: y"), ""},
-		{&usageError{fs.ErrNotExist}, ""},
-		{fmt.Errorf("interrupted: %w", context.Canceled), "start anew"},
-		{&disk.TooSmallError{}, "larger disk"},
-		{&fs.PathError{Op: "open", Path: "x", Err: fs.ErrNotExist}, "check the path"},
-		{&fs.PathError{Op: "open", Path: "x", Err: unix.ENOSPC}, "make room"},
-		{&image.SourceError{Err: fs.ErrNotExist}, "path of the image"},
-		{&disk.MissingProgramError{Program: "mkfs", Package: "p", Err: fs.ErrNotExist}, ""},
+		{unix.ENOSPC, ""}, {unix.EPERM, ""}, {unix.EACCES, ""}, {unix.EROFS, ""}, {unix.ENOENT, ""},
+		{&fs.PathError{Op: "open", Path: "x", Err: unix.ENOSPC}, ""},
+		{know("inner"), "inner"},
+		{&advisedError{know("inner"), "outer"}, "outer"},
+		{&advisedError{know("inner"), ""}, ""},
+		{errors.Join(know("one"), fmt.Errorf("x: %w", know("two")), know("one")), "one; two"},
+		{&usageError{know("one")}, "one"},
+		{&notRootError{"mounting needs root"}, "run it with sudo, or in a container with --privileged"},
+		{&outputError{unix.ENOSPC}, ""},
+		{&reportError{path: "/dev/full", cause: unix.ENOSPC}, "make room in /dev, or name a file elsewhere"},
+		{&reportError{path: "/x/r", cause: unix.EROFS}, ""},
+		{adviseOnSize(&disk.TooSmallError{}, install.Options{}), "take a larger disk"},
+		{adviseOnSize(&disk.TooSmallError{}, install.Options{ViaLoopback: true}), "make the file larger: truncate -s SIZE FILE"},
+		{adviseOnSize(unix.ENOSPC, install.Options{}), ""},
+		{&transportError{ref: "quay.io/x/y:latest"}, "for an image of a registry give docker://quay.io/x/y:latest; for one of podman's storage, containers-storage:quay.io/x/y:latest"},
+		{&transportError{ref: "registry:quay.io/x"}, "for an image of a registry give docker://quay.io/x"},
+		{&transportError{ref: "https://quay.io/x"}, "for an image of a registry give docker://quay.io/x"},
+		{&transportError{ref: "oci-archvie:x.tar"}, "did you mean oci-archive:x.tar?"},
+		{&transportError{ref: "/no/such/path"}, ""},
 	} {
-		got := advice(fmt.Errorf("step: %w", c.err))
-		if (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+		if got := advice(fmt.Errorf("step: %w", c.err)); got != c.want {
 			t.Errorf("%v: %q, want %q", c.err, got, c.want)
 		}
 	}
 }
 
-func TestDetails(t *testing.T) {
-	e := &disk.InUseError{Path: "/dev/x", Uses: []disk.Use{{What: "a", Why: "b", Remedy: "c"}, {What: "d", Why: "e"}}}
-	if got := details(fmt.Errorf("step: %w", e)); len(got) != 2 || got[0] != "a: b (c)" || got[1] != "d: e" {
-		t.Errorf("%q", got)
-	}
-	if got := details(fs.ErrNotExist); got != nil {
-		t.Errorf("%q", got)
+type listed struct{ error }
+
+func (listed) Details() []string { return []string{"first\x1b", "second"} }
+
+// The message of an error is a line for each failure, and a list that it leaves out comes with --verbose.
+func TestWriteError(t *testing.T) {
+	err := errors.Join(fmt.Errorf("step: %w", listed{errors.New("it is in use\ninstaller: error: forged")}), errors.New("second"))
+	const head = "installer: error: step: it is in use\\ninstaller: error: forged\ninstaller: error: second\n"
+	for line, want := range map[string]string{
+		"":   head,
+		"-v": head + "  first\\x1b\n  second\n  caused by: ",
+	} {
+		root := newRootCommand(io.Discard, io.Discard)
+		cmd, _, findErr := root.Find([]string{"to-disk"})
+		if findErr != nil || cmd.ParseFlags(strings.Fields(line)) != nil {
+			t.Fatal("no to-disk")
+		}
+		var out strings.Builder
+		writeError(&out, cmd, err)
+		if !strings.HasPrefix(out.String(), want) || line == "" && out.String() != want {
+			t.Errorf("%q: %q, want %q", line, out.String(), want)
+		}
 	}
 }
 
@@ -69,15 +102,42 @@ func TestUsageErrors(t *testing.T) {
 	for line, want := range map[string]string{
 		"":                  "no command given",
 		"nonsense":          `there is no command "nonsense"`,
-		"to-disk":           "to-disk takes DEVICE, and nothing was given",
+		"to-disk":           "to-disk takes DEVICE, and no argument was given",
 		"to-disk a b":       `to-disk takes DEVICE, and 2 arguments were given: ["a" "b"]`,
-		"build a":           `build takes IMAGE OUTPUT, and 1 arguments were given: ["a"]`,
-		"version x":         `version takes no arguments, and ["x"] was given`,
+		"build a":           `build takes IMAGE OUTPUT, and 1 argument was given: "a"`,
+		"version x":         `version takes no arguments, and 1 argument was given: "x"`,
 		"to-disk --nonsens": "unknown flag: --nonsens",
+
+		"to-dsik":                                          `there is no command "to-dsik" (did you mean "to-disk"?)`,
+		"to-disk --wype x":                                 `unknown flag: --wype (did you mean "--wipe"?)`,
+		"to-disk --filesystem ext5 x":                      `want xfs, ext4 or btrfs (did you mean "ext4"?)`,
+		"to-disk oci:x /dev/vda":                           `2 arguments were given: ["oci:x" "/dev/vda"]; give the image by --source-imgref oci:x`,
+		"build disk.qcow2 oci:x":                           `IMAGE "disk.qcow2" is no image, and OUTPUT "oci:x" is one: give the image first`,
+		"build quay.io/x y":                                "to do: for an image of a registry give docker://quay.io/x; for one of podman's storage, containers-storage:quay.io/x",
+		"to-disk --source-imgref oci: x":                   "--source-imgref: image reference \"oci:\" names no image after \"oci:\"",
+		"to-disk --authfile /none --source-imgref oci:x y": "--authfile: open /none: no such file or directory",
+		"to-disk --root-ssh-authorized-keys /none --source-imgref oci:x y": "--root-ssh-authorized-keys: open /none: no such file or directory",
 	} {
 		var out strings.Builder
 		if status := run(strings.Fields(line), io.Discard, &out); status != exitUsage || !strings.Contains(out.String(), want+"\n") {
 			t.Errorf("%q: status %d, %s", line, status, out.String())
+		}
+	}
+}
+
+// A command whose output was lost has failed, whichever command it is.
+func TestLostOutputFails(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	for _, line := range []string{"version", "version --json", "--version", "--help", "to-disk --help", "to-disk --help-all", "schema event",
+		"completion bash", "help build", "print-configuration", "man " + t.TempDir()} {
+		var stderr strings.Builder
+		if status := run(strings.Fields(line), full, &stderr); status != exitFailed || !strings.Contains(stderr.String(), "no space left on device\n") ||
+			strings.Contains(stderr.String(), "to do") {
+			t.Errorf("%q: status %d, %s", line, status, stderr.String())
 		}
 	}
 }

@@ -54,9 +54,3 @@ func guestStatus(err error) int {
 	errors.As(err, &guest)
 	return guest.Status
 }
-
-// is tells whether an error of type T is in err's chain.
-func is[T error](err error) bool {
-	var target T
-	return errors.As(err, &target)
-}

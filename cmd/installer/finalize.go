@@ -116,7 +116,7 @@ func stageLines(flags finalizeFlags, stdout io.Writer) func(finalize.StageResult
 			// As for any progress: a reader that went away does not stop the release.
 			_ = encoder.Encode(install.Event{Time: s.Start, Kind: install.EventStage, Stage: &s})
 		default:
-			fmt.Fprintf(stdout, "%-18s %-6s %s\n", s.Name, s.Status, printable(s.Summary))
+			fmt.Fprintf(stdout, "%-18s %-6s %s\n", s.Name, s.Status, squeeze(s.Summary))
 		}
 	}
 }

@@ -6,13 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
-	"unicode"
 
 	"installer/finalize"
 	"installer/finalize/holders"
 	"installer/install/outfile"
+	"installer/install/printable"
 
 	"github.com/spf13/cobra"
 )
@@ -77,21 +76,21 @@ func verdictError(path string, r holders.Report) error {
 // writeHolders prints a table for a person, the remedy below each row.
 func writeHolders(w io.Writer, path string, r holders.Report) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s (%d holders; %d processes and %d mount namespaces were looked at)\n",
+	printable.Fprintf(&b, "%s: %s (%d holders; %d processes and %d mount namespaces were looked at)\n",
 		path, r.Verdict, len(r.Holders), r.Processes, r.Namespaces)
 	if len(r.Holders) > 0 {
 		fmt.Fprintf(&b, "\n%-15s %7s %7s %-16s %s\n", "CLASS", "PID", "TID", "COMMAND", "PATH")
 	}
 	for _, h := range r.Holders {
-		fmt.Fprintf(&b, "%-15s %7s %7s %-16s %s\n", h.Class, number(h.PID), number(h.TID), printable(h.Comm), printable(h.Path))
+		fmt.Fprintf(&b, "%-15s %7s %7s %-16s %s\n", h.Class, number(h.PID), number(h.TID), squeeze(h.Comm), squeeze(h.Path))
 		for _, detail := range [][2]string{{"where", h.Namespace}, {"seen in", h.Evidence}, {"to do", h.Remedy}} {
 			if detail[1] != "" {
-				fmt.Fprintf(&b, "    %-8s %s\n", detail[0], printable(detail[1]))
+				fmt.Fprintf(&b, "    %-8s %s\n", detail[0], squeeze(detail[1]))
 			}
 		}
 	}
 	for _, what := range r.Unreadable {
-		fmt.Fprintf(&b, "could not look at: %s\n", printable(what))
+		fmt.Fprintf(&b, "could not look at: %s\n", squeeze(what))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -105,12 +104,5 @@ func number(n int) string {
 	return fmt.Sprint(n)
 }
 
-// printable quotes what another process chose and a terminal might obey, and
-// leaves out the padding of lines from /proc.
-func printable(s string) string {
-	text := strings.Join(strings.Fields(s), " ")
-	if strings.ContainsFunc(s, func(r rune) bool { return r != '\t' && !unicode.IsPrint(r) }) {
-		text = strconv.Quote(s)
-	}
-	return text
-}
+// squeeze leaves out the padding of lines from /proc.
+func squeeze(s string) string { return strings.Join(strings.Fields(printable.Line(s)), " ") }

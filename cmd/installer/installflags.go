@@ -77,6 +77,9 @@ func (f *installFlags) perform(parent context.Context, s streams, o install.Opti
 	ctx, stop := untilSignal(parent)
 	defer stop()
 	report, err := j.run(ctx, o, out.event)
+	if is[*signalError](err) {
+		err = &advisedError{err, "the changes of this machine are undone; give the same command again to start anew"}
+	}
 	return errors.Join(err, out.finish(report))
 }
 

@@ -8,6 +8,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -30,9 +31,13 @@ func main() {
 
 // run executes one command line and returns its exit status.
 func run(args []string, stdout, stderr io.Writer) int {
-	root := newRootCommand(stdout, stderr)
+	out := &sink{Writer: stdout}
+	root := newRootCommand(out, stderr)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(context.Background())
+	if lost := out.close(); lost != nil && !errors.Is(err, errors.Unwrap(lost)) {
+		err = errors.Join(err, lost)
+	}
 	if err != nil {
 		writeError(stderr, cmd, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"installer/install"
+	"installer/install/printable"
 )
 
 // writePlan shows a person what an installation is about to do.
@@ -14,23 +15,23 @@ func writePlan(w io.Writer, p *install.Plan) {
 	if p.Serial != "" {
 		device += ", serial " + p.Serial
 	}
-	fmt.Fprintf(w, "%s: %s, %s\n", p.Device, device, install.FormatBytes(p.Size))
+	printable.Fprintf(w, "%s: %s, %s\n", p.Device, device, install.FormatBytes(p.Size))
 	if len(p.Found) == 0 {
 		fmt.Fprintln(w, "  is empty")
 	}
 	for _, found := range p.Found {
-		fmt.Fprintf(w, "  WILL BE LOST  %s", found)
+		printable.Fprintf(w, "  WILL BE LOST  %s", found)
 		if found.Size > 0 { // it is not known of files
-			fmt.Fprintf(w, ", %s", install.FormatBytes(found.Size))
+			printable.Fprintf(w, ", %s", install.FormatBytes(found.Size))
 		}
 		fmt.Fprintln(w)
 	}
 	fmt.Fprintln(w, "Planned:")
 	for _, part := range p.Partitions {
-		fmt.Fprintf(w, "  partition %d   %-12s %10s at %s\n", part.Number, part.Name, install.FormatBytes(part.Size), install.FormatBytes(part.Start))
+		printable.Fprintf(w, "  partition %d   %-12s %10s at %s\n", part.Number, part.Name, install.FormatBytes(part.Size), install.FormatBytes(part.Start))
 	}
 	for _, f := range p.Mounted {
-		fmt.Fprintf(w, "  %-13s %s on %s, at %s\n", f.Role, f.Type, f.Device, f.MountPoint)
+		printable.Fprintf(w, "  %-13s %s on %s, at %s\n", f.Role, f.Type, f.Device, f.MountPoint)
 	}
 	root := "root"
 	if len(p.Mounted) > 0 {
@@ -49,7 +50,7 @@ func writePlan(w io.Writer, p *install.Plan) {
 	}
 	for _, row := range rows {
 		if row[1] != "" {
-			fmt.Fprintf(w, "  %-13s %s\n", row[0], row[1])
+			printable.Fprintf(w, "  %-13s %s\n", row[0], row[1])
 		}
 	}
 }

@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"runtime"
 
 	"installer/install/config"
+	"installer/install/printable"
 	"installer/rootfs/image"
 
 	"github.com/spf13/cobra"
@@ -64,7 +64,7 @@ func runPrintConfig(parent context.Context, flags printConfigFlags, stdout, stde
 		return err
 	}
 	for _, note := range loaded.Notes {
-		fmt.Fprintf(stderr, "installer: warning: %s\n", note)
+		printable.Fprintf(stderr, "installer: warning: %s\n", note)
 	}
 	return loaded.WriteJSON(stdout, flags.all)
 }

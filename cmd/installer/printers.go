@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"installer/install"
+	"installer/install/printable"
 
 	"github.com/sirupsen/logrus"
 )
@@ -52,13 +53,13 @@ func (p *plainPrinter) event(e install.Event) {
 	switch e.Kind {
 	case install.EventStep:
 		p.pace.last, p.begun = e.Time, e.Time
-		fmt.Fprintf(p.out, "[%2d/%d] %s\n", e.Index, e.Count, e.Title)
+		printable.Fprintf(p.out, "[%2d/%d] %s\n", e.Index, e.Count, e.Title)
 	case install.EventProgress:
 		if p.pace.due(e, 5*time.Second) {
-			fmt.Fprintf(p.out, "        %s\n", progressText(e, p.begun))
+			printable.Fprintf(p.out, "        %s\n", progressText(e, p.begun))
 		}
 	case install.EventDone:
-		fmt.Fprintf(p.out, "        %s\n", doneText(e))
+		printable.Fprintf(p.out, "        %s\n", doneText(e))
 	default:
 		logEvent(p.log, e)
 	}
@@ -90,7 +91,7 @@ func newTTYPrinter(out io.Writer, log *logrus.Logger, file *os.File, isTerminal 
 func (p *ttyPrinter) event(e install.Event) {
 	switch e.Kind {
 	case install.EventStep:
-		p.title, p.begun = fmt.Sprintf("[%2d/%d] %s", e.Index, e.Count, e.Title), e.Time
+		p.title, p.begun = printable.Sprintf("[%2d/%d] %s", e.Index, e.Count, e.Title), e.Time
 		p.line(p.title)
 	case install.EventProgress:
 		if p.pace.due(e, 100*time.Millisecond) {
@@ -193,7 +194,7 @@ func progressText(e install.Event, begun time.Time) string {
 func doneText(e install.Event) string {
 	text := fmt.Sprintf("done in %.1f s", e.Seconds)
 	if e.Message != "" {
-		text += ": " + e.Message
+		text += ": " + printable.Line(e.Message)
 	}
 	return text
 }

@@ -81,10 +81,10 @@ func untilSignal(parent context.Context) (context.Context, func()) {
 		}
 	}
 	// A reader of the output that went away does not stop the work; it fails the command in the end.
-	signal.Ignore(syscall.SIGPIPE)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	go func() {
 		for s := range signals {
-			cancel(fmt.Errorf("received %v: %w", s, context.Canceled))
+			cancel(&signalError{s})
 		}
 	}()
 	return ctx, func() {
@@ -93,3 +93,11 @@ func untilSignal(parent context.Context) (context.Context, func()) {
 		cancel(nil)
 	}
 }
+
+// signalError says that a signal ended a command.
+type signalError struct{ signal os.Signal }
+
+func (e *signalError) Error() string { return fmt.Sprintf("received %v", e.signal) }
+
+// Unwrap makes it an end that was asked for.
+func (e *signalError) Unwrap() error { return context.Canceled }

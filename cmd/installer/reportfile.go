@@ -10,6 +10,8 @@ import (
 
 	"installer/cmd/installer/page"
 	"installer/install/outfile"
+
+	"golang.org/x/sys/unix"
 )
 
 // reportFile is where --report wants the report; an empty path is nowhere. The
@@ -98,3 +100,11 @@ func (e *reportError) Error() string {
 	return fmt.Sprintf("writing the report %s: %v", e.path, e.cause)
 }
 func (e *reportError) Unwrap() error { return e.cause }
+
+// Advice is the remedy of a full file system.
+func (e *reportError) Advice() string {
+	if !errors.Is(e.cause, unix.ENOSPC) && !errors.Is(e.cause, unix.EDQUOT) {
+		return ""
+	}
+	return "make room in " + filepath.Dir(e.path) + ", or name a file elsewhere"
+}

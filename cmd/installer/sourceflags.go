@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"strings"
@@ -14,6 +15,7 @@ import (
 // sourceFlags say which image is installed, and which one the host follows.
 type sourceFlags struct {
 	source          string
+	argument        string // that source was given by; "" = --source-imgref
 	target          string
 	targetTransport string
 	platform        string
@@ -70,7 +72,7 @@ func (f *sourceFlags) apply(o *install.Options) (err error) {
 			return err
 		}
 		o.Source = o.Container.Source()
-	} else if o.Source, err = parseSource("--source-imgref", f.source); err != nil {
+	} else if o.Source, err = parseSource(cmp.Or(f.argument, "--source-imgref"), f.source); err != nil {
 		return err
 	}
 	if o.Target, err = f.targetOf(o); err != nil {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"installer/install"
+	"installer/install/printable"
 )
 
 // writeSummary ends a run that succeeded. It says "complete" of a report whose
@@ -36,10 +37,10 @@ func writeSummary(w io.Writer, r *install.Report) {
 		{"mounted", stillMounted(r)},
 		{"time", fmt.Sprintf("%.1f s", r.Ended.Sub(r.Started).Seconds())},
 	}
-	fmt.Fprintf(w, "%s: %s (%s)\n", title, r.Disk.Path, install.FormatBytes(r.Disk.Size))
+	printable.Fprintf(w, "%s: %s (%s)\n", title, r.Disk.Path, install.FormatBytes(r.Disk.Size))
 	for _, row := range rows {
 		if row[1] != "" {
-			fmt.Fprintf(w, "  %-12s %s\n", row[0], row[1])
+			printable.Fprintf(w, "  %-12s %s\n", row[0], row[1])
 		}
 	}
 }

@@ -8,15 +8,20 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"installer/install/printable"
+
 	"github.com/sirupsen/logrus"
 	"golang.org/x/term"
 )
 
-// usualWidth is the width of a terminal that does not tell.
+// usualWidth is the width of a terminal that does not report one.
 const usualWidth = 80
 
-// terminal tells whether w is one.
+// terminal reports whether w is a terminal.
 func terminal(w io.Writer) (*os.File, bool) {
+	if s, isSink := w.(*sink); isSink {
+		w = s.Writer
+	}
 	file, isFile := w.(*os.File)
 	return file, isFile && term.IsTerminal(int(file.Fd()))
 }
@@ -29,7 +34,7 @@ func terminalWidth(file *os.File) int {
 	return usualWidth
 }
 
-// noColour tells whether colours are unwanted, see no-color.org.
+// noColour reports whether colours are unwanted, see no-color.org.
 func noColour() bool { return os.Getenv("NO_COLOR") != "" }
 
 // hangingIndent is where a line without a column goes on.
@@ -89,7 +94,7 @@ func (f lineFormatter) Format(e *logrus.Entry) ([]byte, error) {
 	case e.Level <= logrus.WarnLevel:
 		word, colour = "warning: ", yellow
 	}
-	text := word + e.Message
+	text := word + printable.Line(e.Message)
 	if f.colour && colour != "" {
 		text = "\x1b[" + colour + "m" + text + "\x1b[0m"
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"installer/disk"
 	"installer/install"
 	"installer/install/outfile"
 
@@ -80,6 +81,22 @@ func runToDisk(parent context.Context, flags toDiskFlags, device string, s strea
 	return flags.perform(parent, s, o, job{
 		protect: func(g *outfile.Guard) error { return g.AddFile("the target", device) },
 		enter:   enterWorkplace,
-		run:     install.ToDisk,
+		run: func(ctx context.Context, o install.Options, observe install.Observer) (*install.Report, error) {
+			report, err := install.ToDisk(ctx, o, observe)
+			return report, adviseOnSize(err, o)
+		},
 	})
+}
+
+// adviseOnSize adds the remedy for a target that is too small.
+func adviseOnSize(err error, o install.Options) error {
+	switch {
+	case !is[*disk.TooSmallError](err):
+		return err
+	case o.RootSize > 0:
+		return &advisedError{err, "take a larger disk or another --root-size"}
+	case o.ViaLoopback:
+		return &advisedError{err, "make the file larger: truncate -s SIZE FILE"}
+	}
+	return &advisedError{err, "take a larger disk"}
 }

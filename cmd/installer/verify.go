@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"installer/install/confine"
+	"installer/install/printable"
 	"installer/install/verify"
 	"installer/install/vm"
 
@@ -107,7 +108,7 @@ func runVerify(parent context.Context, flags verifyFlags, path string, stdout, s
 	case flags.json:
 		err = errors.Join(err, encoder.Encode(report))
 	default:
-		fmt.Fprintf(stdout, "%s: %s\n", path, verdict(report))
+		printable.Fprintf(stdout, "%s: %s\n", path, verdict(report))
 	}
 	if err != nil {
 		return err
@@ -120,7 +121,7 @@ func runVerify(parent context.Context, flags verifyFlags, path string, stdout, s
 func (f *verifyFlags) options(path string, stderr io.Writer) (verify.Options, error) {
 	o := verify.Options{Disk: path, TempDir: os.TempDir()}
 	machine := vm.Verifier{TempDir: o.TempDir, Accel: vm.Accel(f.accel), Note: func(format string, args ...any) {
-		fmt.Fprintf(stderr, "note: "+format+"\n", args...)
+		printable.Fprintf(stderr, "note: "+format+"\n", args...)
 	}}
 	var err error
 	if f.image != "" {
@@ -170,13 +171,13 @@ func printCheck(w io.Writer, c verify.Check, findings []verify.Finding) {
 	word := map[verify.Status]string{
 		verify.Passed: "ok", verify.Failed: "FAILED", verify.NotChecked: "not checked", verify.NotApplicable: "n/a",
 	}[c.Status]
-	fmt.Fprintf(w, "%-11s  %s", word, c.Title)
+	printable.Fprintf(w, "%-11s  %s", word, c.Title)
 	if c.Detail != "" {
-		fmt.Fprintf(w, ": %s", c.Detail)
+		printable.Fprintf(w, ": %s", c.Detail)
 	}
 	fmt.Fprintln(w)
 	for _, f := range findings {
-		fmt.Fprintf(w, "             %s: %s\n", f.Severity, f)
+		printable.Fprintf(w, "             %s: %s\n", f.Severity, f)
 	}
 }
 

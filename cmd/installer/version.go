@@ -63,20 +63,22 @@ func newVersionCommand(stdout io.Writer) *cobra.Command {
 		Short: "Print which build of the installer this is",
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			info, _ := debug.ReadBuildInfo() // nil without one
-			v := readVersion(info)
-			var err error
-			if asJSON {
-				err = json.NewEncoder(stdout).Encode(v)
-			} else {
-				_, err = fmt.Fprintln(stdout, v)
-			}
-			if err != nil {
-				return fmt.Errorf("printing the version: %w", err)
-			}
-			return nil
+			return printVersion(stdout, asJSON)
 		},
 	}
 	jsonFlag().toggle(cmd.Flags(), &asJSON)
 	return cmd
+}
+
+func printVersion(stdout io.Writer, asJSON bool) (err error) {
+	info, _ := debug.ReadBuildInfo() // nil without one
+	if v := readVersion(info); asJSON {
+		err = json.NewEncoder(stdout).Encode(v)
+	} else {
+		_, err = fmt.Fprintln(stdout, v)
+	}
+	if err != nil {
+		return fmt.Errorf("printing the version: %w", err)
+	}
+	return nil
 }
