@@ -47,7 +47,7 @@ func (r *Release) grace(ctx context.Context, unownedSockets int) (*Grace, error)
 	if len(why) == 0 {
 		return nil, nil
 	}
-	referenced, err := r.leafReferenced()
+	referenced, err := r.leafReferenced(ctx)
 	if err != nil || !referenced {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func (r *Release) grace(ctx context.Context, unownedSockets int) (*Grace, error)
 
 // leafReferenced asks about the mounts that no other stands on: those that carry
 // one are referred to by it.
-func (r *Release) leafReferenced() (bool, error) {
+func (r *Release) leafReferenced(ctx context.Context) (bool, error) {
 	carries := map[int]bool{}
 	for _, m := range r.Tree {
 		carries[m.Parent] = true
@@ -74,7 +74,7 @@ func (r *Release) leafReferenced() (bool, error) {
 		if carries[m.ID] {
 			continue
 		}
-		if referenced, err := mounts.Referenced(m); referenced || err != nil {
+		if referenced, err := mounts.Referenced(ctx, m); referenced || err != nil {
 			return referenced, err
 		}
 	}

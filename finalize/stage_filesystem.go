@@ -172,15 +172,25 @@ func (r *Release) explainBusy(ctx context.Context, m mounts.Mount, err error) er
 		return errors.Join(err, scanErr)
 	}
 	held := &HeldError{Holders: report.Holders, Err: err, Why: "the kernel refuses"}
-	if frozen, probeErr := holders.IsFrozen(m); probeErr != nil {
-		held.Err = errors.Join(err, probeErr)
-	} else if frozen {
-		held.Holders = append(held.Holders, holders.FrozenHolder(m))
+	if len(report.Certain()) == 0 && isFrozen(m) {
+		held.Holders = append(held.Holders, holders.FrozenHolder(m, frozenEvidence))
 	}
 	if len(held.Holders) == 0 {
 		held.Holders = []holders.Holder{holders.KernelHolder(m.Point, report, err.Error())}
 	}
 	return held
+}
+
+const frozenEvidence = "FIFREEZE: device or resource busy"
+
+// isFrozen reports whether somebody has frozen the file system of m, by trying to.
+func isFrozen(m mounts.Mount) bool {
+	dir, err := os.OpenFile(m.Point, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	return errors.Is(holders.FreezeThaw(dir), unix.EBUSY)
 }
 
 // freezeThaw freezes and thaws: that fails when someone else's freeze is in
@@ -192,7 +202,7 @@ func freezeThaw(_ context.Context, r *Release) (Evidence, error) {
 			return FilesystemResult{Done: m.FSType + " does not freeze", Note: true}, nil
 		}
 		if errors.Is(err, unix.EBUSY) {
-			return FilesystemResult{}, &HeldError{Holders: []holders.Holder{holders.FrozenHolder(m)}, Why: "someone froze it and has not thawed it", Err: err}
+			return FilesystemResult{}, &HeldError{Holders: []holders.Holder{holders.FrozenHolder(m, frozenEvidence)}, Why: "someone froze it and has not thawed it", Err: err}
 		}
 		if err != nil {
 			return FilesystemResult{}, fmt.Errorf("freezing and thawing %s: %w", m.Point, err)

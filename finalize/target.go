@@ -33,7 +33,7 @@ type Device struct {
 func (d Device) number() mounts.DevNum { return mounts.DevNum{Major: d.Major, Minor: d.Minor} }
 
 func (d Device) block() holders.Block {
-	return holders.Block{Path: d.Path, Number: d.number(), FSType: d.FSType, Reader: d.File}
+	return holders.Block{Path: d.Path, Number: d.number()}
 }
 
 // Target is what is to be released.

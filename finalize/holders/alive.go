@@ -3,14 +3,12 @@ package holders
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
-	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
 	"installer/finalize/mounts"
@@ -44,34 +42,28 @@ func (l Liveness) String() string {
 	return fmt.Sprintf("%s, the kernel has %s", claim, strings.Join(append(l.Entries, l.Threads...), ", "))
 }
 
-// Block is a block device, with how to read it.
+// Block is a block device.
 type Block struct {
 	Path   string // a node to open it by
 	Number mounts.DevNum
-	FSType string
-	Reader io.ReaderAt // needed for btrfs, whose entry is named by the id in the super block
 }
 
-// SuperBlock looks for signs of life of the device's super block. It opens the
-// device, and writes nothing.
+// SuperBlock looks for signs of life of the device's superblock. It opens the device, and neither
+// reads nor writes it.
 func SuperBlock(b Block) (Liveness, error) {
-	var l Liveness
-	var err error
-	if l.Claimed, err = claimed(b); err != nil {
-		return l, err
-	}
-	name, err := kernelName(b.Number)
+	claimed, err := isClaimed(b)
 	if err != nil {
-		return l, err
+		return Liveness{}, err
 	}
-	if l.Entries, err = entries(b, name); err != nil {
-		return l, err
-	}
-	l.Threads, err = kernelThreads(name)
-	return l, err
+	entries, threads, err := kernelSigns(b.Number)
+	return Liveness{Claimed: claimed, Entries: entries, Threads: threads}, err
 }
 
-func claimed(b Block) (bool, error) {
+// errOtherDevice says that a node is another device's.
+var errOtherDevice = errors.New("the node is another device's")
+
+// isClaimed reports whether an exclusive open of a device is refused.
+func isClaimed(b Block) (bool, error) {
 	fd, err := unix.Open(b.Path, unix.O_RDWR|unix.O_EXCL|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if errors.Is(err, unix.EROFS) || errors.Is(err, unix.EACCES) {
 		fd, err = unix.Open(b.Path, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
@@ -88,7 +80,7 @@ func claimed(b Block) (bool, error) {
 		return false, fmt.Errorf("reading the number of %s: %w", b.Path, err)
 	}
 	if n := (mounts.DevNum{Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev)}); n != b.Number {
-		return false, fmt.Errorf("opening the device exclusively: %s is device %s, not %s", b.Path, n, b.Number)
+		return false, fmt.Errorf("opening the device exclusively: %w: %s is device %s, not %s", errOtherDevice, b.Path, n, b.Number)
 	}
 	return false, nil
 }
@@ -102,42 +94,25 @@ func kernelName(n mounts.DevNum) (string, error) {
 	return filepath.Base(link), nil
 }
 
-func entries(b Block, name string) ([]string, error) {
-	var patterns []string
-	switch b.FSType {
-	case "xfs":
-		patterns = []string{"/sys/fs/xfs/" + name}
-	case "ext4", "ext3", "ext2":
-		patterns = []string{"/sys/fs/ext4/" + name, "/proc/fs/ext4/" + name, "/proc/fs/jbd2/" + name + "-*"}
-	case "btrfs":
-		id, err := btrfsID(b.Reader)
+// kernelSigns returns the kernel's own entries for a file system on a device, whatever its type, and
+// the threads that serve it. They are named by the device, so that nothing is read from it.
+func kernelSigns(n mounts.DevNum) (entries, threads []string, err error) {
+	name, err := kernelName(n)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, pattern := range []string{
+		"/sys/fs/xfs/%s", "/sys/fs/ext4/%s", "/proc/fs/ext4/%s", "/proc/fs/jbd2/%s-*", "/sys/fs/btrfs/*/devices/%s",
+		"/sys/fs/f2fs/%s", "/sys/fs/nilfs2/%s", "/sys/fs/erofs/%s", "/proc/fs/ntfs3/%s",
+	} {
+		list, err := filepath.Glob(fmt.Sprintf(pattern, name))
 		if err != nil {
-			return nil, err
+			return nil, nil, fmt.Errorf("looking for the kernel's entry of the file system: %w", err)
 		}
-		patterns = []string{"/sys/fs/btrfs/" + id}
+		entries = append(entries, list...)
 	}
-	var found []string
-	for _, p := range patterns {
-		list, err := filepath.Glob(p)
-		if err != nil {
-			return nil, fmt.Errorf("looking for the kernel's entry of the file system: %w", err)
-		}
-		found = append(found, list...)
-	}
-	return found, nil
-}
-
-// btrfsID reads the file system's id: 16 bytes at 0x20 of the super block, which
-// is at 64 KiB ("On-disk format" in the btrfs documentation).
-func btrfsID(r io.ReaderAt) (string, error) {
-	if r == nil {
-		return "", errors.New("reading the id of the btrfs: no reader of the device was given")
-	}
-	var id uuid.UUID
-	if _, err := r.ReadAt(id[:], 0x10020); err != nil {
-		return "", fmt.Errorf("reading the id of the btrfs: %w", err)
-	}
-	return id.String(), nil
+	threads, err = kernelThreads(name)
+	return entries, threads, err
 }
 
 // kernelThreads returns the kernel threads that carry the device's name. Ordinary

@@ -3,18 +3,15 @@ package holders
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
-	"os"
 
 	"golang.org/x/sys/unix"
 
 	"installer/finalize/mounts"
 )
 
-// Examine answers for a path what Scan answers for a target, and for a block
-// device also whether its super block lives, or someone else has claimed it,
-// with no holder that can be named.
+// Examine answers for a path what Scan answers for a target, and for a block device also whether its
+// superblock lives, or another program has claimed it, with no holder that can be named.
 func Examine(ctx context.Context, path string) (Report, error) {
 	subject, err := Resolve(ctx, path)
 	if err != nil {
@@ -27,22 +24,28 @@ func Examine(ctx context.Context, path string) (Report, error) {
 }
 
 func examineMount(ctx context.Context, subject Subject) (Report, error) {
-	subject.Target.Probe = subject.Mount
-	s, err := newScan(ctx, subject.Target)
+	report, err := Scan(ctx, subject.Target)
 	if err != nil {
-		return Report{}, err
-	}
-	defer s.close()
-	s.tryFreeze(*subject.Mount)
-	report, err := s.search(ctx)
-	s.trial.end()
-	if err != nil {
-		return Report{}, err
-	}
-	if err := settle(&report); err != nil {
 		return report, err
 	}
-	return report, s.addFrozen(&report, *subject.Mount)
+	report.unseen(subject.unseen...)
+	if subject.Target.Probe != nil {
+		report.addFrozen(*subject.Mount)
+	}
+	report.judge()
+	return report, nil
+}
+
+// addFrozen looks for a freeze, where the type of the file system shows one.
+func (r *Report) addFrozen(m mounts.Mount) {
+	frozen, evidence := IsFrozen(m)
+	if evidence == "" {
+		return
+	}
+	r.Searched = append(r.Searched, Frozen)
+	if frozen {
+		r.Holders = append(r.Holders, FrozenHolder(m, evidence))
+	}
 }
 
 func examineDevice(ctx context.Context, subject Subject) (Report, error) {
@@ -50,14 +53,11 @@ func examineDevice(ctx context.Context, subject Subject) (Report, error) {
 	if err != nil {
 		return report, err
 	}
+	report.unseen(subject.unseen...)
 	report.Searched = append(report.Searched, BlockClaim, Kernel)
-	dead := true
-	for _, b := range subject.Blocks {
-		gone, err := report.addClaim(b)
-		if err != nil {
-			return report, err
-		}
-		dead = dead && gone
+	dead, err := report.addClaims(subject.Blocks)
+	if err != nil {
+		return report, err
 	}
 	report.judge()
 	if dead && len(report.Certain()) == 0 {
@@ -67,76 +67,86 @@ func examineDevice(ctx context.Context, subject Subject) (Report, error) {
 	return report, nil
 }
 
-// addFrozen asks whether a mounted file system is frozen, when nobody else holds
-// it: there is nobody to be kept waiting then.
-func (s *scan) addFrozen(r *Report, m mounts.Mount) error {
-	if len(r.Certain()) > 0 || !mayFreeze(m) {
-		return nil
+// addClaims explains a claim on a device, or a superblock that lives, that none of the holders found
+// so far explains. dead reports that neither is there. A whole disk that opens exclusively proves
+// that no partition of it is claimed, so that none needs to be opened.
+func (r *Report) addClaims(blocks []Block) (dead bool, err error) {
+	dead, claimed := true, true
+	for i, b := range blocks {
+		signs, err := r.signs(b, claimed)
+		if err != nil {
+			return false, err
+		}
+		if i == 0 && signs != nil {
+			claimed = signs.Claimed
+		}
+		if signs == nil {
+			dead = false
+			continue
+		}
+		if !signs.Claimed && !signs.Alive() {
+			continue
+		}
+		dead = false
+		if len(r.Certain()) == 0 && (i > 0 || !r.partitionExplains(blocks)) {
+			r.addUnexplained(b, *signs)
+		}
 	}
-	frozen, err := s.trial.ask()
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.ENOTDIR) { // a file may be mounted on a file
-		r.Unreadable = append(r.Unreadable, fmt.Sprintf("whether %s is frozen: %v", m.Point, err))
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	r.Searched = append(r.Searched, Frozen)
-	if frozen {
-		r.Holders = append(r.Holders, FrozenHolder(m))
-	}
-	r.judge()
-	return nil
+	return dead, nil
 }
 
-// addClaim explains a claim on the device that none of the holders found so far
-// explains. A claim on a partition shows on its disk too, and is told once. gone
-// says that neither a claim nor a super block is there.
-func (r *Report) addClaim(b Block) (gone bool, err error) {
-	signs, err := liveness(b)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-		r.Unreadable = append(r.Unreadable, fmt.Sprintf("claim on %s: %v", b.Path, err))
-		return false, nil
+// partitionExplains reports whether a partition of the disk, the first of blocks, is claimed: the
+// claim shows on the disk too, and is named at the partition.
+func (r *Report) partitionExplains(blocks []Block) bool {
+	for _, b := range blocks[1:] {
+		if claimed, err := isClaimed(b); err == nil && claimed {
+			return true
+		}
 	}
-	if err != nil {
-		return false, err
+	return false
+}
+
+// signs returns the signs of life of a device, nil where they could not be read. Unless ask is set,
+// the device is known not to be claimed.
+func (r *Report) signs(b Block, ask bool) (*Liveness, error) {
+	var signs Liveness
+	var err error
+	if signs.Entries, signs.Threads, err = kernelSigns(b.Number); err != nil {
+		return nil, err
 	}
-	gone = !signs.Claimed && !signs.Alive()
-	if gone || len(r.Certain()) > 0 {
-		return gone, nil
+	if !ask {
+		return &signs, nil
 	}
+	signs.Claimed, err = isClaimed(b)
+	if unreadable(err) {
+		r.unseen(Unseen{Spot: Devices, Subject: "claim on " + b.Path, Reason: err.Error(), Count: 1})
+		if signs.Alive() {
+			return &signs, nil
+		}
+		return nil, nil
+	}
+	return &signs, err
+}
+
+// unreadable reports whether a device could not be looked at, for reasons that lie in the device or
+// in the place of this process.
+func unreadable(err error) bool {
+	for _, errno := range []error{fs.ErrNotExist, fs.ErrPermission, unix.EIO, unix.ENXIO, unix.ENODEV, unix.ENOMEDIUM, unix.EROFS, errOtherDevice} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}
+
+// addUnexplained names the claimer of a device, or the kernel for a superblock that lives though the
+// search found nobody.
+func (r *Report) addUnexplained(b Block, signs Liveness) {
 	if !signs.Alive() {
 		r.Holders = append(r.Holders, ClaimHolders(b, signs)...)
-		return false, nil
+		return
 	}
-	r.Holders = append(r.Holders, Holder{Class: Kernel, Path: b.Path, Evidence: signs.String(),
-		Remedy: "the super block lives with no mount and no certain holder in user space: it may have been unmounted while frozen; " +
-			"mount the device again, thaw it (fsfreeze -u) and unmount it"})
-	return false, nil
-}
-
-// liveness asks for every kind of file system when it is not known which is on
-// the device: nothing is mounted then that could tell.
-func liveness(b Block) (Liveness, error) {
-	dev, err := os.Open(b.Path)
-	if err != nil {
-		return Liveness{}, fmt.Errorf("reading the device: %w", err)
-	}
-	defer dev.Close()
-	b.Reader = dev
-	if b.FSType != "" {
-		return SuperBlock(b)
-	}
-	var all Liveness
-	for _, kind := range []string{"xfs", "ext4", "btrfs"} {
-		b.FSType = kind
-		signs, err := SuperBlock(b)
-		if err != nil {
-			return all, err
-		}
-		all.Claimed = signs.Claimed
-		all.Entries = append(all.Entries, signs.Entries...)
-		all.Threads = signs.Threads
-	}
-	return all, nil
+	h := KernelHolder(b.Path, *r, signs.String())
+	h.Remedy += "; if it was unmounted while frozen, mount the device again, thaw it (fsfreeze -u) and unmount it"
+	r.Holders = append(r.Holders, h)
 }

@@ -70,16 +70,14 @@ func (w *walker) descriptor(t task, dir, fd int) (there bool, err error) {
 	}
 	switch {
 	case w.held[where.mount]:
-		if !w.trial.through(t, fd) {
-			w.openFile(t, fd, FD)
-		}
+		w.openFile(t, fd, FD)
 	case where.mount == w.internal.namespaces:
 		w.namespaceFile(t, fd)
 	case where.mount == w.internal.sockets:
 		w.socket(t, fd)
 	case where.mount == w.internal.anonymous:
 		w.anonymous(t, dir, fd)
-	case w.unknown(where.mount) && w.target.isStat(where.dev):
+	case w.unknown(where.mount) && (w.target.isStat(where.dev) || w.ofBtrfs(fmt.Sprintf("%s/fd/%d", t.path(), fd), where.dev)):
 		w.openFile(t, fd, DetachedMount)
 	}
 	return true, nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -77,14 +78,17 @@ func wantThawed(t *testing.T, x *targettest.Target) {
 	}
 }
 
-// TestFrozenIsHeld asks about a frozen file system, which nothing else shows.
+// TestFrozenIsHeld asks about a frozen file system, of the types that show it.
 func TestFrozenIsHeld(t *testing.T) {
-	for _, fs := range targettest.Filesystems() {
+	for _, fs := range []string{"xfs", "ext4"} {
 		x := targettest.New(t, fs)
 		targettest.Hold(t, "freeze", x.Dir).Stop()
 		r, err := Examine(t.Context(), x.Dir)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if !slices.Contains(r.Searched, Frozen) {
+			t.Errorf("%s: a freeze was not looked for", fs)
 		}
 		if h, ok := findClass(r, Frozen); !ok || r.Verdict != Held || h.Path != x.Dir {
 			t.Errorf("%s: verdict %s, %v", fs, r.Verdict, r.Holders)
@@ -94,51 +98,6 @@ func TestFrozenIsHeld(t *testing.T) {
 			t.Errorf("%s: verdict %s, %v, %v", fs, r.Verdict, r.Holders, err)
 		}
 	}
-}
-
-// TestFreezesNobodysFile has the freeze tried beside the search where nobody can
-// be kept waiting by it, and only there.
-func TestFreezesNobodysFile(t *testing.T) {
-	for _, fs := range targettest.Filesystems() {
-		x := targettest.New(t, fs)
-		if !begins(t, x) {
-			t.Errorf("%s: not tried on a mount that nobody uses", fs)
-		}
-		helper := targettest.Hold(t, "fd", x.Path("file"))
-		if begins(t, x) {
-			t.Errorf("%s: tried while a process has a file open", fs)
-		}
-		helper.Stop()
-		second := t.TempDir()
-		run(t, "mount", "--bind", x.Dir, second)
-		if begins(t, x) {
-			t.Errorf("%s: tried while there is a second mount", fs)
-		}
-		run(t, "umount", second)
-		if !begins(t, x) {
-			t.Errorf("%s: not tried when it is free again", fs)
-		}
-	}
-}
-
-// begins says whether a search of x begins with a trial, which it then ends.
-func begins(t *testing.T, x *targettest.Target) bool {
-	t.Helper()
-	subject, err := Resolve(t.Context(), x.Dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := newScan(t.Context(), subject.Target)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.close()
-	s.tryFreeze(*subject.Mount)
-	s.trial.end()
-	if frozen, err := s.trial.ask(); frozen || err != nil {
-		t.Errorf("frozen %v, %v", frozen, err)
-	}
-	return s.trial.begun
 }
 
 // TestFrozenAndUnmounted has the super block that outlives all its mounts with
@@ -152,9 +111,13 @@ func TestFrozenAndUnmounted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h, ok := findClass(r, Kernel)
-		if !ok || r.Verdict != KernelHeld || h.Remedy == "" || h.Evidence == "" {
-			t.Errorf("%s: verdict %s, %v", fs, r.Verdict, r.Holders)
+		class, verdict := Kernel, KernelHeld
+		if len(r.Unseen) > 0 { // the kernel is not blamed for what could not be seen
+			class, verdict = OutOfSight, Held
+		}
+		h, ok := findClass(r, class)
+		if !ok || r.Verdict != verdict || h.Remedy == "" || h.Evidence == "" {
+			t.Errorf("%s: verdict %s, %v, unseen %v", fs, r.Verdict, r.Holders, r.Unseen)
 		}
 		x.Mount()
 		run(t, "fsfreeze", "--unfreeze", x.Dir)

@@ -15,7 +15,7 @@ func leaveGarbage(t *testing.T, x *targettest.Target) {
 	t.Helper()
 	for range 50 {
 		targettest.Hold(t, "garbage", x.Path("file")).Stop()
-		if referenced, err := mounts.Referenced(x.At()); err != nil {
+		if referenced, err := mounts.Referenced(t.Context(), x.At()); err != nil {
 			t.Fatal(err)
 		} else if referenced {
 			return
@@ -41,7 +41,7 @@ func TestSocketGarbage(t *testing.T) {
 			t.Fatal(err)
 		}
 		for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-			referenced, err := mounts.Referenced(x.At())
+			referenced, err := mounts.Referenced(t.Context(), x.At())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -81,7 +81,7 @@ func (w *walker) isReceivedHeld(fd int) (path string, held bool) {
 	if err != nil {
 		return "", false
 	}
-	if !w.held[where.mount] && !(w.unknown(where.mount) && w.target.isStat(where.dev)) {
+	if !w.held[where.mount] && !(w.unknown(where.mount) && (w.target.isStat(where.dev) || w.ofBtrfs(link, where.dev))) {
 		return "", false
 	}
 	path, err = os.Readlink(link)

@@ -227,7 +227,7 @@ func TestKernelSideHolders(t *testing.T) {
 func awaitUnreferenced(t *testing.T, x *targettest.Target) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		switch held, err := mounts.Referenced(x.At()); {
+		switch held, err := mounts.Referenced(t.Context(), x.At()); {
 		case err != nil:
 			t.Fatal(err)
 		case !held:
@@ -266,20 +266,26 @@ func TestUnattributable(t *testing.T) {
 	x := targettest.New(t, "ext4")
 	m := x.At()
 	helper := targettest.Hold(t, "cwd", x.Dir)
+	s, err := newScan(t.Context(), Target{Mounts: []int{m.ID}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
 	found := Report{Target: Target{Probe: &m}, Searched: []Class{FD, Map}, Verdict: Free}
-	if err := settle(&found); err != nil {
+	if err := s.settle(t.Context(), &found); err != nil {
 		t.Fatal(err)
 	}
 	h, ok := findClass(found, Kernel)
 	if found.Verdict != KernelHeld || !ok || !strings.Contains(h.Evidence, "not found: fd, map") {
 		t.Errorf("verdict %s, %v", found.Verdict, found.Holders)
 	}
-	blind := Report{Target: Target{Probe: &m}, Unreadable: []string{"something"}, Verdict: Unknown}
-	if err := settle(&blind); err != nil || blind.Verdict != Unknown || blind.Probed != IsReferenced {
+	blind := Report{Target: Target{Probe: &m}, Verdict: Unknown}
+	blind.unseen(Unseen{Spot: Processes, Subject: "something", Count: 1})
+	if err := s.settle(t.Context(), &blind); err != nil || blind.Verdict != Unknown || blind.Probed != IsReferenced {
 		t.Errorf("%v, verdict %s, probed %s", err, blind.Verdict, blind.Probed)
 	}
 	helper.Stop()
-	if err := settle(&blind); err != nil || blind.Verdict != Free {
+	if err := s.settle(t.Context(), &blind); err != nil || blind.Verdict != Free {
 		t.Errorf("%v, verdict %s", err, blind.Verdict)
 	}
 }

@@ -1,52 +1,125 @@
 package holders
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
 )
 
-// failure counts what could not be read of one kind.
-type failure struct {
-	count int
-	first string
-	err   error
+// BlindSpot is a kind of things that a search could not see.
+type BlindSpot string
+
+// The blind spots.
+const (
+	OtherPIDNamespaces BlindSpot = "pid-namespaces"   // processes outside of this process's PID namespace
+	OtherUsers         BlindSpot = "users"            // what only root may look at
+	OtherNamespaces    BlindSpot = "mount-namespaces" // mount namespaces that the kernel does not list
+	Processes          BlindSpot = "processes"        // a part of a process that could not be read
+	Devices            BlindSpot = "devices"          // a block device that could not be read
+	Answers            BlindSpot = "answers"          // a question that the kernel did not answer
+)
+
+// Unseen is something that a search could not see.
+type Unseen struct {
+	Spot    BlindSpot `json:"spot"`
+	Subject string    `json:"subject"` // the first of its kind
+	Reason  string    `json:"reason,omitempty"`
+	Count   int       `json:"count"`
+	// Processes are those that it concerns, at most the first few.
+	Processes []int `json:"processes,omitempty"`
 }
 
-// cannot records that something could not be read. That a process or thread
-// has ended meanwhile is no failure: what it held went with it.
-func (s *scan) cannot(kind, where string, err error) {
+// String returns the subject, the reason, and how many more there are.
+func (u Unseen) String() string {
+	text := u.Subject
+	if u.Reason != "" {
+		text += ": " + u.Reason
+	}
+	if u.Count > 1 {
+		text += fmt.Sprintf(" (and %d more)", u.Count-1)
+	}
+	return text
+}
+
+// Remedy returns advice on how to see it. It is made for the machine that the search ran on; a caller
+// that knows its place better, as inside of a virtual machine, has Spot to go by.
+func (u Unseen) Remedy() string {
+	switch u.Spot {
+	case OtherPIDNamespaces:
+		return "run in the PID namespace of the host, in a container with --pid=host"
+	case OtherUsers, Processes:
+		return "run as root with all capabilities"
+	case OtherNamespaces:
+		return "run as root, in a container with --privileged --pid=host"
+	case Devices:
+		return "give it the devices of the host, in a container with -v /dev:/dev"
+	}
+	return "run it again"
+}
+
+// Blind reports whether the search could not see things of a kind.
+func (r *Report) Blind(spot BlindSpot) bool {
+	return slices.ContainsFunc(r.Unseen, func(u Unseen) bool { return u.Spot == spot })
+}
+
+func (r *Report) unseen(list ...Unseen) {
+	for _, u := range list {
+		r.Unseen, r.Unreadable = append(r.Unseen, u), append(r.Unreadable, u.String())
+	}
+}
+
+// failureKey is what failures are counted by.
+type failureKey struct {
+	spot BlindSpot
+	kind string
+}
+
+// cannot records that something of a process could not be read. That a process or thread has ended
+// meanwhile is no failure: what it held went with it.
+func (s *scan) cannot(kind, where string, err error) { s.notSeen(Processes, kind, where, err) }
+
+func (s *scan) notSeen(spot BlindSpot, kind, where string, err error) {
 	if gone(err) {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f := s.failures[kind]
-	if f == nil {
-		f = &failure{first: where, err: err}
-		s.failures[kind] = f
+	key := failureKey{spot, kind}
+	f := s.failures[key]
+	if f == nil { // the first one is shown
+		f = &Unseen{Spot: spot, Subject: kind + " of " + where, Reason: err.Error()}
+		s.failures[key] = f
 	}
-	f.count++
+	f.Count++
+	var pid int
+	if _, err := fmt.Sscanf(where, "/proc/%d", &pid); err == nil && !slices.Contains(f.Processes, pid) && len(f.Processes) < processesShown {
+		f.Processes = append(f.Processes, pid)
+	}
 }
+
+// processesShown bounds the list of processes of one kind.
+const processesShown = 20
 
 func gone(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
 }
 
-func (s *scan) unreadable() []string {
-	var list []string
-	for _, kind := range slices.Sorted(maps.Keys(s.failures)) {
-		f := s.failures[kind]
-		line := fmt.Sprintf("%s of %s: %v", kind, f.first, f.err)
-		if f.count > 1 {
-			line += fmt.Sprintf(" (and %d more)", f.count-1)
-		}
-		list = append(list, line)
+// unseen returns what could not be seen, in an order that does not depend on the workers.
+func (s *scan) unseen() []Unseen {
+	var list []Unseen
+	for _, f := range s.failures {
+		list = append(list, *f)
+	}
+	slices.SortFunc(list, func(a, b Unseen) int {
+		return cmp.Or(cmp.Compare(a.Spot, b.Spot), cmp.Compare(a.Subject, b.Subject))
+	})
+	for _, text := range s.snapshot.Unreadable {
+		list = append(list, Unseen{Spot: OtherNamespaces, Subject: text, Count: 1})
 	}
 	return list
 }
@@ -63,10 +136,10 @@ func (s *scan) noteLimits() {
 		return
 	}
 	if st.Ino != initialPIDNamespace {
-		s.cannot("processes", "the host", errors.New(
-			"this process is in a PID namespace of its own and sees only the processes in it (in a container, run with --pid=host)"))
+		s.notSeen(OtherPIDNamespaces, "processes", "the host", errors.New(
+			"this process is in a PID namespace of its own and sees only the processes in it"))
 	}
 	if os.Geteuid() != 0 {
-		s.cannot("processes", "other users", errors.New("not running as root"))
+		s.notSeen(OtherUsers, "processes", "other users", errors.New("not running as root"))
 	}
 }

@@ -20,7 +20,7 @@ func (w *walker) maps(t task) {
 		return
 	}
 	defer unix.Close(fd)
-	if mapped, asked := w.anyMapped(fd); asked && !mapped {
+	if mapped, asked := w.anyMapped(fd); asked && !mapped && !w.hidden {
 		return
 	}
 	w.file.grow()
@@ -32,6 +32,9 @@ func (w *walker) maps(t task) {
 	var lines []mapping
 	for i, pattern := range w.mapLine {
 		lines = append(lines, matchingMaps(text, pattern, w.target.Devices[i])...)
+	}
+	if w.hidden {
+		lines = append(lines, w.hiddenMaps(t, text)...)
 	}
 	for _, m := range mergeMaps(lines) { // copied: reading comm reuses the buffer
 		w.hit(t, Holder{Class: Map, Path: m.path, Remedy: "unmap the file (munmap), or end the process",
@@ -75,6 +78,23 @@ func (w *walker) anyMapped(fd int) (mapped, asked bool) {
 		}
 		q.address = q.end
 	}
+}
+
+// hiddenMaps returns the lines of a btrfs of the target that is mounted nowhere, so that the number
+// of its superblock is not known. What is mapped is asked by map_files, see proc_pid_map_files(5).
+func (w *walker) hiddenMaps(t task, text []byte) []mapping {
+	var found []mapping
+	for line := range bytes.Lines(text) {
+		m, err := parseMapping(strings.TrimSuffix(string(line), "\n"))
+		if err != nil || m.dev.Major != 0 || m.inode == "0" || w.superblocks[m.dev] {
+			continue
+		}
+		address, _, _ := strings.Cut(m.line, " ")
+		if w.ofBtrfs(fmt.Sprintf("/proc/%d/map_files/%s", t.tid, address), m.dev) {
+			found = append(found, m)
+		}
+	}
+	return found
 }
 
 // mapPattern is how a line of maps shows a device.

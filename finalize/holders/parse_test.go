@@ -111,7 +111,7 @@ func TestJudge(t *testing.T) {
 		{Report{Holders: []Holder{{Class: FSContext, Suspect: true}}}, Unknown},
 		{Report{Unreadable: []string{"x"}}, Unknown},
 		{Report{Unreadable: []string{"x"}, Probed: Unreferenced}, Free},
-		{Report{Unreadable: []string{"x"}, Probed: Unreferenced, blind: true}, Unknown},
+		{Report{Unreadable: []string{"x"}, Probed: Unreferenced, more: true}, Unknown},
 		{Report{Holders: []Holder{{Class: FSContext, Suspect: true}}, Probed: Unreferenced}, Unknown},
 	} {
 		c.r.judge()

@@ -38,9 +38,6 @@ func (s *scan) inspect(ctx context.Context, pids []int) error {
 			w := newWalker(s)
 			for i := next.Add(1); i <= int64(len(pids)) && ctx.Err() == nil; i = next.Add(1) {
 				w.process(pids[i-1])
-				if s.trial.pending.Load() {
-					runtime.Gosched()
-				}
 			}
 			s.collect(w)
 		})
@@ -58,11 +55,14 @@ type walker struct {
 	detached map[int]mounts.DevNum // the mounts that are in no namespace, as far as they were asked about
 	found    []Holder
 	uses     []socketUse
-	mapLine  [][]byte // what a line of maps contains when it is of the target, " 07:00 "
+	// subvolumes are the numbers that stat(2) returns for files on unknown mounts, as far as they were
+	// asked about: whether each is of a btrfs of the target.
+	subvolumes map[mounts.DevNum]bool
+	mapLine    [][]byte // what a line of maps contains when it is of the target, " 07:00 "
 }
 
 func newWalker(s *scan) *walker {
-	w := &walker{scan: s, fds: make([]byte, 16<<10), tasks: make([]byte, 16<<10), detached: map[int]mounts.DevNum{}}
+	w := &walker{scan: s, fds: make([]byte, 16<<10), tasks: make([]byte, 16<<10), detached: map[int]mounts.DevNum{}, subvolumes: map[mounts.DevNum]bool{}}
 	for _, d := range s.target.Devices {
 		w.mapLine = append(w.mapLine, mapPattern(d))
 	}
@@ -161,8 +161,8 @@ func (w *walker) place(t task, class Class, name, remedy string) error {
 		return err
 	}
 	held := w.held[where.mount]
-	if !held && w.unknown(where.mount) && w.target.isStat(where.dev) {
-		held = true
+	if !held && w.unknown(where.mount) {
+		held = w.target.isStat(where.dev) || w.ofBtrfs(t.path()+"/"+name, where.dev)
 	}
 	if !held {
 		return nil

@@ -32,6 +32,7 @@ const (
 	FSContext     Class = "fs-context"     // an fs context, see fspick(2)
 	Frozen        Class = "frozen"         // a freeze that nobody has thawed
 	BlockClaim    Class = "block-claim"    // someone else's exclusive claim on the device
+	OutOfSight    Class = "out-of-sight"   // something in a place that could not be searched
 	Kernel        Class = "kernel"         // the kernel itself, with no holder in user space
 )
 
@@ -114,12 +115,14 @@ type Report struct {
 	// read: they are under way in another socket. When nobody can receive them, the
 	// kernel frees them late, see unix(7), and what they carry stays in use so long.
 	UnownedSockets int `json:"unowned_sockets,omitempty"`
+	// Unseen is Unreadable by kind.
+	Unseen []Unseen `json:"unseen,omitempty"`
 	// Probed is what the kernel answered when it was asked whether anything refers
 	// to the mount; empty when it was not asked.
 	Probed Answer `json:"probed,omitempty"`
-	// blind says that there may be mounts of the target that were not seen. The
-	// kernel's answer about one mount says nothing about those.
-	blind bool
+	// more reports that there are, or may be, further mounts of the target. The kernel's answer about
+	// one mount says nothing about those.
+	more bool
 }
 
 // Answer is the kernel's answer to Referenced.
@@ -149,7 +152,7 @@ func (r *Report) judge() {
 		if slices.ContainsFunc(r.Holders, func(h Holder) bool { return h.Class == Kernel }) {
 			r.Verdict = KernelHeld
 		}
-	case r.Probed == Unreferenced && len(r.Holders) == 0 && !r.blind:
+	case r.Probed == Unreferenced && len(r.Holders) == 0 && !r.more:
 		r.Verdict = Free
 	case len(r.Unreadable) > 0 || len(r.Holders) > 0:
 		r.Verdict = Unknown

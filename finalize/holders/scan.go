@@ -53,13 +53,16 @@ type scan struct {
 	internal internalMounts
 	sockets  map[uint64]boundSocket // sockets with a name on the target, by inode
 
-	trial      freezeTrial
-	ownNetwork string // the own network namespace, "net:[4026531840]"
+	btrfs       []*btrfs               // those of the target
+	superblocks map[mounts.DevNum]bool // of every mount
+	hidden      bool                   // one of them has no mount, so that the number of its superblock is not known
+	oldKernel   bool                   // see ofBtrfs
+	ownNetwork  string                 // the own network namespace, "net:[4026531840]"
 
 	mu          sync.Mutex
 	holders     []Holder
 	keepers     map[uint64][]keeper // who keeps a foreign namespace, by inode
-	failures    map[string]*failure
+	failures    map[failureKey]*Unseen
 	listed      []uint64          // inodes of all unix sockets
 	networks    map[string]string // a path to each other network namespace, by its name
 	socketUses  []socketUse       // all open sockets
@@ -80,7 +83,7 @@ func Scan(ctx context.Context, target Target) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	return report, settle(&report)
+	return report, s.settle(ctx, &report)
 }
 
 // search makes all searches.
@@ -106,11 +109,14 @@ func newScan(ctx context.Context, target Target) (*scan, error) {
 	}
 	s := &scan{
 		target: target, snapshot: snapshot,
-		own: map[int]bool{}, known: map[int]mounts.DevNum{}, held: map[int]bool{},
+		own: map[int]bool{}, superblocks: map[mounts.DevNum]bool{}, known: map[int]mounts.DevNum{}, held: map[int]bool{},
 		remote: map[uint64][]string{}, foreign: map[uint64]bool{}, holding: map[uint64]bool{},
-		sockets: map[uint64]boundSocket{}, seenSockets: map[uint64]bool{}, networks: map[string]string{}, keepers: map[uint64][]keeper{}, failures: map[string]*failure{},
+		sockets: map[uint64]boundSocket{}, seenSockets: map[uint64]bool{}, networks: map[string]string{}, keepers: map[uint64][]keeper{}, failures: map[failureKey]*Unseen{},
 	}
 	s.index()
+	if err := s.findBtrfs(); err != nil {
+		return nil, err
+	}
 	if s.family, err = family(os.Getpid()); err != nil {
 		return nil, err
 	}
@@ -125,22 +131,23 @@ func newScan(ctx context.Context, target Target) (*scan, error) {
 	return s, nil
 }
 
-func (s *scan) close() {
-	s.trial.end()
-	unix.Close(s.proc)
-}
+func (s *scan) close() { unix.Close(s.proc) }
 
 // index sorts the mounts of all namespaces by what they mean for the target.
 func (s *scan) index() {
 	for _, id := range s.target.Mounts {
 		s.own[id], s.held[id] = true, true
 	}
+	for _, m := range mounts.Reached(s.snapshot, s.targetMounts()) { // they go with the target
+		s.own[m.ID], s.held[m.ID] = true, true
+	}
 	for ns, m := range s.snapshot.All {
 		s.known[m.ID] = m.Dev
+		s.superblocks[m.Dev] = true
 		if s.target.onDevice(m.Dev) {
 			s.held[m.ID] = true
 			s.holding[ns.Inode] = true
-			if !ns.Own {
+			if !ns.Own && !s.own[m.ID] {
 				s.foreign[ns.Inode] = true
 			}
 		}
@@ -148,6 +155,41 @@ func (s *scan) index() {
 			s.remote[ns.Inode] = append(s.remote[ns.Inode], m.Point)
 		}
 	}
+}
+
+// targetMounts returns the mounts that are the target.
+func (s *scan) targetMounts() []mounts.Mount {
+	var list []mounts.Mount
+	for _, m := range s.snapshot.All {
+		if slices.Contains(s.target.Mounts, m.ID) {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+// findBtrfs finds the btrfs file systems of the target, and whether each is mounted somewhere.
+func (s *scan) findBtrfs() error {
+	x, err := indexBtrfs(s.snapshot)
+	if err != nil {
+		return err
+	}
+	if len(s.target.Btrfs) > 0 && x.list == nil {
+		if x.list, err = listBtrfs(); err != nil {
+			return err
+		}
+	}
+	for i := range x.list {
+		b := &x.list[i]
+		numbers := x.numbersOf(b)
+		mounted := slices.ContainsFunc(numbers, s.target.onDevice)
+		if mounted || slices.Contains(s.target.Btrfs, b.id.String()) {
+			s.btrfs = append(s.btrfs, b)
+			s.hidden = s.hidden || len(numbers) == 0
+		}
+	}
+	s.oldKernel = kernelBefore(subvolumeSince)
+	return nil
 }
 
 func (s *scan) add(h ...Holder) {
@@ -167,10 +209,10 @@ func (s *scan) collect(w *walker) {
 func (s *scan) report(searched []Class) Report {
 	r := Report{
 		Version: Version, Target: s.target, Holders: s.holders, Searched: searched,
-		Unreadable: append(s.unreadable(), s.snapshot.Unreadable...),
-		Processes:  s.processes, Namespaces: len(s.snapshot.Namespaces), UnownedSockets: s.unowned(),
-		blind: !s.snapshot.Complete,
+		Processes: s.processes, Namespaces: len(s.snapshot.Namespaces), UnownedSockets: s.unowned(),
+		more: !s.snapshot.Complete || len(s.held) > len(s.own),
 	}
+	r.unseen(s.unseen()...)
 	slices.SortStableFunc(r.Holders, func(a, b Holder) int {
 		return cmp.Or(cmp.Compare(a.PID, b.PID), cmp.Compare(a.TID, b.TID))
 	})

@@ -1,47 +1,64 @@
 package holders
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 
 	"installer/finalize/mounts"
 )
 
-// settle asks the kernel when no holder was found: it may refute that, or make up
-// for what could not be read.
-func settle(r *Report) error {
+// settle asks the kernel when no holder was found: it may refute that, or make up for what could not
+// be read. A copy that goes with the mount is asked about only where something could not be read.
+func (s *scan) settle(ctx context.Context, r *Report) error {
 	if r.Target.Probe == nil || len(r.Holders) > 0 {
 		return nil
 	}
-	referenced, err := mounts.Referenced(*r.Target.Probe)
-	if errors.Is(err, fs.ErrPermission) {
-		r.Unreadable = append(r.Unreadable, fmt.Sprintf("whether the kernel counts references to the mount: %v", err))
-		r.judge()
-		return nil
+	referenced, err := mounts.Referenced(ctx, *r.Target.Probe)
+	if err == nil && !referenced && len(r.Unseen) > 0 {
+		referenced, err = s.copyReferenced(ctx, r.Target.Probe.ID)
+	}
+	if errors.Is(err, context.Canceled) {
+		return err
 	}
 	if err != nil {
-		return err
+		r.unseen(Unseen{Spot: Answers, Subject: "the kernel's count of references to " + r.Target.Probe.Point, Reason: err.Error(), Count: 1})
+		r.judge()
+		return nil
 	}
 	r.Probed = Unreferenced
 	if referenced {
 		r.Probed = IsReferenced
-		if len(r.Unreadable) == 0 {
-			r.Holders = append(r.Holders, r.kernelHolder())
+		if len(r.Unseen) == 0 {
+			r.Holders = append(r.Holders, KernelHolder(r.Target.Probe.Point, *r, "the kernel counts references to the mount (umount2 with MNT_EXPIRE: EBUSY)"))
 		}
 	}
 	r.judge()
 	return nil
 }
 
-func (r *Report) kernelHolder() Holder {
-	return KernelHolder(r.Target.Probe.Point, *r, "the kernel counts references to the mount (umount2 with MNT_EXPIRE: EBUSY)")
+// copyReferenced reports whether anything refers to a mount of the target other than the one with the
+// given id.
+func (s *scan) copyReferenced(ctx context.Context, except int) (bool, error) {
+	for ns, m := range s.snapshot.All {
+		if !s.own[m.ID] || m.ID == except {
+			continue
+		}
+		if referenced, err := mounts.ReferencedIn(ctx, ns, m); referenced || err != nil {
+			return referenced, err
+		}
+	}
+	return false, nil
 }
 
-// KernelHolder stands for what holds the target and shows nowhere, with evidence
-// that it is held, and of what was searched for.
+// KernelHolder stands for a holder that was not found, with the evidence that the target is held, and
+// the classes that were searched for. It is the kernel only after a search that saw everything.
 func KernelHolder(path string, searched Report, evidence string) Holder {
+	if len(searched.Unseen) > 0 {
+		return Holder{Class: OutOfSight, Path: path, Evidence: evidence + "; could not be seen: " + strings.Join(searched.Unreadable, "; "),
+			Remedy: "search again where all processes and mount namespaces can be seen: " + searched.Unseen[0].Remedy()}
+	}
 	names := make([]string, len(searched.Searched))
 	for i, c := range searched.Searched {
 		names[i] = string(c)

@@ -18,6 +18,9 @@ type Target struct {
 	// StatDevices are further numbers that stat(2) returns for files of the super
 	// blocks: one for each btrfs subvolume that is known.
 	StatDevices []mounts.DevNum `json:"stat_devices,omitempty"`
+	// Btrfs are the ids of the btrfs file systems among them: the number of a superblock is known only
+	// where it is mounted, and each subvolume has a number of its own.
+	Btrfs []string `json:"btrfs,omitempty"`
 	// Blocks are the block devices beneath.
 	Blocks []mounts.DevNum `json:"blocks,omitempty"`
 	// Mounts are the mounts that are the target, by the id in mountinfo. They are
@@ -28,15 +31,14 @@ type Target struct {
 	Probe *mounts.Mount `json:"-"`
 }
 
-// MountTarget returns the target that consists of these mounts, and of the super
-// blocks of those that are stored on a device. The others (proc, tmpfs) may well
-// be in use elsewhere.
+// MountTarget returns the target that consists of these mounts, and of the superblocks of those that
+// are stored on a device. The others (proc, tmpfs) may well be in use elsewhere: see AddSuperblock.
 func MountTarget(list ...mounts.Mount) Target {
 	var t Target
 	for _, m := range list {
 		t.Mounts = append(t.Mounts, m.ID)
 		if Stored(m) {
-			t.addDevice(m)
+			t.AddSuperblock(m)
 		}
 	}
 	return t
@@ -46,7 +48,9 @@ func MountTarget(list ...mounts.Mount) Target {
 // That of a btrfs has an anonymous number.
 func Stored(m mounts.Mount) bool { return m.Dev.Major != 0 || m.FSType == "btrfs" }
 
-func (t *Target) addDevice(m mounts.Mount) {
+// AddSuperblock makes the superblock of a mount part of the target, with or without a block device
+// beneath it: every other mount of it, in whatever namespace, is a holder then.
+func (t *Target) AddSuperblock(m mounts.Mount) {
 	if slices.Contains(t.Devices, m.Dev) {
 		return
 	}

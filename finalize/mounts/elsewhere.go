@@ -12,8 +12,30 @@ import (
 // UnmountIn unmounts mounts of another mount namespace, in this order, each with
 // one umount2 by name in its directory. The namespace needs no process in it.
 func UnmountIn(ctx context.Context, ns Namespace, list []Mount) error {
+	err := within(ctx, ns, func(int) error {
+		for _, m := range list {
+			if err := unmountHere(m); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, errEnded) || errors.Is(err, errNoID) {
+		return fmt.Errorf("unmounting in namespace mnt:[%d]: %w", ns.Inode, err)
+	}
+	return err
+}
+
+var (
+	errEnded = errors.New("it has ended")
+	errNoID  = errors.New("this kernel does not number namespaces (Linux 6.11 needed); enter it with nsenter -m")
+)
+
+// within calls f on a thread that is in a mount namespace, with a file descriptor of the namespace.
+// The thread has a working directory of its own. /proc there may be that of other processes.
+func within(ctx context.Context, ns Namespace, f func(fd int) error) error {
 	if ns.ID == 0 {
-		return fmt.Errorf("unmounting in namespace mnt:[%d]: this kernel does not tell namespaces apart safely (Linux 6.11 needed); enter it with nsenter -m", ns.Inode)
+		return errNoID
 	}
 	found := false
 	err := EachNamespace(ctx, func(fd int) error {
@@ -22,17 +44,17 @@ func UnmountIn(ctx context.Context, ns Namespace, list []Mount) error {
 			return err
 		}
 		found = true
-		return onDyingThread(func() error { return unmountInside(fd, list) })
+		return onDyingThread(func() error { return inside(fd, f) })
 	})
 	if err == nil && !found {
-		return fmt.Errorf("unmounting in namespace mnt:[%d]: it has ended", ns.Inode)
+		return errEnded
 	}
 	return err
 }
 
-// unmountInside takes the calling thread into a namespace and back, so that it
-// keeps neither the namespace nor a directory of it while it ends.
-func unmountInside(fd int, list []Mount) (err error) {
+// inside takes the calling thread into a namespace and back, so that it keeps neither the namespace
+// nor a directory of it while it ends.
+func inside(fd int, f func(fd int) error) (err error) {
 	home, err := unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("opening the own mount namespace: %w", err)
@@ -46,12 +68,16 @@ func unmountInside(fd int, list []Mount) (err error) {
 			err = errors.Join(err, fmt.Errorf("leaving the mount namespace: %w", back))
 		}
 	}()
-	for _, m := range list {
-		if err := Unmount(m); err != nil {
-			return err
-		}
+	return f(fd)
+}
+
+func unmountHere(m Mount) error {
+	p, err := OpenPoint(m)
+	if err != nil {
+		return err
 	}
-	return nil
+	defer p.Close()
+	return p.here(p.unmount)
 }
 
 // onDyingThread runs f on a thread that ends afterwards, as one must whose

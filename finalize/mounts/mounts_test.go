@@ -178,12 +178,12 @@ func TestFrozen(t *testing.T) {
 func TestReferenced(t *testing.T) {
 	m := tmpfs(t, t.TempDir()+"/m")
 	for range 3 { // were the mark left, the second would unmount
-		if busy, err := mounts.Referenced(m); busy || err != nil {
+		if busy, err := mounts.Referenced(t.Context(), m); busy || err != nil {
 			t.Fatalf("%v, %v", busy, err)
 		}
 	}
 	helper := targettest.Hold(t, "cwd", m.Point)
-	if busy, err := mounts.Referenced(m); !busy || err != nil {
+	if busy, err := mounts.Referenced(t.Context(), m); !busy || err != nil {
 		t.Errorf("%v, %v", busy, err)
 	}
 	helper.Stop()

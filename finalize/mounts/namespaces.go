@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"runtime"
 	"slices"
@@ -35,6 +36,18 @@ func (s *Snapshot) All(yield func(Namespace, Mount) bool) {
 	for _, ns := range s.Namespaces {
 		for _, m := range ns.Mounts {
 			if !yield(ns, m) {
+				return
+			}
+		}
+	}
+}
+
+// OfSuperblock returns the mounts of one superblock, in every namespace. dev is the number that
+// mountinfo shows: each superblock has its own, with or without a block device beneath it.
+func (s *Snapshot) OfSuperblock(dev DevNum) iter.Seq2[Namespace, Mount] {
+	return func(yield func(Namespace, Mount) bool) {
+		for ns, m := range s.All {
+			if m.Dev == dev && !yield(ns, m) {
 				return
 			}
 		}

@@ -1,13 +1,17 @@
 package mounts
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Reached returns the mounts, in whatever namespace, that go when the mounts of
 // tree are unmounted in the own namespace. tree is in the order of unmounting.
 //
 // An unmount is passed on by the mount that carries the mount point, the parent,
 // to the parent's peers and to those that receive from them; the mount's own
-// propagation does not matter. See mount_namespaces(7).
+// propagation does not matter. See mount_namespaces(7). A copy that carries a mount which stays does
+// not go.
 func Reached(s *Snapshot, tree []Mount) []Mount {
 	going := map[int]bool{}
 	for _, m := range tree {
@@ -30,6 +34,22 @@ func Reached(s *Snapshot, tree []Mount) []Mount {
 			if ok && groups.receives(carrier, parent.Shared) && placeIn(carrier, other) == at && carrier.Dev == parent.Dev {
 				going[other.ID] = true
 				reached = append(reached, other)
+			}
+		}
+	}
+	return withoutCarriers(s, reached, going)
+}
+
+// withoutCarriers leaves out the mounts that stay because they carry another one that stays. A mount
+// on the root of a reached one does not keep it: the kernel moves it down.
+func withoutCarriers(s *Snapshot, reached []Mount, going map[int]bool) []Mount {
+	for changed := true; changed; {
+		changed = false
+		for _, m := range s.All {
+			i := slices.IndexFunc(reached, func(r Mount) bool { return r.ID == m.Parent })
+			if i >= 0 && !going[m.ID] && m.Point != reached[i].Point {
+				going[m.Parent], changed = false, true
+				reached = slices.Delete(reached, i, i+1)
 			}
 		}
 	}

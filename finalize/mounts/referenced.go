@@ -1,6 +1,7 @@
 package mounts
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -11,28 +12,58 @@ import (
 // mapping, a working directory, a mount on top of it. It does not see other
 // mounts of the same super block.
 //
-// It uses the first half of MNT_EXPIRE, see umount(2), which unmounts only when
-// called twice with no use of the mount between: the mark that the call leaves
-// is wiped out before and after by walking to the mount, and a lock on the
-// directory around the mount point keeps a second caller of this function away.
-func Referenced(m Mount) (bool, error) {
+// It uses the first half of MNT_EXPIRE, see umount(2), which unmounts only when called twice with no
+// use of the mount between: a walk to the mount before and after the call clears the mark that the
+// call leaves, and a lock keeps a second caller of this function away for so long. The lock is on
+// the file of the mount namespace, which nothing else locks.
+func Referenced(ctx context.Context, m Mount) (bool, error) {
 	p, err := OpenPoint(m)
 	if err != nil {
 		return false, err
 	}
 	defer p.Close()
-	lock, err := unix.Openat(p.dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return false, fmt.Errorf("opening the directory around %s: %w", m.Point, err)
+		return false, fmt.Errorf("opening the own mount namespace: %w", err)
 	}
-	defer unix.Close(lock)
-	if err := unix.Flock(lock, unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return false, fmt.Errorf("locking the directory around %s (is another search under way?): %w", m.Point, err)
+	return p.referenced(ctx, fd, p.path())
+}
+
+// ReferencedIn is Referenced for a mount of another mount namespace.
+func ReferencedIn(ctx context.Context, ns Namespace, m Mount) (referenced bool, err error) {
+	err = within(ctx, ns, func(fd int) error {
+		p, err := OpenPoint(m)
+		if err != nil {
+			return err
+		}
+		defer p.Close()
+		lock, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("copying the descriptor of a mount namespace: %w", err)
+		}
+		return p.here(func(path string) error {
+			referenced, err = p.referenced(ctx, lock, path)
+			return err
+		})
+	})
+	if err != nil {
+		err = fmt.Errorf("asking the kernel about %s in namespace mnt:[%d]: %w", m.Point, ns.Inode, err)
 	}
+	return referenced, err
+}
+
+// referenced asks about the mount, by a path to it. It closes namespace, the file of the namespace
+// that the mount is in.
+func (p *Point) referenced(ctx context.Context, namespace int, path string) (bool, error) {
+	unlock, err := lockNamespace(ctx, namespace)
+	if err != nil {
+		return false, fmt.Errorf("asking the kernel about %s: %w", p.mount.Point, err)
+	}
+	defer unlock()
 	if err := p.check(); err != nil {
 		return false, err
 	}
-	err = unix.Unmount(p.path(), unix.MNT_EXPIRE|unix.UMOUNT_NOFOLLOW)
+	err = unix.Unmount(path, unix.MNT_EXPIRE|unix.UMOUNT_NOFOLLOW)
 	if walked := p.check(); walked != nil {
 		return false, errors.Join(walked, err)
 	}
@@ -42,7 +73,34 @@ func Referenced(m Mount) (bool, error) {
 	case errors.Is(err, unix.EBUSY):
 		return true, nil
 	case err == nil:
-		return false, fmt.Errorf("asking the kernel about %s: someone else asked in the same way at the same moment, and it was unmounted", m.Point)
+		return false, fmt.Errorf("asking the kernel about %s: another program asked in the same way at the same moment, and it was unmounted", p.mount.Point)
 	}
-	return false, &Error{Op: "umount2", Source: m.Source, Target: m.Point, Flags: "MNT_EXPIRE|UMOUNT_NOFOLLOW", Err: err}
+	return false, &Error{Op: "umount2", Source: p.mount.Source, Target: p.mount.Point, Flags: "MNT_EXPIRE|UMOUNT_NOFOLLOW", Err: err}
+}
+
+// lockNamespace locks the file of a mount namespace, and closes it at the end. Another caller of
+// Referenced has the lock for microseconds; the wait ends with ctx.
+func lockNamespace(ctx context.Context, fd int) (unlock func(), err error) {
+	locked := make(chan error)
+	go func() {
+		err := unix.Flock(fd, unix.LOCK_EX)
+		select {
+		case locked <- err:
+		case <-ctx.Done():
+			unix.Close(fd)
+		}
+	}()
+	select {
+	case err := <-locked:
+		if err != nil {
+			unix.Close(fd)
+			return nil, fmt.Errorf("locking the mount namespace against another search: %w", err)
+		}
+		return func() {
+			_ = unix.Flock(fd, unix.LOCK_UN) // fails on no lock that was taken
+			unix.Close(fd)
+		}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }

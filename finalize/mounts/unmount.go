@@ -1,6 +1,7 @@
 package mounts
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -54,16 +55,32 @@ func (p *Point) check() error {
 	return nil
 }
 
-// Unmount unmounts with exactly one umount2, by name relative to the directory.
-// It is never lazy: EBUSY is returned as it is.
-func (p *Point) Unmount() error {
+// Unmount unmounts with exactly one umount2, by name relative to the directory. It is never lazy:
+// EBUSY is returned as it is.
+func (p *Point) Unmount() error { return p.unmount(p.path()) }
+
+func (p *Point) unmount(path string) error {
 	if err := p.check(); err != nil {
 		return err
 	}
-	if err := unix.Unmount(p.path(), unix.UMOUNT_NOFOLLOW); err != nil {
+	if err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW); err != nil {
 		return &Error{Op: "umount2", Source: p.mount.Source, Target: p.mount.Point, Flags: "UMOUNT_NOFOLLOW", Err: err}
 	}
 	return nil
+}
+
+// here calls f with a path to the mount that needs no /proc: relative to the working directory, which
+// must be the calling thread's own, and is the namespace's root afterwards.
+func (p *Point) here(f func(path string) error) (err error) {
+	if err := unix.Fchdir(p.dir); err != nil {
+		return fmt.Errorf("entering the directory around %s: %w", p.mount.Point, err)
+	}
+	defer func() {
+		if back := unix.Chdir("/"); back != nil {
+			err = errors.Join(err, fmt.Errorf("leaving the directory around %s: %w", p.mount.Point, back))
+		}
+	}()
+	return f("./" + p.name)
 }
 
 // Unmount unmounts m by its name in its parent directory; see Point.

@@ -26,7 +26,7 @@ var types = map[string]any{
 	"perFilesystem": finalize.PerFilesystem{}, "filesystemResult": finalize.FilesystemResult{}, "unmounted": finalize.Unmounted{},
 	"elsewhere": finalize.Elsewhere{}, "mount": mounts.Mount{}, "dead": finalize.Dead{}, "deadDevice": finalize.DeadDevice{},
 	"liveness": holders.Liveness{}, "clean": finalize.Clean{}, "cleanDevice": finalize.CleanDevice{}, "detached": finalize.Detached{},
-	"holders": finalize.Search{}, "grace": finalize.Grace{}, "target": holders.Target{}, "holder": holders.Holder{},
+	"holders": finalize.Search{}, "grace": finalize.Grace{}, "target": holders.Target{}, "holder": holders.Holder{}, "unseen": holders.Unseen{},
 	"verify": verify.Report{}, "verifiedDisk": verify.DiskInfo{}, "verifiedPartition": verify.Partition{},
 	"check": verify.Check{}, "finding": verify.Finding{}, "device": "", "mounted": install.MountedFilesystem{},
 	"boundImage": install.BoundImage{},
