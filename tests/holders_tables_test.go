@@ -3,6 +3,7 @@ package tests
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -39,11 +40,17 @@ func TestHoldersInTables(t *testing.T) {
 			t.Run(fs+"/"+name, func(t *testing.T) {
 				x := x.in(t)
 				path, undo := kind.make(x)
-				report := x.examine(x.dir, 3)
-				report.has(t, kind.class, 0, path)
-				if name == "frozen" {
+				switch {
+				case name == "frozen" && fs == "btrfs": // it shows no trace of a freeze, and says so
+					if report := x.examine(x.dir, 0); slices.Contains(report.Searched, "frozen") {
+						t.Error("a freeze was looked for")
+					}
 					x.refusedFrozen()
-				} else {
+				case name == "frozen":
+					x.examine(x.dir, 3).has(t, kind.class, 0, path)
+					x.refusedFrozen()
+				default:
+					x.examine(x.dir, 3).has(t, kind.class, 0, path)
 					x.refused(kind.class, 0)
 				}
 				undo()
@@ -194,8 +201,12 @@ func TestHoldersOfADevice(t *testing.T) {
 		x.run("umount", x.dir)
 		report = x.examine(x.node, 3)
 		report.has(t, "fs-context", context.pid(), "[fscontext]")
-		report.has(t, "kernel", 0, x.node)
-		if report.Verdict != "kernel-held" {
+		class, verdict := "kernel", "kernel-held"
+		if len(report.Unreadable) > 0 { // the kernel is not blamed for what could not be seen
+			class, verdict = "out-of-sight", "held"
+		}
+		report.has(t, class, 0, x.node)
+		if report.Verdict != verdict {
 			t.Errorf("%s: verdict %s", fs, report.Verdict)
 		}
 		context.stop()
