@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 
 	"installer/disk"
 	"installer/install/confine"
+	"installer/rootfs/bootable/sample"
 	"installer/rootfs/bootloader"
 	"installer/rootfs/image"
 )
@@ -60,22 +62,25 @@ func TestNoLeaks(t *testing.T) {
 func tinySystem(t *testing.T, dir string) image.Ref {
 	t.Helper()
 	root := filepath.Join(dir, "tree")
-	for name, text := range map[string]string{
-		"usr/lib/os-release":                  "ID=tiny\n",
-		"usr/lib/modules/6.1.0/vmlinuz":       "kernel",
-		"usr/lib/modules/6.1.0/initramfs.img": "initramfs",
-		"etc/tiny.conf":                       "tiny\n",
-	} {
+	files := sample.Files("6.1.0", nil)
+	files["usr/lib/os-release"], files["etc/passwd"] = []byte("ID=tiny\n"), []byte("root:x:0:0::/root:/bin/sh\n")
+	for name, data := range files {
+		mode := fs.FileMode(0o644)
+		if sample.Executable(name) {
+			mode = 0o755
+		}
 		name = filepath.Join(root, name)
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		if err := os.WriteFile(name, data, mode); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Symlink("sysroot/ostree", filepath.Join(root, "ostree")); err != nil {
-		t.Fatal(err)
+	for link, target := range map[string]string{"ostree": "sysroot/ostree", "bin": "usr/bin"} {
+		if err := os.Symlink(target, filepath.Join(root, link)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for _, name := range []string{"boot", "dev", "proc", "run", "sys", "sysroot", "tmp", "var"} {
 		if err := os.Mkdir(filepath.Join(root, name), 0o755); err != nil {

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"installer/rootfs/bootable/sample"
 	"installer/tests/layout"
 )
 
@@ -51,10 +52,12 @@ func TinyImage(t testing.TB) string {
 func tinyTar() ([]byte, error) {
 	files := map[string]string{
 		"usr/lib/os-release":                    "ID=tiny\nPRETTY_NAME=Tiny\n",
-		"usr/lib/modules/6.1.0/vmlinuz":         "kernel",
-		"usr/lib/modules/6.1.0/initramfs.img":   "initramfs",
 		"usr/lib/modules/6.1.0/modules.builtin": "",
 		"etc/tiny.conf":                         "tiny\n",
+		"etc/passwd":                            "root:x:0:0::/root:/bin/sh\n",
+	}
+	for name, data := range sample.Files("6.1.0", nil) {
+		files[name] = string(data)
 	}
 	for i := range 600 {
 		files[fmt.Sprintf("usr/share/many/a-file-with-a-rather-long-name-%03d", i)] = "content"
@@ -62,22 +65,27 @@ func tinyTar() ([]byte, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, dir := range []string{"boot", "dev", "etc", "proc", "run", "sys", "sysroot", "tmp", "usr", "usr/lib",
-		"usr/lib/modules", "usr/lib/modules/6.1.0", "usr/share", "usr/share/many", "var"} {
+		"usr/bin", "usr/lib/modules", "usr/lib/modules/6.1.0", "usr/share", "usr/share/many", "var"} {
 		if err := w.WriteHeader(&tar.Header{Name: dir + "/", Typeflag: tar.TypeDir, Mode: 0o755}); err != nil {
 			return nil, err
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		content := files[name]
-		if err := w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(content))}); err != nil {
+		content, mode := files[name], int64(0o644)
+		if sample.Executable(name) {
+			mode = 0o755
+		}
+		if err := w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: mode, Size: int64(len(content))}); err != nil {
 			return nil, err
 		}
 		if _, err := w.Write([]byte(content)); err != nil {
 			return nil, err
 		}
 	}
-	if err := w.WriteHeader(&tar.Header{Name: "ostree", Typeflag: tar.TypeSymlink, Linkname: "sysroot/ostree"}); err != nil {
-		return nil, err
+	for link, target := range map[string]string{"ostree": "sysroot/ostree", "bin": "usr/bin"} {
+		if err := w.WriteHeader(&tar.Header{Name: link, Typeflag: tar.TypeSymlink, Linkname: target}); err != nil {
+			return nil, err
+		}
 	}
 	return b.Bytes(), w.Close()
 }

@@ -27,6 +27,9 @@ func OpenFS(root *os.File, path string, l Ledger) (*FS, error) {
 	return &FS{dir: d}, nil
 }
 
+// FS shows the directory, which stays the caller's to close.
+func (d *Dir) FS() *FS { return &FS{dir: d} }
+
 // Close gives the directory back. Files that are open stay open.
 func (f *FS) Close() error {
 	f.dir.Close()

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"installer/rootfs/beneath"
+	"installer/rootfs/osrelease"
 )
 
 // bootFiles finds the kernel and puts its files into /boot, named by their checksum.
@@ -45,19 +46,15 @@ func (d *deployer) writeEntry(context.Context) error {
 }
 
 func (d *deployer) describeEntry() (bootEntry, error) {
-	var release osRelease
+	var release osrelease.Release
 	var noComposefs []string
 	err := d.inDeployment(func(t *beneath.Dir) (err error) {
-		if release, err = readOSRelease(t); err != nil {
-			return err
+		if release, err = osrelease.Read(t.FS()); err != nil {
+			return fmt.Errorf("reading os-release, which names the system: %w", err)
 		}
 		noComposefs, err = d.composefsArguments(t)
 		return err
 	})
-	if err != nil {
-		return bootEntry{}, err
-	}
-	title, err := release.title()
 	if err != nil {
 		return bootEntry{}, err
 	}
@@ -67,7 +64,7 @@ func (d *deployer) describeEntry() (bootEntry, error) {
 		at = "/boot" + at
 	}
 	e := bootEntry{
-		title: title, version: d.o.Version, kargs: append(d.o.Kargs[:len(d.o.Kargs):len(d.o.Kargs)], noComposefs...),
+		title: release.Title(), version: osrelease.Clean(d.o.Version), kargs: append(d.o.Kargs[:len(d.o.Kargs):len(d.o.Kargs)], noComposefs...),
 		ostree: d.linkTarget(), at: at, kernel: d.dep.Kernel, devicetree: d.kernel.deviceTreeLine(at),
 	}
 	if d.dep.Kernel.InitramfsPath == "" {

@@ -9,6 +9,9 @@ import (
 	"installer/rootfs/beneath"
 )
 
+// maxTextFile bounds a configuration file, in bytes.
+const maxTextFile = 1 << 20
+
 // noComposefsArgument tells the initramfs to mount the deployment plainly, whatever its configuration asks for.
 const noComposefsArgument = "ostree.prepare-root.composefs=0"
 

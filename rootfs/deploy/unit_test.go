@@ -38,25 +38,6 @@ func TestCheckStateroot(t *testing.T) {
 	}
 }
 
-func TestOSRelease(t *testing.T) {
-	for text, want := range map[string]string{
-		"PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nID=debian\n": "Debian GNU/Linux 12 (bookworm)",
-		"ID=debian\n":                                         "debian",
-		"PRETTY_NAME='Bob\\s'\n":                              `Bob\s`,
-		"PRETTY_NAME=\"a \\\"b\\\" \\$c \\\\\"\n":             `a "b" $c \`,
-		"# PRETTY_NAME=x\nPRETTY_NAME=one\nPRETTY_NAME=two\n": "two",
-	} {
-		if got, err := parseOSRelease(text).title(); err != nil || got != want {
-			t.Errorf("the title of %q is %q, %v; want %q", text, got, err, want)
-		}
-	}
-	for _, bad := range []string{"", "NAME=x\n", "PRETTY_NAME=\"a\x01b\"\n"} {
-		if got, err := parseOSRelease(bad).title(); err == nil {
-			t.Errorf("the title of %q is %q", bad, got)
-		}
-	}
-}
-
 func TestEntryArguments(t *testing.T) {
 	for given, want := range map[string]string{
 		"root=x rw":                  "root=x rw ostree=/o",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path"
 	"strings"
 
@@ -27,6 +28,10 @@ type ScanOptions struct {
 
 	// Exact has every content read, so that equal ones count once.
 	Exact bool
+
+	// Look, which may be nil, returns a function that reads the content of a regular file as far as it likes, or nil.
+	// [Inventory.Seen] returns its result. It is called concurrently.
+	Look func(name string, mode uint32) func(content io.Reader) (any, error)
 }
 
 // Inventory is what an image holds, known without its contents.
@@ -46,6 +51,16 @@ type Inventory struct {
 	ref    Ref
 	layers []LayerInfo
 	kept   map[*Node][]byte
+	seen   map[*Node]any // what ScanOptions.Look found
+}
+
+// Seen returns what ScanOptions.Look found in the file that name leads to, or nil.
+func (inv *Inventory) Seen(name string) any {
+	_, n, err := inv.FS().resolve(name, true)
+	if err != nil {
+		return nil
+	}
+	return inv.seen[n]
 }
 
 // Notes are sentences about the image that whoever installs it should read.
@@ -119,12 +134,12 @@ func (img *Image) Scan(ctx context.Context, o ScanOptions) (*Inventory, error) {
 
 func (img *Image) scan(ctx context.Context, o ScanOptions, sizes map[int64]bool) (*Inventory, error) {
 	s := newScanner(o.Files, sizes)
-	s.exact = o.Exact
+	s.exact, s.look = o.Exact, o.Look
 	tree, err := img.src.scanTree(ctx, img, s, o.ImportOptions)
 	if err != nil {
 		return nil, err
 	}
-	return &Inventory{Tree: tree, Stored: s.stored, Objects: s.objects, Bound: s.passed, ref: img.Ref, layers: img.Layers, kept: s.kept}, nil
+	return &Inventory{Tree: tree, Stored: s.stored, Objects: s.objects, Bound: s.passed, ref: img.Ref, layers: img.Layers, kept: s.kept, seen: s.found}, nil
 }
 
 // unkeptSizes gives the sizes of wanted files whose contents were not kept.

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/maphash"
 	"io"
@@ -15,6 +16,7 @@ type scanner struct {
 	seed    maphash.Seed
 	buffers sync.Pool
 	exact   bool
+	look    func(name string, mode uint32) func(io.Reader) (any, error)
 
 	mu        sync.Mutex
 	seen      map[contentKey]struct{}
@@ -22,7 +24,8 @@ type scanner struct {
 	objects   int64
 	kept      map[*Node][]byte
 	keptBytes int64
-	passed    bool // a content was not read
+	found     map[*Node]any // what look found
+	passed    bool          // a content was not read
 }
 
 // contentKey stands for a file with its metadata, as an object's name does. It
@@ -35,7 +38,7 @@ type contentKey struct {
 func newScanner(files []string, sizes map[int64]bool) *scanner {
 	s := &scanner{
 		wanted: wantedFiles{}, sizes: sizes, seed: maphash.MakeSeed(),
-		seen: map[contentKey]struct{}{}, kept: map[*Node][]byte{},
+		seen: map[contentKey]struct{}{}, kept: map[*Node][]byte{}, found: map[*Node]any{},
 	}
 	s.buffers.New = func() any { b := make([]byte, 64<<10); return &b }
 	for _, name := range files {
@@ -59,8 +62,13 @@ func (s *scanner) store(node *Node, name string, content io.Reader) error {
 			return err
 		}
 	} else if node.IsRegular() {
+		counted := &meter{r: content}
+		if err := s.lookAt(node, name, io.TeeReader(counted, &h)); err != nil {
+			return err
+		}
 		buffer := s.buffers.Get().(*[]byte)
 		n, err := io.CopyBuffer(onlyWriter{&h}, onlyReader{content}, *buffer)
+		n += counted.n
 		s.buffers.Put(buffer)
 		if err == nil && n != node.Size {
 			err = io.ErrUnexpectedEOF
@@ -117,6 +125,9 @@ func (s *scanner) keep(n *Node, name string, content io.Reader) error {
 	if _, err := io.ReadFull(content, data); err != nil {
 		return &streamError{path: name, err: noEOF(err)}
 	}
+	if err := s.lookAt(n, name, bytes.NewReader(data)); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.keptBytes += n.Size; s.keptBytes > maxKeptTotal {
@@ -126,6 +137,37 @@ func (s *scanner) keep(n *Node, name string, content io.Reader) error {
 	return nil
 }
 
+// lookAt has a content looked at, which may read less than all of it.
+func (s *scanner) lookAt(n *Node, name string, content io.Reader) error {
+	if s.look == nil {
+		return nil
+	}
+	look := s.look(name, n.Mode)
+	if look == nil {
+		return nil
+	}
+	found, err := look(content)
+	if err != nil {
+		return &streamError{path: name, err: noEOF(err)}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.found[n] = found
+	return nil
+}
+
+// meter counts the bytes that were read.
+type meter struct {
+	r io.Reader
+	n int64
+}
+
+func (c *meter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
 // skimmer is a scanner that reads no content but the wanted.
 type skimmer struct{ *scanner }
 
@@ -133,6 +175,10 @@ type skimmer struct{ *scanner }
 func (s skimmer) store(node *Node, name string, content io.Reader) error {
 	if s.keeps(node, name) {
 		if err := s.keep(node, name, content); err != nil {
+			return err
+		}
+	} else if node.IsRegular() {
+		if err := s.lookAt(node, name, content); err != nil {
 			return err
 		}
 	}

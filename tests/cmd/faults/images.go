@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 
+	"installer/rootfs/bootable/sample"
 	"installer/tests/layout"
 )
 
@@ -84,14 +85,14 @@ func makeImage(dir string, layers []map[string][]byte) (string, error) {
 
 // system is what every image of the bootable kind has.
 func system(initramfs string) map[string][]byte {
-	return map[string][]byte{
+	files := sample.Files("6.1.0", []byte(initramfs))
+	maps.Copy(files, map[string][]byte{
 		"usr/lib/os-release":                    []byte("ID=small\nPRETTY_NAME=Small\n"),
-		"usr/lib/modules/6.1.0/vmlinuz":         []byte("kernel"),
-		"usr/lib/modules/6.1.0/initramfs.img":   []byte(initramfs),
 		"usr/lib/modules/6.1.0/modules.builtin": nil,
 		"etc/small.conf":                        []byte("small\n"),
 		"etc/passwd":                            []byte("root:x:0:0:root:/root:/bin/sh\n"),
-	}
+	})
+	return files
 }
 
 // content is n files of about size bytes that do not compress; a size of 0 makes them all different and tiny.
