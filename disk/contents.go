@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Found is something on a disk that an installation would destroy.
@@ -46,8 +48,30 @@ func (d *Disk) RequireEmpty() error {
 }
 
 // Contents looks for a partition table and for the signatures of file systems, volume managers, RAID,
-// encryption and swap, on the disk and on each partition of the table that it finds. It only reads.
+// encryption and swap, on the disk and on each partition of the table that it finds. Where there is none,
+// it looks for data of any other kind. It only reads.
 func (d *Disk) Contents() ([]Found, error) {
+	found, err := d.known()
+	if err != nil || len(found) > 0 {
+		return found, err
+	}
+	var unknown string
+	if d.IsBlock() {
+		unknown, err = d.dataAtEdges()
+	} else {
+		unknown, err = d.dataInFile()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("looking for data on %s: %w", d.Path(), err)
+	}
+	if unknown != "" {
+		found = []Found{{"the disk", unknown, 0, d.size}}
+	}
+	return found, nil
+}
+
+// known is [Disk.Contents] for formats that have a name.
+func (d *Disk) known() ([]Found, error) {
 	found, err := d.probe("the disk", 0, d.size)
 	if err != nil {
 		return nil, err
@@ -74,6 +98,87 @@ func (d *Disk) Contents() ([]Found, error) {
 		found = append(found, on...)
 	}
 	return found, nil
+}
+
+// edge is how much of a block device must be zero at either end for it to count as empty, in bytes. A
+// device that was in use has something there, if only the noise of an encrypted volume without a header.
+const edge = 1 * mib
+
+// dataAtEdges looks for bytes other than zero at either end of a block device.
+func (d *Disk) dataAtEdges() (string, error) {
+	span := min(edge, d.size)
+	for _, c := range []struct {
+		name string
+		off  int64
+	}{{"first", 0}, {"last", d.size - span}} {
+		at, err := firstData(d.file, c.off, span)
+		if err != nil {
+			return "", err
+		}
+		if at >= 0 {
+			return fmt.Sprintf("data of an unknown format in its %s MiB (at byte %d)", c.name, at), nil
+		}
+	}
+	return "", nil
+}
+
+// zerosRead is how much of a file's data is read in search of a byte other than zero.
+const zerosRead = 4 << 30
+
+// dataInFile looks for data in the extents of a file. Zeros that were written out count as none, up to
+// a limit; a file system that knows no holes shows the whole file as one extent.
+func (d *Disk) dataInFile() (string, error) {
+	var read int64
+	for off := int64(0); off < d.size; {
+		start, end, err := d.extent(off)
+		if errors.Is(err, unix.ENXIO) {
+			return "", nil // there is none behind off
+		}
+		if err != nil {
+			return "", err
+		}
+		part := min(end-start, zerosRead-read)
+		at, err := firstData(d.file, start, part)
+		switch {
+		case err != nil:
+			return "", err
+		case at >= 0:
+			return fmt.Sprintf("data of an unknown format (at byte %d)", at), nil
+		case part < end-start:
+			return fmt.Sprintf("data extents of more than %d GiB (zeros as far as they were read)", zerosRead>>30), nil
+		}
+		read, off = read+part, end
+	}
+	return "", nil
+}
+
+// extent returns the next range of a file that has data; all that is left where the file system cannot
+// tell. Its error is ENXIO where there is none.
+func (d *Disk) extent(off int64) (start, end int64, err error) {
+	fd := int(d.file.Fd())
+	if start, err = unix.Seek(fd, off, unix.SEEK_DATA); err == nil {
+		end, err = unix.Seek(fd, start, unix.SEEK_HOLE)
+	}
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
+		return off, d.size, nil
+	}
+	return start, end, err
+}
+
+// firstData returns the offset of the first byte of a range that is not zero; -1 where there is none.
+func firstData(r io.ReaderAt, off, n int64) (int64, error) {
+	buf := make([]byte, mib)
+	for n > 0 {
+		part := buf[:min(n, int64(len(buf)))]
+		if got, err := r.ReadAt(part, off); err != nil && !(errors.Is(err, io.EOF) && got == len(part)) {
+			return -1, err
+		}
+		if !allZero(part) {
+			return off + int64(bytes.IndexFunc(part, func(r rune) bool { return r != 0 })), nil
+		}
+		off, n = off+int64(len(part)), n-int64(len(part))
+	}
+	return -1, nil
 }
 
 // probe looks for signatures on a range.
