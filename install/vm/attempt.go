@@ -130,7 +130,7 @@ func plainError(text string) string {
 
 // explain makes an error say what the host knows of it.
 func (b *build) explain(err error) error {
-	if full := (*DiskFullError)(nil); errors.As(err, &full) {
+	if full := (*DirFullError)(nil); errors.As(err, &full) {
 		full.Dir = b.dir()
 	}
 	if errors.Is(err, errKernel) {

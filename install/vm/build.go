@@ -181,7 +181,7 @@ func (b *build) openSource(ctx context.Context) error {
 	}
 	b.note("the layers of %s are copied first: they do not lie in files", img.Ref)
 	if err := copySource(ctx, img, file, b.counter("open-image", img.SourceSize())); err != nil {
-		return errors.Join(explainFull(err, b.dir()), file.Close())
+		return errors.Join(full(err, b.dir()), file.Close())
 	}
 	if b.image, err = img.Reopen(file); err != nil {
 		return err
@@ -307,12 +307,13 @@ func (b *build) compress(ctx context.Context) error {
 	return b.explainOutput(err)
 }
 
-// explainOutput names a full file system as the cause of an error, if it is one.
+// explainOutput returns the refusal of a full file system, if err comes of one: a program that writes the output does not
+// say so in a form that can be relied on.
 func (b *build) explainOutput(err error) error {
 	var st unix.Statfs_t
 	const little = 64 << 10
 	if err != nil && unix.Fstatfs(int(b.output.File.Fd()), &st) == nil && int64(st.Bavail)*st.Bsize < little {
-		return errors.Join(&DiskFullError{Dir: b.dir()}, err)
+		return &DirFullError{Dir: b.dir(), Err: err}
 	}
-	return err
+	return full(err, b.dir())
 }

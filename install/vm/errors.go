@@ -3,7 +3,12 @@ package vm
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
+
+	"installer/install/outfile"
+
+	"golang.org/x/sys/unix"
 )
 
 // MissingProgramError is a program of the host that a build needs.
@@ -13,8 +18,11 @@ type MissingProgramError struct {
 	Err            error
 }
 
-func (e *MissingProgramError) Error() string {
-	return fmt.Sprintf("%s is missing on this machine; to do: install the package %s (Debian) or %s (Fedora)", e.Program, e.Debian, e.Fedora)
+func (e *MissingProgramError) Error() string { return e.Program + " was not found" }
+
+// Advice is the remedy.
+func (e *MissingProgramError) Advice() string {
+	return fmt.Sprintf("install the package %s (Debian) or %s (Fedora)", e.Debian, e.Fedora)
 }
 
 func (e *MissingProgramError) Unwrap() error { return e.Err }
@@ -60,4 +68,54 @@ func consoleLines(console string) []error {
 		lines = append(lines, errors.New("  | "+line))
 	}
 	return lines
+}
+
+// OutputRefusedError is an OUTPUT that cannot be made; nothing was begun.
+type OutputRefusedError struct {
+	Path string
+	Err  error
+}
+
+func (e *OutputRefusedError) Error() string {
+	return fmt.Sprintf("OUTPUT %s cannot be made: %v", e.Path, e.Err)
+}
+
+func (e *OutputRefusedError) Unwrap() error { return e.Err }
+
+// Advice is the remedy.
+func (e *OutputRefusedError) Advice() string {
+	switch {
+	case errors.Is(e.Err, outfile.ErrNotRegular):
+		return "name a file; installer to-disk writes to devices"
+	case errors.Is(e.Err, fs.ErrNotExist):
+		return "make the directory first, or name another"
+	case errors.Is(e.Err, fs.ErrPermission), errors.Is(e.Err, unix.EROFS):
+		return "name a file in a directory that you may write to"
+	}
+	return ""
+}
+
+// DirFullError is a file system that has no room for what a build writes beside its output, or for the output.
+type DirFullError struct {
+	Dir  string
+	Temp bool  // Dir is that of temporary files
+	Err  error // nil: QEMU reported it
+}
+
+func (e *DirFullError) Error() string {
+	text := fmt.Sprintf("the file system of %s is full", e.Dir)
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	return text
+}
+
+func (e *DirFullError) Unwrap() error { return e.Err }
+
+// Advice is the remedy.
+func (e *DirFullError) Advice() string {
+	if e.Temp {
+		return fmt.Sprintf("make room in %s, or have TMPDIR name a directory with more", e.Dir)
+	}
+	return fmt.Sprintf("make room in %s, or name an OUTPUT where there is more: a build needs room there for the unpacked image and for the output", e.Dir)
 }

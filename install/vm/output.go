@@ -2,9 +2,9 @@ package vm
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -17,13 +17,16 @@ import (
 	"installer/rootfs/bootloader"
 )
 
-// openOutput refuses what cannot be replaced and makes the file that will replace it.
+// openOutput refuses an output that cannot be made or replaced, and makes the file that will get its name.
 func openOutput(path string) (*outfile.File, error) {
 	f, err := outfile.Create(path)
-	if errors.Is(err, outfile.ErrNotRegular) {
-		return nil, &disk.RefusedError{Path: path, Reason: "it is no regular file; installer to-disk writes to devices"}
+	if err == nil {
+		return f, nil
 	}
-	return f, err
+	if full := full(err, filepath.Dir(path)); full != err {
+		return nil, full
+	}
+	return nil, &OutputRefusedError{Path: path, Err: err}
 }
 
 // OutputError is a disk that a machine made, that is not what an installation makes.

@@ -40,14 +40,14 @@ func readTree(ctx context.Context, img *image.Image, dir string, progress func(i
 		}
 	}()
 	if t.tree, err = img.Import(ctx, t.writer, image.ImportOptions{Progress: progress}); err != nil {
-		return nil, explainFull(err, dir)
+		return nil, full(err, dir)
 	}
 	if err = deploy.CheckTree(t.tree); err != nil {
 		return nil, err
 	}
 	t.version = kernelVersion(t.tree)
 	if t.size, err = t.writer.Finish(containerRoot(t.tree.Root)); err != nil {
-		return nil, explainFull(err, dir)
+		return nil, full(err, dir)
 	}
 	return t, nil
 }
@@ -62,10 +62,10 @@ func (t *tree) close() error {
 	return err
 }
 
-// explainFull says what to do about a full file system.
-func explainFull(err error, dir string) error {
+// full returns the refusal of a full file system of dir, if that is what err is about.
+func full(err error, dir string) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return fmt.Errorf("the file system of %s is full: a build needs room there for the unpacked image and for the output: %w", dir, err)
+		return &DirFullError{Dir: dir, Err: err}
 	}
 	return err
 }

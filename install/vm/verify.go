@@ -141,6 +141,9 @@ func (v *Verifier) kernel(ctx context.Context) (kernel, func(), error) {
 		return kernel{}, nil, err
 	}
 	t, err := readTree(ctx, img, v.TempDir, func(int64) {})
+	if full := (*DirFullError)(nil); errors.As(err, &full) {
+		full.Temp = true
+	}
 	if err = errors.Join(err, img.Close()); err != nil {
 		return kernel{}, nil, err
 	}

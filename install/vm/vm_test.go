@@ -2,6 +2,8 @@ package vm
 
 import (
 	"errors"
+	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -13,6 +15,8 @@ import (
 	"installer/install/outfile"
 	"installer/rootfs/bootloader"
 	"installer/rootfs/image"
+
+	"golang.org/x/sys/unix"
 )
 
 // layoutOf makes an OCI layout of two layers, whose sizes are no multiples of a sector.
@@ -123,12 +127,36 @@ func TestCopiedSourceIsAnArchive(t *testing.T) {
 	}
 }
 
-func TestOutputThatIsNoFileIsRefused(t *testing.T) {
-	var refused *disk.RefusedError
-	for _, path := range []string{"/dev/null", t.TempDir()} {
-		if _, err := openOutput(path); !errors.As(err, &refused) {
+// An output that cannot be made is refused with the remedy of its kind, before anything runs.
+func TestOutputThatCannotBeMade(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "file"), nil, 0o600), os.Symlink("loop", filepath.Join(dir, "loop"))); err != nil {
+		t.Fatal(err)
+	}
+	for path, advice := range map[string]string{
+		"/dev/null": "to-disk writes to devices", dir: "name a file", dir + "/missing/disk.qcow2": "make the directory", "/proc/disk.qcow2": "",
+		dir + "/file/disk.qcow2": "", dir + "/loop": "", "/sys/kernel/disk.qcow2": "may write to",
+	} {
+		_, err := openOutput(path)
+		var refused *OutputRefusedError
+		if !errors.As(err, &refused) || !strings.Contains(refused.Advice(), advice) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", path, err)
+		} else if advice == "" && refused.Advice() != "" && !strings.HasPrefix(path, "/proc") {
+			t.Errorf("%s: %v, with the advice %q", path, err, refused.Advice())
 		}
+	}
+}
+
+// A full file system is named by its directory, and the advice is about that one.
+func TestFullFileSystemIsNamed(t *testing.T) {
+	for _, cause := range []error{unix.ENOSPC, unix.EDQUOT} {
+		var e *DirFullError
+		if err := full(fmt.Errorf("writing: %w", cause), "/out"); !errors.As(err, &e) || !errors.Is(err, cause) || !strings.Contains(e.Advice(), "room in /out") || strings.Contains(e.Advice(), "TMPDIR") {
+			t.Errorf("%v: %v", cause, err)
+		}
+	}
+	if err := full(unix.EIO, "/out"); err != unix.EIO {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -186,7 +214,7 @@ func TestMissingProgramNamesItsPackages(t *testing.T) {
 			return "/bin/" + name, nil
 		})
 		var e *MissingProgramError
-		if !errors.As(err, &e) || e.Debian == "" || e.Fedora == "" || !strings.Contains(err.Error(), e.Debian) {
+		if !errors.As(err, &e) || e.Debian == "" || e.Fedora == "" || !strings.Contains(e.Advice(), e.Debian) {
 			t.Errorf("%s: %v", missing, err)
 		}
 	}

@@ -200,16 +200,9 @@ func (w *watcher) event(line []byte) error {
 		return nil // its greeting, answers and events that tell nothing new
 	}
 	if e.Data.NoSpace {
-		return &DiskFullError{}
+		return &DirFullError{}
 	}
 	return fmt.Errorf("a %s on the disk %q failed: %s", e.Data.Operation, e.Data.Node, e.Data.Reason)
-}
-
-// DiskFullError is an output for which its file system had no room.
-type DiskFullError struct{ Dir string }
-
-func (e *DiskFullError) Error() string {
-	return fmt.Sprintf("the file system of the output (%s) is full", e.Dir)
 }
 
 // overdue tells when a phase has taken too long.
