@@ -227,7 +227,7 @@ func TestRefusedFlags(t *testing.T) {
 	}{
 		"encrypted":          {[]string{"--block-setup", "tpm2-luks"}, `not supported yet.*LUKS.*TPM.*/boot`},
 		"unknown setup":      {[]string{"--block-setup", "lvm"}, `lvm`},
-		"unknown treatment":  {[]string{"--bound-images", "copy"}, `--bound-images: .*stored, pull and skip`},
+		"unknown treatment":  {[]string{"--bound-images", "copy"}, `--bound-images: .*stored, pull or skip`},
 		"no keys file":       {[]string{"--root-ssh-authorized-keys", "/nonexistent"}, `--root-ssh-authorized-keys: .*/nonexistent`},
 		"no keys":            {[]string{"--root-ssh-authorized-keys", empty}, `holds no key`},
 		"check and no check": {[]string{"--run-fetch-check", "--skip-fetch-check"}, `exclude each other`},

@@ -57,6 +57,9 @@ type job struct {
 
 // perform runs an installation in this process, from the checked options to the report.
 func (f *installFlags) perform(parent context.Context, s streams, o install.Options, j job) error {
+	if err := j.enter(); err != nil {
+		return err
+	}
 	guard, err := protectInputs(o, f.image.authFile, f.config.sshKeys)
 	if err == nil {
 		err = j.protect(guard)
@@ -66,9 +69,6 @@ func (f *installFlags) perform(parent context.Context, s streams, o install.Opti
 	}
 	if !f.yes {
 		o.Confirm = confirmAtTerminal(os.Stdin, s.stderr)
-	}
-	if err := j.enter(); err != nil {
-		return err
 	}
 	out, err := f.output.open(s.stdout, s.stderr, guard)
 	if err != nil {

@@ -57,6 +57,10 @@ func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
 
 // flagError makes the refusal of a flag a usage error, and proposes the flag that a mistyped one probably stands for.
 func flagError(cmd *cobra.Command, err error) error {
+	var refused *pflag.InvalidValueError
+	if errors.As(err, &refused) {
+		return &usageError{fmt.Errorf("--%s: %w", refused.GetFlag().Name, errors.Unwrap(refused))}
+	}
 	var unknown *pflag.NotExistError
 	if errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() == "" {
 		var names []string
