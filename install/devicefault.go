@@ -15,14 +15,10 @@ func deviceErrors() []error {
 	return []error{unix.EIO, unix.ENXIO, unix.ENODEV, unix.EREMOTEIO, unix.EROFS, unix.EUCLEAN, unix.ESHUTDOWN, unix.ENOSPC}
 }
 
-// nameDevice adds to an error of a device which one the run was writing to: the kernel names a file at best, and a
-// write that is lost later none.
-func (r *run) nameDevice(err error) error {
-	where := r.devices()
-	if source := (*image.SourceError)(nil); err == nil || where == "" || errors.As(err, &source) {
-		return err
-	}
-	if !deviceFailed(err) {
+// nameDevice adds to an error of a device where the run was writing to: the kernel names a file at best, and a write
+// that is lost later none.
+func nameDevice(err error, where string) error {
+	if source := (*image.SourceError)(nil); err == nil || where == "" || errors.As(err, &source) || !deviceFailed(err) {
 		return err
 	}
 	return fmt.Errorf("%w (%s)", err, where)
@@ -40,17 +36,4 @@ func deviceFailed(err error) bool {
 		}
 	}
 	return false
-}
-
-// devices says what the run writes to, as far as it is known.
-func (r *run) devices() string {
-	switch {
-	case r.disk.device != nil:
-		return fmt.Sprintf("the disk is %s, its root %s", r.disk.claimed.Path(), r.disk.device.Path())
-	case r.disk.claimed != nil:
-		return "the disk is " + r.disk.claimed.Path()
-	case r.mounted != nil && r.mounted.written:
-		return "the root is on " + r.mounted.tree.Root.Device
-	}
-	return ""
 }

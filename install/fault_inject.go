@@ -20,28 +20,28 @@ const faultVariable = "INSTALLER_FAULT"
 const mappedSize = 16 << 10
 
 // injectFault leaves something on the target on purpose, as a bug would.
-func injectFault(r *run) error {
-	faults := map[string]func(*run) error{
-		"":            func(*run) error { return nil },
+func injectFault(i *installation) error {
+	faults := map[string]func(*installation) error{
+		"":            func(*installation) error { return nil },
 		"map":         leakMap,
 		"fd":          leakFD,
-		"child-cwd":   func(r *run) error { return leakChild(r, 0, r.target.root) },
-		"child-mntns": func(r *run) error { return leakChild(r, syscall.CLONE_NEWNS, "/") },
+		"child-cwd":   func(i *installation) error { return leakChild(i, 0, i.root.Path) },
+		"child-mntns": func(i *installation) error { return leakChild(i, syscall.CLONE_NEWNS, "/") },
 	}
 	name := os.Getenv(faultVariable)
 	inject, ok := faults[name]
 	if !ok {
 		return fmt.Errorf("%s: unknown fault %q", faultVariable, name)
 	}
-	return inject(r)
+	return inject(i)
 }
 
 // leaked keeps what was leaked from the garbage collector.
 var leaked []any
 
 // leakMap loads a directory object that is large enough to be mapped, and forgets to close it.
-func leakMap(r *run) error {
-	objects := filepath.Join(r.target.root, "ostree/repo/objects")
+func leakMap(i *installation) error {
+	objects := filepath.Join(i.root.Path, "ostree/repo/objects")
 	paths, err := filepath.Glob(filepath.Join(objects, "*", "*.dirtree"))
 	if err != nil {
 		return err
@@ -59,22 +59,22 @@ func leakMap(r *run) error {
 		if err != nil {
 			return err
 		}
-		object, err := r.system.repo.Load(ostree.TypeDirTree, checksum)
+		object, err := i.system.Repo().Load(ostree.TypeDirTree, checksum)
 		leaked = append(leaked, object)
 		return err
 	}
 	return fmt.Errorf("no directory object is larger than %d bytes", mappedSize)
 }
 
-func leakFD(r *run) error {
-	path := filepath.Join(r.target.root, r.system.deployment.Path, "usr/lib/os-release")
-	r.ledger.Opened("fd", path)
+func leakFD(i *installation) error {
+	path := filepath.Join(i.root.Path, i.run.report.Deployment.Path, "usr/lib/os-release")
+	i.run.ledger.Opened("fd", path)
 	file, err := os.Open(path)
 	leaked = append(leaked, file)
 	return err
 }
 
-func leakChild(r *run, flags uintptr, dir string) error {
+func leakChild(i *installation, flags uintptr, dir string) error {
 	cmd := exec.Command("sleep", "3600")
 	cmd.Dir = dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}

@@ -4,4 +4,4 @@ package install
 
 // injectFault does nothing: only binaries built for tests can be told to
 // leave something on the target.
-func injectFault(*run) error { return nil }
+func injectFault(*installation) error { return nil }

@@ -3,12 +3,13 @@ package install
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"installer/disk"
-	"installer/install/config"
+	"installer/install/choice"
+	"installer/install/source"
+	"installer/install/target/mounted"
+	"installer/install/target/wholedisk"
 	"installer/rootfs/bootloader"
-	"installer/rootfs/deploy"
 	"installer/rootfs/image"
 )
 
@@ -49,46 +50,63 @@ type Options struct {
 	WorkDir string // empty directory of this process's private mount namespace, for mount points, device nodes and the like
 }
 
-// Values of what neither the options nor the image's configuration choose.
-const (
-	DefaultFilesystem = disk.XFS
-	DefaultBootloader = bootloader.GRUB
-)
-
-// errNoLUKS says what is missing for the other block setup.
-var errNoLUKS = errors.New("block setup " + config.BlockTPM2LUKS + " is not supported yet: it needs an encrypted root (LUKS), " +
-	"its key bound to this machine's TPM, and a separate /boot, none of which is made so far; " + config.BlockDirect + " is supported")
-
 // Validate checks what can be checked of the options alone.
 func (o Options) Validate() error {
-	if o.Stateroot != "" {
-		if err := deploy.CheckStateroot(o.Stateroot); err != nil {
-			return err
-		}
-	}
-	if err := checkKargs(o.Kargs); err != nil {
+	if err := o.choice().Validate(); err != nil {
 		return err
-	}
-	if err := checkKargs(o.KargDeletes); err != nil {
-		return fmt.Errorf("to delete: %w", err)
-	}
-	switch o.BlockSetup {
-	case "", config.BlockDirect:
-	case config.BlockTPM2LUKS:
-		return errNoLUKS
-	default:
-		return fmt.Errorf("unknown block setup %q: %s is supported", o.BlockSetup, config.BlockDirect)
-	}
-	if o.RootSSHKeys != nil {
-		if err := checkSSHKeys(o.RootSSHKeys); err != nil {
-			return err
-		}
 	}
 	if o.FetchCheck && o.Target == "" {
 		return errors.New("there is no image that the host follows, so its fetch cannot be checked")
 	}
-	if o.Bootloader == bootloader.GRUB {
-		return bootloader.CheckArguments(o.Kargs)
-	}
 	return nil
+}
+
+// choice returns the options that a choice is made of.
+func (o Options) choice() choice.Options {
+	return choice.Options{
+		Filesystem: o.Filesystem, BlockSetup: o.BlockSetup, Bootloader: o.Bootloader, GenericImage: o.GenericImage,
+		Stateroot: o.Stateroot, Kargs: o.Kargs, KargDeletes: o.KargDeletes, DisableSELinux: o.DisableSELinux,
+		RootSSHKeys: o.RootSSHKeys, Target: o.Target, SignedOnly: o.SourceOpen.EnforceSigPolicy,
+	}
+}
+
+// source returns the options that the source is read by.
+func (o Options) source() source.Options {
+	return source.Options{
+		Ref: o.Source, Open: o.SourceOpen, MaxLayerSize: o.MaxLayerSize, Container: o.Container, Survey: o.Survey,
+		Bound: o.BoundImages, InGuest: o.Survey != nil || o.SourceName != "",
+	}
+}
+
+// wholeDisk returns the options of the disk.
+func (o Options) wholeDisk() wholedisk.Options {
+	return wholedisk.Options{Device: o.Device, ViaLoopback: o.ViaLoopback, Wipe: o.Wipe, RootSize: o.RootSize, WorkDir: o.WorkDir}
+}
+
+// MountedOptions is what a person chooses for an installation to file systems
+// that are mounted, beside Options. Of those, Device, ViaLoopback, Wipe,
+// Filesystem, RootSize, BlockSetup and WorkDir have no meaning for it.
+type MountedOptions struct {
+	Root string // where the root file system is mounted, without symlinks in the path
+	// RootMountSpec is the value of root=; nil leaves it to the image's install
+	// configuration, and else is the file system's UUID. "" is none: the initramfs
+	// is left to find the root.
+	RootMountSpec *string
+	// BootMountSpec is where a separate boot file system is mounted from, with the
+	// same defaults. "" leaves that to the image.
+	BootMountSpec *string
+	Replace       Replace
+	SkipFinalize  bool // leave the file systems writable, and prove nothing of others
+	// AcknowledgeDestructive allows to install beside the running system, on its own root.
+	AcknowledgeDestructive bool
+}
+
+// Validate checks what can be checked of the options alone.
+func (o MountedOptions) Validate() error {
+	return choice.Options{RootMountSpec: o.RootMountSpec, BootMountSpec: o.BootMountSpec}.Validate()
+}
+
+// mounted returns the options of the file systems.
+func (o MountedOptions) mounted() mounted.Options {
+	return mounted.Options{Root: o.Root, Replace: o.Replace, SkipFinalize: o.SkipFinalize, AcknowledgeDestructive: o.AcknowledgeDestructive}
 }

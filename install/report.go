@@ -70,6 +70,30 @@ type DiskReport struct {
 	Bootloader bootloader.Kind     `json:"bootloader"`
 }
 
+// Plan is what an installation is about to do. Nothing has been written when it is known.
+type Plan struct {
+	Device     string           `json:"device"`
+	Block      bool             `json:"block"` // a block device, not a file
+	Model      string           `json:"model"`
+	Serial     string           `json:"serial,omitempty"`
+	Size       int64            `json:"size"`            // bytes
+	Found      []disk.Found     `json:"found,omitempty"` // on the disk: all of it will be lost
+	Partitions []disk.Partition `json:"partitions"`
+	// Mounted are the file systems that are installed to, of to-filesystem.
+	Mounted     []MountedFilesystem `json:"mounted,omitempty"`
+	Filesystem  disk.Filesystem     `json:"filesystem"`
+	RootNeed    int64               `json:"root_need"` // bytes that the root takes at least; of a dry run exact, else it may be somewhat less
+	Source      string              `json:"source"`
+	Digest      string              `json:"digest,omitempty"` // of the source's manifest
+	Target      string              `json:"target,omitempty"` // image that updates come from
+	Stateroot   string              `json:"stateroot"`
+	Bootloader  bootloader.Kind     `json:"bootloader"`
+	Firmware    string              `json:"firmware"`
+	BoundImages []BoundImage        `json:"bound_images,omitempty"` // that are brought along
+	Kargs       []string            `json:"kargs"`                  // but for ostree=, which names what is deployed
+	Config      []string            `json:"config_files,omitempty"` // that the install configuration comes from
+}
+
 // DeploymentReport says what was deployed.
 type DeploymentReport struct {
 	Commit       string   `json:"commit,omitempty"` // checksum
@@ -79,14 +103,6 @@ type DeploymentReport struct {
 	Kargs        []string `json:"kargs,omitempty"`
 	Files        int      `json:"files"`
 	Bytes        int64    `json:"bytes"` // content of the files
-}
-
-// lastStep is the name of the last step that was begun.
-func (r *Report) lastStep() string {
-	if len(r.Steps) == 0 {
-		return ""
-	}
-	return r.Steps[len(r.Steps)-1].Name
 }
 
 func (r *Report) finish(err error) {

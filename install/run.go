@@ -9,40 +9,46 @@ import (
 
 	"installer/finalize"
 	"installer/install/confine"
+	"installer/install/journal"
+	"installer/install/target"
 )
 
-// step is one thing an installation does, named as users and scripts see it.
-type step struct {
-	name  string
-	title string
-	do    func(*run, context.Context) error
-}
-
-// run is an installation under way: what its steps hand on to each other.
+// run is an installation under way: what it has acquired, and what it reports.
 type run struct {
-	opts    Options
-	journal journal
+	journal journal.Journal
 	ledger  *finalize.Ledger
 	report  *Report
+	where   func() string // names the devices that are written to
 
 	mu       sync.Mutex // orders events, which come from several goroutines
 	observer Observer
-	step     step
-	message  string // what the step under way has to say at its end
+	step     target.Step
+}
 
-	source source
-	target target
-	disk   wholeDisk // of to-disk
-	// mounted is what to-filesystem installs to; nil of to-disk.
-	mounted *mountedTarget
-	system  system
+func newRun(o Options, path string, observe Observer) *run {
+	return &run{ledger: finalize.NewLedger(), observer: observe, report: &Report{
+		Version: ReportVersion,
+		Source:  SourceReport{Reference: o.Source.String()},
+		Disk:    DiskReport{Path: path, Bootloader: o.Bootloader},
+	}}
 }
 
 // perform does the steps in order. When one fails, all that was acquired is
 // given back, newest first.
-func (r *run) perform(ctx context.Context, steps []step) error {
+func (r *run) perform(ctx context.Context, steps []target.Step) error {
 	r.report.Started = time.Now()
-	err := r.performAll(ctx, steps)
+	var err error
+	for i, s := range steps {
+		if ctx.Err() != nil {
+			err = interrupted(ctx)
+			break
+		}
+		r.step = s
+		r.emit(Event{Kind: EventStep, Title: s.Title, Index: i + 1, Count: len(steps)})
+		if err = r.performOne(ctx, s); err != nil {
+			break
+		}
+	}
 	if err != nil {
 		r.undo()
 	}
@@ -50,51 +56,34 @@ func (r *run) perform(ctx context.Context, steps []step) error {
 	return err
 }
 
-func (r *run) performAll(ctx context.Context, steps []step) error {
-	for i, s := range steps {
-		if err := ctx.Err(); err != nil {
-			return interrupted(ctx)
-		}
-		r.step = s
-		r.emit(Event{Kind: EventStep, Title: s.title, Index: i + 1, Count: len(steps)})
-		result := StepResult{Name: s.name, Title: s.title, Started: time.Now()}
-		err := s.do(r, ctx)
-		if err != nil && errors.Is(err, context.Canceled) && ctx.Err() != nil {
-			err = interrupted(ctx)
-		}
-		err = r.nameDevice(err)
-		result.Seconds = time.Since(result.Started).Seconds()
-		result.Message, r.message = r.message, ""
-		event := Event{Kind: EventDone, Title: s.title, Seconds: result.Seconds, Message: result.Message}
-		if err != nil {
-			result.Error = err.Error()
-			event.Kind, event.Message = EventFailed, err.Error()
-		}
-		r.report.Steps = append(r.report.Steps, result)
-		r.emit(event)
-		if err != nil {
-			return fmt.Errorf("%s: %w", s.title, err)
-		}
+func (r *run) performOne(ctx context.Context, s target.Step) error {
+	result := StepResult{Name: s.Name, Title: s.Title, Started: time.Now()}
+	message, err := s.Do(ctx)
+	if err != nil && errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		err = interrupted(ctx)
+	}
+	err = nameDevice(err, r.where())
+	result.Seconds = time.Since(result.Started).Seconds()
+	result.Message = message
+	event := Event{Kind: EventDone, Title: s.Title, Seconds: result.Seconds, Message: message}
+	if err != nil {
+		result.Error = err.Error()
+		event.Kind, event.Message = EventFailed, err.Error()
+	}
+	r.report.Steps = append(r.report.Steps, result)
+	r.emit(event)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.Title, err)
 	}
 	return nil
 }
 
-// before are the steps that come before the one of a name.
-func before(steps []step, name string) []step {
-	for i, s := range steps {
-		if s.name == name {
-			return steps[:i]
-		}
-	}
-	return steps
-}
-
 // rehearse does the steps of a dry run, and gives back what they took.
-func (r *run) rehearse(ctx context.Context, steps []step) error {
+func (r *run) rehearse(ctx context.Context, steps []target.Step) error {
 	if err := r.perform(ctx, steps); err != nil {
 		return err
 	}
-	err := r.journal.unwind(func(string, error) {})
+	err := r.journal.Unwind(func(string, error) {})
 	r.report.finish(err)
 	if err == nil {
 		r.report.Outcome = Planned
@@ -118,7 +107,7 @@ func (r *run) undo() {
 		r.emit(Event{Kind: EventUndo, Message: fmt.Sprintf("ended process %d, which this run had started", pid)})
 	}
 	// Each failure is told as it happens; the run's own error stays the one that counts.
-	_ = r.journal.unwind(func(what string, err error) {
+	_ = r.journal.Unwind(func(what string, err error) {
 		message := what
 		if err != nil {
 			message = fmt.Sprintf("%s: failed: %v", what, err)
@@ -134,16 +123,18 @@ func (r *run) emit(e Event) {
 	defer r.mu.Unlock()
 	e.Time = time.Now()
 	if e.Step == "" {
-		e.Step = r.step.name
+		e.Step = r.step.Name
 	}
 	r.observer(e)
 }
 
-// say sets what the step under way tells at its end.
-func (r *run) say(format string, args ...any) { r.message = fmt.Sprintf(format, args...) }
+// Progress implements journal.Log.
+func (r *run) Progress(done, total int64) {
+	r.emit(Event{Kind: EventProgress, Done: done, Total: total})
+}
 
-// note tells something worth knowing that is no failure.
-func (r *run) note(format string, args ...any) {
+// Note implements journal.Log.
+func (r *run) Note(format string, args ...any) {
 	message := fmt.Sprintf(format, args...)
 	r.mu.Lock()
 	r.report.Notes = append(r.report.Notes, message)

@@ -7,7 +7,7 @@ import (
 
 	"installer/disk"
 	"installer/install"
-	"installer/install/config"
+	"installer/install/choice/config"
 	"installer/rootfs/bootloader"
 
 	"github.com/spf13/pflag"

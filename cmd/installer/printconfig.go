@@ -7,7 +7,7 @@ import (
 	"os"
 	"runtime"
 
-	"installer/install/config"
+	"installer/install/choice/config"
 	"installer/install/printable"
 	"installer/rootfs/image"
 

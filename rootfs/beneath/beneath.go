@@ -1,7 +1,10 @@
 package beneath
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path"
 	"strings"
@@ -126,14 +129,32 @@ func (d *Dir) FailIf(op, name string, err error) error {
 	return nil
 }
 
-// WriteFile creates a File, which must not be there, with exactly this mode.
+// WriteFile creates a file, which must not be there, with exactly this mode.
 func (d *Dir) WriteFile(name string, data []byte, mode uint32) error {
+	return d.create(name, bytes.NewReader(data), int64(len(data)), mode)
+}
+
+// Replace creates a file with the size bytes that r yields, in place of one that is there.
+func (d *Dir) Replace(name string, r io.Reader, size int64, mode uint32) error {
+	if err := d.Remove(name, false); err != nil {
+		return err
+	}
+	return d.create(name, r, size, mode)
+}
+
+// create makes every file on a target that is not an object of the repository. Owner and mode are decided here.
+func (d *Dir) create(name string, r io.Reader, size int64, mode uint32) error {
 	fd, closeFD, err := d.Open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, uint64(mode), NoLinks)
 	if err != nil {
 		return err
 	}
-	if err = unix.Fchmod(fd, mode); err == nil {
-		_, err = fdWriter(fd).Write(data)
+	err = d.At(name, func(parent int, base string) error { return Plain(parent, base, mode) })
+	if err == nil {
+		var n int64
+		n, err = io.Copy(fdWriter(fd), io.LimitReader(r, size))
+		if err == nil && n != size {
+			err = fmt.Errorf("%d bytes of content, %d were announced", n, size)
+		}
 	}
 	return d.FailIf("write", name, errors.Join(err, closeFD()))
 }

@@ -19,8 +19,11 @@ type FS struct {
 }
 
 // OpenFS opens the directory at path, relative to the physical root, for reading. The caller closes the result.
-func OpenFS(root *os.File, path string, l Ledger) (*FS, error) {
-	d, err := Of(root, l).Sub(path)
+func OpenFS(root *os.File, path string, l Ledger) (*FS, error) { return Of(root, l).OpenFS(path) }
+
+// OpenFS opens a directory for reading. The caller closes the result.
+func (d *Dir) OpenFS(name string) (*FS, error) {
+	d, err := d.Sub(name)
 	if err != nil {
 		return nil, err
 	}

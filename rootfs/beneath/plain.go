@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Plain gives a new directory of ours exactly this mode and the owner root, and removes the
-// extended attributes that it inherited from its parent, such as access control lists: files in it
-// would inherit them too. The attributes of the security modules stay.
+// Plain gives a new file or directory of ours exactly this mode and the owner root, and removes the
+// extended attributes that it inherited from its parent, such as access control lists: files in a
+// directory would inherit them too. The attributes of the security modules stay.
 func Plain(parent int, name string, mode uint32) error {
 	path := fmt.Sprintf("/proc/self/fd/%d/%s", parent, name)
 	if err := removeInherited(path); err != nil {
@@ -24,10 +24,16 @@ func Plain(parent int, name string, mode uint32) error {
 			return fmt.Errorf("giving it to root: %w", err)
 		}
 	}
-	if err := unix.Fchmodat(parent, name, mode, 0); err != nil {
+	if err := unix.Fchmodat(parent, name, mode, 0); err != nil && !(err == unix.EPERM && isFAT(parent)) {
 		return fmt.Errorf("setting its mode: %w", err)
 	}
 	return nil
+}
+
+// isFAT reports whether files have the owner and mode that the mount gives them.
+func isFAT(fd int) bool {
+	var st unix.Statfs_t
+	return unix.Fstatfs(fd, &st) == nil && st.Type == unix.MSDOS_SUPER_MAGIC
 }
 
 func removeInherited(path string) error {

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"installer/rootfs/beneath"
 )
 
 func TestParseKind(t *testing.T) {
@@ -267,14 +269,14 @@ func TestGRUBLayout(t *testing.T) {
 func TestGRUBConfigInBoot(t *testing.T) {
 	for _, uefi := range []bool{false, true} {
 		dir := t.TempDir()
-		root, err := os.OpenRoot(dir)
+		root, err := os.Open(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer root.Close()
 		target := hostTarget(t)
 		esp := target.ESP.(*dirESP)
-		target.Firmware.UEFI, target.ESPPartition, target.BootDir = uefi, 0, NewDirectory(root)
+		target.Firmware.UEFI, target.ESPPartition, target.BootDir = uefi, 0, NewDirectory(beneath.Of(root, noLedger{}))
 		if !uefi {
 			target.ESP = nil
 		}
@@ -295,14 +297,19 @@ func TestGRUBConfigInBoot(t *testing.T) {
 	}
 }
 
+// noLedger accounts for nothing.
+type noLedger struct{}
+
+func (noLedger) Opened(string, string) func() { return func() {} }
+
 func TestDirectory(t *testing.T) {
 	dir := t.TempDir()
-	root, err := os.OpenRoot(dir)
+	root, err := os.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	d := NewDirectory(root)
+	d := NewDirectory(beneath.Of(root, noLedger{}))
 	if err := d.MkdirAll("EFI/BOOT"); err != nil {
 		t.Fatal(err)
 	}

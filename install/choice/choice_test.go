@@ -1,0 +1,165 @@
+package choice
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"installer/disk"
+	"installer/install/choice/config"
+	"installer/rootfs/bootloader"
+	"installer/rootfs/image"
+)
+
+func ptr[T any](v T) *T { return &v }
+
+// imageWith are the facts of an image with this configuration.
+func imageWith(c config.Config) Facts {
+	return Facts{Arch: amd64.Arch, Config: &config.Loaded{Config: c}, Kargs: &config.Loaded{}}
+}
+
+var amd64 = Machine{Arch: "amd64", Firmware: bootloader.Firmware{UEFI: true}}
+
+// newDisk is a disk on which everything is made.
+var newDisk = Place{Path: "/dev/vda", RootUUID: "1-2"}
+
+// The command line wins over the image's configuration, which wins over the defaults.
+func TestMake(t *testing.T) {
+	full := config.Config{RootFSType: ptr("ext4"), Bootloader: ptr("systemd"), Stateroot: ptr("image")}
+	for name, c := range map[string]struct {
+		options Options
+		config  config.Config
+		want    Choice
+	}{
+		"defaults":      {Options{}, config.Config{}, Choice{Filesystem: disk.XFS, Bootloader: bootloader.GRUB, Stateroot: "default"}},
+		"configuration": {Options{}, full, Choice{Filesystem: disk.Ext4, Bootloader: bootloader.SystemdBoot, Stateroot: "image"}},
+		"command line": {Options{Filesystem: disk.Btrfs, Bootloader: bootloader.None, Stateroot: "mine", BlockSetup: "direct"}, full,
+			Choice{Filesystem: disk.Btrfs, Bootloader: bootloader.None, Stateroot: "mine"}},
+	} {
+		got, err := Make(c.options, imageWith(c.config), newDisk, amd64)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got.Filesystem != c.want.Filesystem || got.Bootloader != c.want.Bootloader || got.Stateroot != c.want.Stateroot {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	for _, bad := range []config.Config{{Stateroot: ptr("../x")}, {Bootloader: ptr("lilo")}, {Kargs: []string{"a\nb"}}, {KargDeletes: []string{""}}, {Block: []string{}}} {
+		if _, err := Make(Options{}, imageWith(bad), newDisk, amd64); err == nil || !strings.Contains(err.Error(), "install configuration: ") {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+}
+
+// The root is left to be discovered only where the boot loader says what it started from.
+func TestRootKargs(t *testing.T) {
+	for name, c := range map[string]struct {
+		options Options
+		config  config.Config
+		selinux bool
+		want    string
+		notes   int
+	}{
+		"plain":                        {Options{}, config.Config{}, true, "root=UUID=1-2 rw systemd.gpt_auto=0", 0},
+		"systemd-boot":                 {Options{Bootloader: bootloader.SystemdBoot}, config.Config{}, false, "root=UUID=1-2 rw systemd.gpt_auto=0", 0},
+		"systemd-boot, discovered":     {Options{Bootloader: bootloader.SystemdBoot}, config.Config{Discoverable: ptr(true)}, false, "rw", 0},
+		"grub, discovered":             {Options{}, config.Config{Discoverable: ptr(true)}, false, "root=UUID=1-2 rw systemd.gpt_auto=0", 1},
+		"not to be discovered":         {Options{}, config.Config{Discoverable: ptr(false)}, false, "root=UUID=1-2 rw systemd.gpt_auto=0", 0},
+		"no SELinux":                   {Options{DisableSELinux: true}, config.Config{}, true, "root=UUID=1-2 rw systemd.gpt_auto=0 selinux=0", 0},
+		"SELinux that was never there": {Options{DisableSELinux: true}, config.Config{}, false, "root=UUID=1-2 rw systemd.gpt_auto=0", 1},
+	} {
+		f := imageWith(c.config)
+		f.SELinux = c.selinux
+		got, err := Make(c.options, f, newDisk, amd64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text := strings.Join(got.Kargs, " "); text != c.want || len(got.Notes) != c.notes {
+			t.Errorf("%s: %s, notes %q", name, text, got.Notes)
+		}
+	}
+}
+
+// Lists of a configuration that is kept must not be written to by those that append to them.
+func TestMakeLeavesTheConfiguration(t *testing.T) {
+	deletes := append(make([]string, 0, 4), "a")
+	o := Options{KargDeletes: []string{"b"}, Kargs: []string{"a", "b", "c"}}
+	got, err := Make(o, imageWith(config.Config{KargDeletes: deletes, Kargs: []string{"a", "d"}}), newDisk, amd64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after := deletes[:2]; after[1] != "" {
+		t.Errorf("the configuration was written to: %q", after)
+	}
+	if want := []string{"root=UUID=1-2", "rw", "systemd.gpt_auto=0", "d", "a", "b", "c"}; !slices.Equal(got.Kargs, want) {
+		t.Errorf("%q, want %q", got.Kargs, want)
+	}
+}
+
+func TestSSHTmpfilesLine(t *testing.T) {
+	keys := []byte("ssh-ed25519 ABCDE example@demo\n")
+	const text = "c3NoLWVkMjU1MTkgQUJDREUgZXhhbXBsZUBkZW1vCg==\n"
+	for link, home := range map[string]string{"": "/root", "var/roothome": "/var/roothome", "/var/roothome": "/var/roothome", "../x": "/x"} {
+		if got, want := sshTmpfilesLine(link, keys), "f~ "+home+"/.ssh/authorized_keys 600 root root - "+text; got != want {
+			t.Errorf("%q: %s", link, got)
+		}
+	}
+	if checkSSHKeys(keys) != nil || checkSSHKeys([]byte("# none\n \n")) == nil || checkSSHKeys(nil) == nil {
+		t.Error("a file's keys were not seen, or seen where none are")
+	}
+}
+
+// tree makes a directory of files.
+func tree(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	for name, text := range files {
+		name = filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+// In a container, what its root has goes over what the image has, file by file;
+// kernel arguments of the image are the image's alone.
+func TestReadFactsInAContainer(t *testing.T) {
+	source := tree(t, map[string]string{
+		"usr/lib/bootc/install/00.toml": "[install]\nkargs = [\"image\"]\nstateroot = \"image\"",
+		"etc/bootc/install/10.toml":     "[install]\nkargs = [\"image-etc\"]",
+		"usr/lib/bootc/kargs.d/00.toml": "kargs = [\"kargs-d\"]",
+		"etc/selinux/config":            "",
+	})
+	container := tree(t, map[string]string{
+		"usr/lib/bootc/install/00.toml": "[install]\nkargs = [\"container\"]",
+		"run/bootc/install/20.toml":     "[install]\nkargs = [\"container-run\"]",
+		"usr/lib/bootc/kargs.d/00.toml": "kargs = [\"never\"]",
+	})
+	ref := image.Ref{Transport: image.TransportRootfs, Name: source}
+	img, err := image.Open(t.Context(), ref, image.OpenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer img.Close()
+	inv, err := img.Scan(t.Context(), image.ScanOptions{Files: FactFiles()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, over := range map[string][]fs.FS{"image image-etc": nil, "container image-etc container-run": {os.DirFS(container)}} {
+		f, err := ReadFacts(ref, "amd64", inv, over...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(f.Config.Kargs, " "); got != want || !slices.Equal(f.Kargs.Kargs, []string{"kargs-d"}) || !f.SELinux {
+			t.Errorf("with %d roots over it: %s and %q", len(over), got, f.Kargs.Kargs)
+		}
+	}
+}

@@ -1,0 +1,66 @@
+package choice
+
+import (
+	"errors"
+	"io/fs"
+	"strings"
+
+	"installer/install/choice/config"
+	"installer/rootfs/deploy"
+	"installer/rootfs/image"
+)
+
+// selinuxConfig is the file of an image that has an SELinux policy.
+const selinuxConfig = "usr/etc/selinux/config"
+
+// Facts are the facts of an image that decide how it is installed.
+type Facts struct {
+	Ref      image.Ref // of the image, for errors
+	Arch     string    // by its Go name
+	Config   *config.Loaded
+	Kargs    *config.Loaded
+	SELinux  bool   // it has a policy
+	RootLink string // target of the link /root, "" if it is none
+}
+
+// FactFiles lists the files of an image that ReadFacts and the checks of package deploy read, as paths of a scan.
+func FactFiles() []string {
+	files := config.ImageFiles()
+	for _, name := range deploy.PrepareRootFiles() {
+		if strings.HasPrefix(name, "etc/") {
+			name = "usr/" + name
+		}
+		files = append(files, name)
+	}
+	return files
+}
+
+// ReadFacts reads the facts of an image that was looked through. over are root directories whose install configuration
+// goes over the image's own.
+func ReadFacts(ref image.Ref, arch string, inv *image.Inventory, over ...fs.FS) (f Facts, err error) {
+	f = Facts{Ref: ref, Arch: arch}
+	fsys := inv.FS()
+	if f.Config, err = config.Load(arch, append([]fs.FS{fsys}, over...)...); err != nil {
+		return f, f.configFault(err)
+	}
+	if f.Kargs, err = config.LoadKargs(arch, fsys); err != nil {
+		return f, f.configFault(err)
+	}
+	if n := inv.Tree.Lookup("root"); n != nil && n.IsSymlink() {
+		f.RootLink = n.Target
+	}
+	f.SELinux = inv.Tree.Lookup(selinuxConfig) != nil
+	return f, nil
+}
+
+// fault is an error that the image is to blame for.
+func (f Facts) fault(err error) error { return &image.SourceError{Ref: f.Ref.String(), Err: err} }
+
+// configFault names the file of the configuration that is at fault.
+func (f Facts) configFault(err error) error {
+	fault := &image.SourceError{Ref: f.Ref.String(), Err: err}
+	if file := (*config.FileError)(nil); errors.As(err, &file) {
+		fault.Entry, fault.Err = file.Path, file.Err
+	}
+	return fault
+}

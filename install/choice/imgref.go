@@ -1,0 +1,101 @@
+package choice
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"installer/rootfs/image"
+)
+
+// registryTransport is what bootc calls the transport docker://.
+const registryTransport = "registry"
+
+var imageIDPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// IsImageID reports whether name is the identifier of an image in podman's storage.
+func IsImageID(name string) bool { return imageIDPattern.MatchString(name) }
+
+// TargetOf settles which image a host follows, as TRANSPORT:NAME. name is what
+// the user gave, by transport where that is not empty (as bootc spells it:
+// "registry" for docker://). What was not given comes from the source: an image
+// of podman's storage is followed in the registry that its name names, a
+// directory tree follows nothing and gives "".
+func TargetOf(source image.Ref, name, transport string) (string, error) {
+	if transport == "" {
+		if name != "" {
+			return ParseTarget(name)
+		}
+		return defaultTarget(source)
+	}
+	if name == "" {
+		if name = sourceName(source); name == "" {
+			return "", fmt.Errorf("the source %s has no name that could be followed: give one by --target-imgref", source)
+		}
+	}
+	switch transport {
+	case registryTransport:
+		return ParseTarget(image.TransportDocker + "://" + strings.TrimPrefix(name, "//"))
+	case image.TransportRootfs, image.TransportDocker:
+		return "", fmt.Errorf("target transport %q: want %s, oci, oci-archive, dir, docker-archive or containers-storage", transport, registryTransport)
+	}
+	ref, err := image.ParseRef(transport + ":" + name)
+	if err != nil {
+		return "", fmt.Errorf("target transport %q: %w", transport, err)
+	}
+	return ref.String(), nil
+}
+
+// defaultTarget is what a host follows that nobody has told otherwise.
+func defaultTarget(source image.Ref) (string, error) {
+	switch source.Transport {
+	case image.TransportRootfs:
+		return "", nil
+	case image.TransportContainersStorage:
+		name := sourceName(source)
+		if name == "" {
+			return "", fmt.Errorf("%s does not say which registry updates come from: say so by --target-imgref", source)
+		}
+		return ParseTarget(image.TransportDocker + "://" + name)
+	}
+	return source.String(), nil
+}
+
+// sourceName is the source's name without what only this machine understands;
+// empty if nothing is left.
+func sourceName(source image.Ref) string {
+	switch source.Transport {
+	case image.TransportRootfs:
+		return ""
+	case image.TransportContainersStorage:
+		name := source.Name
+		if i := strings.IndexByte(name, ']'); strings.HasPrefix(name, "[") && i > 0 {
+			name = name[i+1:]
+		}
+		name, _, _ = strings.Cut(name, "@") // a digest or identifier in that storage
+		if IsImageID(name) {
+			return ""
+		}
+		return name
+	}
+	return source.Name
+}
+
+// ParseTarget reads the reference that a host follows: TRANSPORT:NAME as for
+// a source, or the bare name of an image in a registry. It returns the former.
+func ParseTarget(s string) (string, error) {
+	ref, err := image.ParseRef(s)
+	var unknown *image.UnknownTransportError
+	if errors.As(err, &unknown) {
+		// "quay.io/x/y:latest" and "localhost:5000/x" have a colon too.
+		ref, err = image.ParseRef(image.TransportDocker + "://" + s)
+	}
+	if err != nil {
+		return "", err
+	}
+	if ref.Transport == image.TransportRootfs {
+		return "", fmt.Errorf("a host cannot follow the directory %q: name an image", ref)
+	}
+	return ref.String(), nil
+}

@@ -1,0 +1,61 @@
+package install
+
+import (
+	"context"
+	"fmt"
+
+	"installer/install/target/mounted"
+	"installer/install/target/wholedisk"
+)
+
+// ToDisk installs an image on a whole disk. It expects to run as root in a
+// mount namespace of its own, and as the reaper of its orphaned descendants.
+// The report is complete as far as the run came, also with an error; nothing
+// stays acquired in either case, but for a target that is held: it stays mounted
+// in the process's namespace, and goes with that. Errors to look for with errors.As:
+// [*finalize.HeldError], the refusals of package disk, [*image.SourceError].
+func ToDisk(ctx context.Context, o Options, observe Observer) (*Report, error) {
+	r := newRun(o, o.Device, observe)
+	r.report.Disk.Filesystem = o.Filesystem
+	return perform(ctx, &installation{
+		run: r, opts: o, wishes: o.choice(),
+		target: wholedisk.New(o.wholeDisk(), &r.journal, r.ledger, r),
+	})
+}
+
+// ToFilesystem installs an image on file systems that the caller has mounted, in
+// the mount namespace that they are mounted in. It expects to run as root, and as
+// the reaper of its orphaned descendants. The mounts are the caller's: they stay,
+// read-only and with nobody holding them, or writable with SkipFinalize, with
+// which the outcome is Unproven. The report is complete as far as the run came,
+// also with an error. Errors to look for with errors.As: [*finalize.HeldError],
+// [*disk.RefusedError], [*image.SourceError].
+func ToFilesystem(ctx context.Context, o Options, m MountedOptions, observe Observer) (*Report, error) {
+	r := newRun(o, m.Root, observe)
+	wishes := o.choice()
+	wishes.RootMountSpec, wishes.BootMountSpec = m.RootMountSpec, m.BootMountSpec
+	return perform(ctx, &installation{
+		run: r, opts: o, wishes: wishes,
+		target: mounted.New(m.mounted(), &r.journal, r.ledger, r),
+	})
+}
+
+func perform(ctx context.Context, i *installation) (*Report, error) {
+	r := i.run
+	r.where = i.target.Where
+	if i.opts.DryRun {
+		return r.report, r.rehearse(ctx, i.looking())
+	}
+	steps := append(i.looking(), i.writing()...)
+	err := r.perform(ctx, steps)
+	switch {
+	case err != nil:
+		if left := i.target.Left(r.step.Name == releaseStep); left != "" {
+			err = fmt.Errorf("%w\n%s", err, left)
+		}
+		r.report.Error = err.Error()
+	case !i.target.Proven():
+		r.report.Outcome = Unproven
+	}
+	return r.report, err
+}

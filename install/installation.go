@@ -1,0 +1,293 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"installer/finalize"
+	"installer/install/choice"
+	"installer/install/size"
+	"installer/install/source"
+	"installer/install/system"
+	"installer/install/target"
+	"installer/rootfs/bootloader"
+	"installer/rootfs/deploy"
+	"installer/rootfs/image"
+)
+
+// installation holds the values that its steps hand on. Each is set once, by the step that is named beside it.
+type installation struct {
+	run    *run
+	opts   Options
+	wishes choice.Options
+	target target.Target
+
+	source *source.Source // open-source
+	look   *target.Look   // claim-disk, look
+	choice *choice.Choice // inspect
+	files  []string       // inspect: that the install configuration comes from
+	bound  *source.Bound  // inspect
+	need   source.Need    // inspect; made exact by plan
+	root   *target.Root   // import
+	system *system.System // import
+}
+
+// releaseStep is the name of the step that releases the target.
+const releaseStep = "finalize"
+
+// looking returns the steps before the first write. Whatever can be refused is refused in them.
+func (i *installation) looking() []target.Step {
+	w := i.target.Words()
+	return []target.Step{
+		{Name: "open-source", Title: "Opening the source image", Do: i.openSource},
+		{Name: w.LookName, Title: w.Look, Do: i.lookAtTarget},
+		{Name: "inspect", Title: "Looking through the image", Do: i.inspect},
+		{Name: "plan", Title: w.Plan, Do: i.plan},
+	}
+}
+
+// writing returns the steps from the first write on.
+func (i *installation) writing() []target.Step {
+	return slices.Concat(i.target.Prepare(), []target.Step{
+		{Name: "import", Title: "Writing the image's content", Do: i.importImage},
+		{Name: "deploy", Title: "Deploying", Do: i.deploy},
+		{Name: "bound-images", Title: "Copying the images that it binds", Do: i.copyBound},
+		{Name: "boot-loader", Title: "Installing the boot loader", Do: i.installBootloader},
+		{Name: releaseStep, Title: i.target.Words().Release, Do: i.release},
+	}, i.target.HandOver())
+}
+
+func (i *installation) openSource(ctx context.Context) (_ string, err error) {
+	i.source, err = source.Open(ctx, i.opts.source(), choice.ThisMachine(), &i.run.journal, i.run)
+	if err != nil {
+		return "", err
+	}
+	i.run.report.Source.Digest, i.run.report.Source.Layers = i.source.Image.ManifestDigest, len(i.source.Image.Layers)
+	return "", nil
+}
+
+func (i *installation) lookAtTarget(ctx context.Context) (_ string, err error) {
+	if i.look, err = i.target.Look(ctx); err != nil {
+		return "", err
+	}
+	d := &i.run.report.Disk
+	d.Path, d.Size, d.SectorSize, d.Mounted = i.look.Path, i.look.Size, i.look.SectorSize, i.look.Mounted
+	return i.look.Message, nil
+}
+
+// inspect looks through the whole image: what is wrong with it, and how it wants to be installed, must be known before
+// the first write.
+func (i *installation) inspect(ctx context.Context) (string, error) {
+	inv, err := i.scan(ctx, i.opts.DryRun) // a dry run is asked for the figures
+	if err != nil {
+		return "", err
+	}
+	if err := deploy.CheckTree(inv.Tree); err != nil {
+		return "", err
+	}
+	facts, err := choice.ReadFacts(i.opts.Source, i.source.Arch(), inv, i.configRoots()...)
+	if err != nil {
+		return "", err
+	}
+	if i.choice, err = choice.Make(i.wishes, facts, i.look.Place, choice.ThisMachine()); err != nil {
+		return "", err
+	}
+	i.files = slices.Concat(facts.Config.Files, facts.Kargs.Files)
+	i.reportChoice()
+	if err := i.checkImage(ctx, inv); err != nil {
+		return "", err
+	}
+	i.need = i.source.Measure(inv, i.bound)
+	return fmt.Sprintf("%s in %d files, install configuration of %d files", size.Format(inv.Stored), inv.Objects, len(facts.Config.Files)), nil
+}
+
+func (i *installation) scan(ctx context.Context, exact bool) (*image.Inventory, error) {
+	return i.source.Scan(ctx, choice.FactFiles(), exact)
+}
+
+// configRoots returns the roots whose install configuration goes over the image's own.
+func (i *installation) configRoots() []fs.FS {
+	if i.opts.ConfigRoot == "" {
+		return nil
+	}
+	return []fs.FS{os.DirFS(i.opts.ConfigRoot)}
+}
+
+func (i *installation) reportChoice() {
+	c, d := i.choice, &i.run.report.Disk
+	d.Filesystem, d.Bootloader, d.RootUUID = c.Filesystem, c.Bootloader, c.RootUUID
+	for _, note := range c.Notes {
+		i.run.Note("%s", note)
+	}
+}
+
+// checkImage refuses an image that lacks something for the choice.
+func (i *installation) checkImage(ctx context.Context, inv *image.Inventory) (err error) {
+	c := i.choice
+	if err := bootloader.Check(c.Bootloader, c.Firmware, c.Arch, inv.FS()); err != nil {
+		return err
+	}
+	if err := deploy.CheckComposefs(inv.FS(), c.Kargs); err != nil {
+		return err
+	}
+	if i.bound, err = i.source.Bind(ctx, inv); err != nil {
+		return err
+	}
+	if c.SignedOnly {
+		if err := i.source.DemandSignature(ctx); err != nil {
+			return err
+		}
+	}
+	if i.opts.FetchCheck {
+		return i.source.CheckFetch(ctx, c.Target, inv)
+	}
+	return nil
+}
+
+// plan settles everything that can be settled before the first write.
+func (i *installation) plan(ctx context.Context) (string, error) {
+	plan, err := i.target.Plan(i.choice, i.room())
+	if noRoom := (*target.NoRoomError)(nil); errors.As(err, &noRoom) && !i.need.Exact {
+		// Equal contents were counted each, to save the time of reading them.
+		inv, scanErr := i.scan(ctx, true)
+		if scanErr != nil {
+			return "", scanErr
+		}
+		i.need = i.source.Measure(inv, i.bound)
+		plan, err = i.target.Plan(i.choice, i.room())
+	}
+	if err != nil {
+		return "", err
+	}
+	for _, note := range plan.Notes {
+		i.run.Note("%s", note)
+	}
+	i.run.report.Disk.Partitions = plan.Partitions
+	i.run.report.Plan = i.describe(plan)
+	return "", i.confirm(ctx, plan)
+}
+
+// room returns the room that the image takes of the target.
+func (i *installation) room() target.Need {
+	fs := i.choice.Filesystem
+	return target.Need{Root: i.need.Root(fs), Free: i.need.FreeRoot(fs), Inodes: i.need.Inodes, Boot: i.need.Boot}
+}
+
+// describe makes the plan of the report.
+func (i *installation) describe(p *target.Plan) *Plan {
+	c := i.choice
+	return &Plan{
+		Device: p.Device, Block: p.Block, Model: p.Model, Serial: p.Serial, Size: i.look.Size,
+		Found: p.Found, Partitions: p.Partitions, Mounted: i.look.Mounted, RootNeed: p.RootNeed,
+		Filesystem: c.Filesystem, Source: i.opts.Source.String(), Digest: i.source.Image.ManifestDigest, Target: c.Target,
+		Stateroot: c.Stateroot, Bootloader: c.Bootloader, Firmware: c.Firmware.String(),
+		BoundImages: i.bound.List(), Kargs: c.Kargs, Config: i.files,
+	}
+}
+
+// confirm asks before something is lost, if there is a way to ask.
+func (i *installation) confirm(ctx context.Context, p *target.Plan) error {
+	if ask := i.opts.Confirm; ask != nil && !i.opts.DryRun && p.Ask {
+		return ask(ctx, i.run.report.Plan)
+	}
+	for _, f := range p.Found {
+		i.run.Note("%s: %s", p.Lost, f)
+	}
+	return nil
+}
+
+func (i *installation) importImage(ctx context.Context) (string, error) {
+	i.root = i.target.Root()
+	i.system = system.New(i.choice, i.root.Path, i.root.Dir, &i.run.journal, i.run.ledger, i.run)
+	img := i.source.Image
+	n, err := i.system.Import(ctx, img, i.source.ImportOptions(img.SourceSize()))
+	if err != nil {
+		return "", err
+	}
+	report := i.run.report
+	report.Source.Bytes, report.Deployment.Files, report.Deployment.Bytes = n.Read, n.Files, n.Bytes
+	return fmt.Sprintf("%d files, %d links, %d directories, %s", n.Files, n.Links, n.Dirs, size.Format(n.Bytes)), nil
+}
+
+func (i *installation) deploy(ctx context.Context) (string, error) {
+	aleph, err := i.aleph()
+	if err != nil {
+		return "", err
+	}
+	d, err := i.system.Deploy(ctx, aleph)
+	if err != nil {
+		return "", err
+	}
+	report := &i.run.report.Deployment
+	report.Commit, report.Path, report.BootChecksum = d.Commit.String(), d.Path, d.BootChecksum
+	report.Kernel, report.Kargs = d.Kernel.Version, d.Kargs
+	return d.Path + ", kernel " + d.Kernel.Version, nil
+}
+
+// aleph makes the record of what the system is first installed from.
+func (i *installation) aleph() (deploy.Aleph, error) {
+	var host unix.Utsname
+	if err := unix.Uname(&host); err != nil {
+		return deploy.Aleph{}, fmt.Errorf("asking for the running kernel's release: %w", err)
+	}
+	selinux := "disabled"
+	if i.choice.SELinuxOff {
+		selinux = "force-target-disabled" // in bootc's words
+	} else if _, err := os.Stat("/sys/fs/selinux/enforce"); err == nil {
+		selinux = "enabled"
+	}
+	aleph := deploy.NewAleph(i.source.Image, i.choice.Target, unix.ByteSliceToString(host.Release[:]), selinux)
+	if i.opts.SourceName != "" {
+		aleph.Image = i.opts.SourceName
+	}
+	return aleph, nil
+}
+
+func (i *installation) copyBound(ctx context.Context) (string, error) {
+	if len(i.bound.Images) == 0 {
+		return "there are none", nil
+	}
+	if err := i.system.CopyBound(ctx, i.bound.Images, i.source.ImportOptions(i.bound.Size())); err != nil {
+		return "", err
+	}
+	if err := i.bound.Close(); err != nil {
+		return "", err
+	}
+	var names []string
+	for _, img := range i.bound.Images {
+		names = append(names, img.Name)
+	}
+	return strings.Join(names, ", "), nil
+}
+
+func (i *installation) installBootloader(ctx context.Context) (string, error) {
+	if i.choice.Bootloader == bootloader.None {
+		return "none, as asked for", nil
+	}
+	if err := i.system.InstallBootloader(ctx, i.root.Boot); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s for %s", i.choice.Bootloader, i.choice.Firmware), nil
+}
+
+// release gives the target back, with every handle on it.
+func (i *installation) release(ctx context.Context) (string, error) {
+	if err := i.source.Close(); err != nil {
+		return "", err
+	}
+	if err := injectFault(i); err != nil {
+		return "", err
+	}
+	report, err := i.target.Release(ctx, i.run.journal.Handles(), func(s finalize.StageResult) {
+		i.run.emit(Event{Kind: EventStage, Stage: &s})
+	})
+	i.run.report.Finalize = report
+	return "", err
+}

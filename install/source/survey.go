@@ -1,0 +1,75 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"installer/rootfs/image"
+)
+
+// Survey is what another program knows of the source, which read and verified
+// it whole: with it no layer is read just to be looked through. What is written
+// is verified again in any case.
+type Survey struct {
+	Digest  string `json:"digest"`  // of the manifest
+	Tree    string `json:"tree"`    // directory in which the merged tree stands
+	Stored  int64  `json:"stored"`  // as in an [image.Inventory], an upper bound
+	Objects int64  `json:"objects"` // likewise
+	Content int64  `json:"content"` // bytes that the installation takes on a root at most
+	Inodes  int64  `json:"inodes"`  // likewise
+}
+
+// SurveyOf makes the survey of a source of which everything has been read.
+func SurveyOf(digest, dir string, tree *image.Tree) *Survey {
+	inv := &image.Inventory{Tree: tree, Bound: true}
+	seen := map[*image.Node]bool{}
+	for _, layer := range tree.Layers {
+		count(layer, inv, seen)
+	}
+	n := measure(inv)
+	return &Survey{Digest: digest, Tree: dir, Stored: inv.Stored, Objects: inv.Objects, Content: n.Content, Inodes: n.Inodes}
+}
+
+// count adds up what is stored of a layer, a file with several names once.
+func count(n *image.Node, inv *image.Inventory, seen map[*image.Node]bool) {
+	if seen[n] {
+		return
+	}
+	seen[n] = true
+	if n.Children == nil {
+		inv.Objects++
+		inv.Stored += (n.Size + image.StoredBlock - 1) / image.StoredBlock * image.StoredBlock
+	}
+	for _, child := range n.Children {
+		count(child, inv, seen)
+	}
+}
+
+// surveyed returns the inventory that a scan of the source would make, but for equal contents.
+func (s *Source) surveyed(ctx context.Context, files []string) (*image.Inventory, error) {
+	if digest := s.Image.ManifestDigest; digest != s.o.Survey.Digest {
+		return nil, s.fault(fmt.Errorf("it has the digest %s, and what was looked through before has %s", digest, s.o.Survey.Digest))
+	}
+	tree, err := image.Open(ctx, image.Ref{Transport: image.TransportRootfs, Name: s.o.Survey.Tree}, image.OpenOptions{Platform: s.o.Open.Platform})
+	if err != nil {
+		return nil, err
+	}
+	inv, err := tree.Scan(ctx, image.ScanOptions{Files: files})
+	if err = errors.Join(err, tree.Close()); err != nil {
+		return nil, err
+	}
+	inv.Stored, inv.Objects, inv.Bound = s.o.Survey.Stored, s.o.Survey.Objects, true
+	return inv, nil
+}
+
+// Measure adds up the bytes and inodes that an installation takes, with the bound images.
+func (s *Source) Measure(inv *image.Inventory, b *Bound) Need {
+	n := measure(inv)
+	if survey := s.o.Survey; survey != nil && inv.Bound {
+		n.Content, n.Inodes = survey.Content, survey.Inodes
+	}
+	n.Content += b.size.Content
+	n.Inodes += b.size.Inodes
+	return n
+}

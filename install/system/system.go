@@ -1,0 +1,193 @@
+// Package system writes the new system on a root file system: the repository with the image's content, the deployment,
+// the images that it binds, and the boot loader.
+//
+// What belongs here: everything that is put on the root. Each file, directory and link is created through the writer of
+// package beneath. What does not: what the root stands on (package target), and the formats (the packages of rootfs).
+package system
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+
+	"installer/finalize"
+	"installer/install/choice"
+	"installer/install/confine"
+	"installer/install/journal"
+	"installer/rootfs/beneath"
+	"installer/rootfs/bootloader"
+	"installer/rootfs/bound"
+	"installer/rootfs/deploy"
+	"installer/rootfs/image"
+	"installer/rootfs/ostree"
+)
+
+// System is a system that is being written.
+type System struct {
+	choice  *choice.Choice
+	path    string // where the root is mounted
+	root    *beneath.Dir
+	journal *journal.Journal
+	ledger  *finalize.Ledger
+	log     journal.Log
+
+	repo       *ostree.Repo
+	commit     ostree.Checksum
+	deployment *deploy.Deployment
+}
+
+// New begins a system on the root file system that is mounted on path and open as root.
+func New(c *choice.Choice, path string, root *beneath.Dir, j *journal.Journal, l *finalize.Ledger, log journal.Log) *System {
+	return &System{choice: c, path: path, root: root, journal: j, ledger: l, log: log}
+}
+
+// Repo returns the repository, nil before Import.
+func (s *System) Repo() *ostree.Repo { return s.repo }
+
+// Imported counts what an import has written.
+type Imported struct {
+	Read               int64 // bytes of the source
+	Files, Links, Dirs int
+	Bytes              int64 // content of the files
+}
+
+// Import writes every file of the image into the repository, each once, as it streams by, and then the commits that
+// bind them.
+func (s *System) Import(ctx context.Context, img *image.Image, o image.ImportOptions) (n Imported, err error) {
+	err = s.root.AsFile(func(root *os.File) error {
+		if err := deploy.InitSysroot(root); err != nil {
+			return err
+		}
+		s.repo, err = ostree.Create(root, s.repoConfig(), s.ledger)
+		return err
+	})
+	if err != nil {
+		return n, err
+	}
+	s.journal.HoldDraft("repository", s.repo.Close, s.repo.Discard)
+	var read atomic.Int64
+	progress := o.Progress
+	o.Progress = func(n int64) {
+		read.Add(n)
+		progress(n)
+	}
+	tree, err := img.Import(ctx, deploy.NewSink(s.repo), o)
+	if err != nil {
+		return n, err
+	}
+	if err := deploy.CheckTree(tree); err != nil {
+		return n, err
+	}
+	target := s.choice.Target
+	if img.Manifest == nil { // a directory is under a plain ref of its own
+		target = ""
+	}
+	if s.commit, err = deploy.WriteImage(ctx, s.repo, img, tree, target); err != nil {
+		return n, err
+	}
+	n.Files, n.Dirs, n.Links, n.Bytes = tree.Stats()
+	n.Read = read.Load()
+	return n, nil
+}
+
+// repoConfig is what bootc sets. systemd-boot reads the EFI system partition alone, where the paths of a boot entry
+// have no /boot before them.
+func (s *System) repoConfig() ostree.Config {
+	return ostree.Config{Bootloader: "none", BootPrefix: s.choice.Bootloader != bootloader.SystemdBoot, ReadOnly: true}
+}
+
+// Deploy makes the deployment, with the settings of the choice in it.
+func (s *System) Deploy(ctx context.Context, aleph deploy.Aleph) (d *deploy.Deployment, err error) {
+	o := deploy.Options{Stateroot: s.choice.Stateroot, Kargs: s.choice.Kargs, Refspec: deploy.RootfsRef}
+	if s.choice.Target != "" {
+		o.Origin = deploy.OriginReference(s.choice.Target, s.choice.SignedOnly)
+	}
+	err = s.root.AsFile(func(root *os.File) (err error) {
+		d, err = deploy.Deploy(ctx, root, s.repo, s.commit, o, s.ledger)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, note := range d.Notes {
+		s.log.Note("%s", note)
+	}
+	if err := s.root.With(d.Path, s.writeSettings); err != nil {
+		return nil, err
+	}
+	err = s.root.AsFile(func(root *os.File) error { return deploy.WriteAleph(root, aleph, s.ledger) })
+	s.deployment = d
+	return d, err
+}
+
+// writeSettings writes the files of the deployment's own /etc that say how it was installed.
+func (s *System) writeSettings(deployment *beneath.Dir) error {
+	if err := s.writeRootKeys(deployment); err != nil {
+		return fmt.Errorf("writing root's SSH keys into the deployment: %w", err)
+	}
+	return s.writeFstab(deployment)
+}
+
+// rootKeysPath is where bootc has systemd put root's keys, in a deployment. tmpfiles.d(5) makes the file at each start
+// if it is not there, so that the keys are root's also where /root is lost or emptied.
+const rootKeysPath = "etc/tmpfiles.d/bootc-root-ssh.conf"
+
+func (s *System) writeRootKeys(deployment *beneath.Dir) error {
+	line := s.choice.RootKeys
+	if line == "" {
+		return nil
+	}
+	if err := deployment.MkdirAll(path.Dir(rootKeysPath), 0o755); err != nil {
+		return err
+	}
+	return deployment.Replace(rootKeysPath, strings.NewReader(line), int64(len(line)), 0o644)
+}
+
+// CopyBound writes the bound images to bootc's own storage on the target.
+func (s *System) CopyBound(ctx context.Context, images []*bound.Image, o image.ImportOptions) (err error) {
+	released := s.ledger.Opened("storage", s.path)
+	defer released()
+	store, err := bound.Create(s.path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	for _, img := range images {
+		if err := store.Put(ctx, img, o); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// InstallBootloader installs the boot loader of the choice. t says where it goes.
+func (s *System) InstallBootloader(ctx context.Context, t bootloader.Target) error {
+	d := s.deployment
+	treeFS, err := s.root.OpenFS(d.Path)
+	if err != nil {
+		return err
+	}
+	defer treeFS.Close()
+	bootFS, err := s.root.OpenFS("boot")
+	if err != nil {
+		return err
+	}
+	defer bootFS.Close()
+	t.Arch, t.Firmware, t.Vendor = s.choice.Arch, s.choice.Firmware, d.OSID
+	t.Tree, t.Boot = treeFS, bootFS
+	t.Entry = bootloader.Entry{Name: path.Base(d.EntryPath), Text: d.EntryText}
+	tree := filepath.Join(s.path, d.Path)
+	t.Run = func(ctx context.Context, argv []string, files map[string][]byte) ([]byte, error) {
+		return confine.Output(ctx, confine.Program{Root: tree, Argv: argv, Files: files})
+	}
+	_, err = bootloader.Install(ctx, s.choice.Bootloader, t)
+	return err
+}

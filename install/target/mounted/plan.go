@@ -1,0 +1,77 @@
+package mounted
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"installer/disk"
+	"installer/install/choice"
+	"installer/install/size"
+	"installer/install/target"
+	"installer/rootfs/bootloader"
+)
+
+// Plan refuses file systems that the image does not fit on.
+func (m *Mounted) Plan(c *choice.Choice, need target.Need) (*target.Plan, error) {
+	if err := m.checkRoom(c, need); err != nil {
+		return nil, err
+	}
+	m.choice = c
+	t := m.tree
+	p := &target.Plan{
+		Device: t.Root.Mount.Point, Model: t.Root.Mount.FSType + " on " + t.Root.Device,
+		Found: m.found, RootNeed: need.Free, Ask: len(m.found) > 0, Lost: "will be deleted",
+	}
+	entries := t.Entries()
+	if features := entries.Super.Unreadable(); features != 0 && c.Bootloader == bootloader.GRUB {
+		p.Notes = append(p.Notes, fmt.Sprintf("the %s on %s has features (%#x) that GRUB 2.06 does not read: whether the image's GRUB does must be seen",
+			entries.Mount.FSType, entries.Mount.Point, features))
+	}
+	return p, nil
+}
+
+// bootRoom is what boot loaders and boot entries take beside the kernel's files, in bytes.
+const bootRoom = 16 << 20
+
+func (m *Mounted) checkRoom(c *choice.Choice, need target.Need) error {
+	if err := hasRoom(m.tree.Root, m.o.Replace == ReplaceWipe, need.Free, need.Inodes); err != nil {
+		return err
+	}
+	replaced := m.o.Replace != ReplaceNone
+	if boot := m.tree.Boot; boot != nil {
+		if err := hasRoom(*boot, replaced, need.Boot+bootRoom, 0); err != nil {
+			return err
+		}
+	}
+	if esp := m.tree.ESP; esp != nil && c.Firmware.UEFI {
+		room := int64(bootRoom)
+		if c.Bootloader == bootloader.SystemdBoot {
+			room += need.Boot
+		}
+		return hasRoom(*esp, replaced, room, 0)
+	}
+	return nil
+}
+
+// hasRoom compares what is free, or will be when all is deleted, with the need.
+func hasRoom(f Filesystem, cleared bool, need, inodes int64) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(f.Mount.Point, &st); err != nil {
+		return fmt.Errorf("reading the free space of %s: %w", f.Mount.Point, err)
+	}
+	free, nodes := int64(st.Bfree)*st.Bsize, int64(st.Ffree)
+	if cleared {
+		free, nodes = int64(st.Blocks)*st.Bsize, int64(st.Files)
+	}
+	reason := ""
+	switch {
+	case free < need:
+		reason = fmt.Sprintf("its %s is too small: %d bytes (%s) are needed, %d (%s) are free", f.Mount.FSType, need, size.Format(need), free, size.Format(free))
+	case st.Files > 0 && nodes < inodes: // btrfs and FAT have no fixed number
+		reason = fmt.Sprintf("its %s has too few inodes: %d are needed, %d are free", f.Mount.FSType, inodes, nodes)
+	default:
+		return nil
+	}
+	return &target.NoRoomError{Err: &disk.RefusedError{Path: f.Mount.Point, Reason: reason}}
+}

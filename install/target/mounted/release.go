@@ -1,0 +1,90 @@
+package mounted
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"installer/finalize"
+	"installer/install/target"
+)
+
+// Release has the file systems written out, read-only and free of holders, where they are. The mounts are the caller's,
+// and stay.
+func (m *Mounted) Release(ctx context.Context, handles []finalize.Handle, observe func(finalize.StageResult)) (*finalize.Report, error) {
+	if m.skipFinalize {
+		if err := m.writeOut(); err != nil {
+			return nil, err
+		}
+	}
+	return m.runStages(ctx, handles, m.stages(), observe)
+}
+
+// runStages runs those stages of a release that are named, on the caller's mounts. Copies of them in other mount
+// namespaces, such as a container's and the host's, are the caller's affair too; what is open through these is not.
+func (m *Mounted) runStages(ctx context.Context, handles []finalize.Handle, names []string, observe func(finalize.StageResult)) (report *finalize.Report, err error) {
+	target, closeAll, err := finalize.Discover(filepath.Clean(m.o.Root))
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if closeErr := closeAll(); closeErr != nil {
+			err = errors.Join(err, closeErr)
+		}
+	}()
+	target.Handles, target.AllNamespaces = handles, true
+	if handles != nil {
+		target.Ledger = m.ledger
+	}
+	pipeline := finalize.Pipeline{}
+	for _, stage := range finalize.MountedStages() {
+		for _, name := range names {
+			if stage.Name == name {
+				pipeline.Stages = append(pipeline.Stages, stage)
+			}
+		}
+	}
+	return pipeline.Run(ctx, target, observe)
+}
+
+// stages are those of the release.
+func (m *Mounted) stages() []string {
+	names := []string{"drop-handles", "prove-self-free", "trim", "remount-read-only", "freeze-thaw", "prove-no-holders"}
+	switch {
+	case m.tree.Running:
+		return names[:1]
+	case m.skipFinalize:
+		return names[:2]
+	}
+	return names
+}
+
+// writeOut makes durable what was written, where no remount does.
+func (m *Mounted) writeOut() error {
+	for _, dir := range m.opened {
+		if err := unix.Syncfs(int(dir.Fd())); err != nil {
+			return fmt.Errorf("writing %s out (syncfs): a write was lost, the device may be failing or full: %w", dir.Name(), err)
+		}
+	}
+	return nil
+}
+
+// HandOver implements target.Target: the caller has the file systems already.
+func (m *Mounted) HandOver() []target.Step { return nil }
+
+// Proven implements target.Target.
+func (m *Mounted) Proven() bool { return !m.skipFinalize }
+
+// Left implements target.Target.
+func (m *Mounted) Left(released bool) string {
+	switch {
+	case !m.written:
+		return ""
+	case released:
+		return fmt.Sprintf("on %s: the system is installed and complete; only what is said above was not achieved", m.o.Root)
+	}
+	return fmt.Sprintf("left on %s: a part of the system, which does not start; --replace=%s deletes it, and whatever else is there", m.o.Root, ReplaceWipe)
+}

@@ -1,0 +1,71 @@
+package wholedisk
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"installer/disk"
+	"installer/install/choice"
+	"installer/install/target"
+	"installer/rootfs/bootloader"
+)
+
+const mib = 1 << 20
+
+// Plan lays the disk out.
+func (d *Disk) Plan(c *choice.Choice, need target.Need) (*target.Plan, error) {
+	layout, err := disk.Plan(d.claimed.Size(), d.claimed.SectorSize(), disk.PlanOptions{
+		Arch:     c.Arch,
+		BIOSBoot: c.Arch == "amd64",
+		ESPSize:  espSize(c.Bootloader, need.Boot),
+		RootSize: d.o.RootSize,
+		MinRoot:  need.Root,
+	})
+	if tooSmall := (*disk.TooSmallError)(nil); errors.As(err, &tooSmall) {
+		return nil, &target.NoRoomError{Err: err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Filesystem.Require(exec.LookPath); err != nil {
+		return nil, err
+	}
+	d.choice, d.layout = c, layout
+	return &target.Plan{
+		Device: d.claimed.Path(), Block: d.claimed.IsBlock(), Model: d.claimed.Model(), Serial: serialOf(d.claimed),
+		Found: d.found, Partitions: layout.Partitions, RootNeed: need.Root,
+		// What is on a disk is lost, or another disk was meant. An empty file is neither.
+		Ask: d.claimed.IsBlock() || len(d.found) > 0, Lost: "will be overwritten",
+	}, nil
+}
+
+// espSize returns the bytes that the EFI system partition needs: systemd-boot has the kernel's files on it.
+func espSize(kind bootloader.Kind, kernel int64) int64 {
+	const others = 32 * mib // the loader twice, entries, and what FAT32 takes itself beside a hundredth
+	if kind == bootloader.SystemdBoot {
+		return max(disk.DefaultESPSize, (kernel+kernel/100+others+mib-1)/mib*mib)
+	}
+	return disk.DefaultESPSize
+}
+
+// serialOf returns the serial number of a device, by which a person can tell it from another of its kind; "" where
+// sysfs has none.
+func serialOf(d *disk.Disk) string {
+	var st unix.Stat_t
+	if !d.IsBlock() || unix.Stat(d.Path(), &st) != nil {
+		return ""
+	}
+	dir := fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev))
+	for _, name := range []string{"serial", "device/serial", "device/wwid", "wwid"} { // virtio, NVMe, SCSI
+		if text, err := os.ReadFile(filepath.Join(dir, name)); err == nil && len(strings.TrimSpace(string(text))) > 0 {
+			return strings.TrimSpace(string(text))
+		}
+	}
+	return ""
+}

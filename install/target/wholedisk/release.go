@@ -1,0 +1,71 @@
+package wholedisk
+
+import (
+	"context"
+	"errors"
+
+	"installer/finalize"
+	"installer/finalize/mounts"
+	"installer/install/target"
+)
+
+// Release hands every handle on the disk to the pipeline that gives the disk back. From here on nothing is undone by
+// force: where the pipeline stops, the mount stays as it was, and ends with this process's namespace.
+func (d *Disk) Release(ctx context.Context, handles []finalize.Handle, observe func(finalize.StageResult)) (*finalize.Report, error) {
+	major, minor := d.device.Number()
+	pipeline := finalize.Pipeline{Stages: finalize.DiskStages()}
+	released := finalize.Target{
+		Mountpoint: d.paths.root(),
+		Handles:    handles,
+		Ledger:     d.ledger,
+		Devices: []finalize.Device{{
+			Path: d.device.Path(), Major: major, Minor: minor,
+			FSType: string(d.choice.Filesystem), File: d.device.File(),
+		}},
+		Detach: []finalize.Detacher{d.device},
+	}
+	d.journal.Drop(d.mount)
+	d.journal.Drop(d.loop)
+	report, err := pipeline.Run(ctx, released, observe)
+	if err != nil {
+		d.leaveMounted()
+	}
+	return report, err
+}
+
+// leaveMounted keeps the undo from a target that the pipeline left mounted: what is held cannot be unmounted, and what
+// carries it neither. It all lies in the private mount namespace and goes with the process.
+func (d *Disk) leaveMounted() {
+	if _, err := mounts.At(d.paths.root()); err != nil {
+		return // it is unmounted: the rest can be given back
+	}
+	d.journal.Drop(d.claim)
+	d.journal.Drop(d.workspace)
+	d.log.Note("left mounted in this process's own namespace: the mount and the loop device go when the process ends and nobody holds them")
+}
+
+// HandOver implements target.Target.
+func (d *Disk) HandOver() []target.Step {
+	return []target.Step{
+		{Name: "reveal", Title: "Making the disk one that starts", Do: d.reveal},
+		{Name: "hand-over", Title: "Handing the disk over", Do: d.handOver},
+	}
+}
+
+// reveal makes the disk one that starts. All that it starts is on the disk by then, and flushed: wherever the power
+// goes, no machine starts half a system.
+func (d *Disk) reveal(context.Context) (string, error) { return "", d.claimed.Reveal() }
+
+// handOver makes the kernel's view of a block device agree with its new table, and ends the claim. It is not part of
+// the release: the proofs are made under the claim.
+func (d *Disk) handOver(context.Context) (string, error) {
+	var errs []error
+	if d.claimed.IsBlock() {
+		errs = append(errs, d.claimed.Announce(d.layout))
+	}
+	d.journal.Drop(d.claim)
+	errs = append(errs, d.claimed.Close())
+	d.journal.Drop(d.workspace)
+	errs = append(errs, d.paths.close())
+	return "", errors.Join(errs...)
+}
