@@ -3,6 +3,7 @@ package finalize
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"installer/finalize/mounts"
 )
@@ -13,36 +14,14 @@ type Elsewhere struct {
 	Mounts    []mounts.Mount `json:"mounts"`
 }
 
-// lookElsewhere works out what becomes of the target's mounts in other namespaces:
-// those that the unmount reaches go with it, and so do, when asked, those that
-// it does not reach. All the rest are holders.
-func (r *Release) lookElsewhere(ctx context.Context) error {
-	snapshot, err := mounts.List(ctx)
-	if err != nil {
-		return err
-	}
-	r.reached = mounts.Reached(snapshot, r.Tree)
-	for _, m := range r.reached {
-		r.held.Mounts = append(r.held.Mounts, m.ID)
-	}
-	if r.Target.AllNamespaces {
-		for _, e := range r.elsewhere(snapshot) {
-			for _, m := range e.list {
-				r.held.Mounts = append(r.held.Mounts, m.ID)
-			}
-		}
-	}
-	return nil
-}
-
 // namespaceMounts are the mounts to be unmounted in one namespace, leaf first.
 type namespaceMounts struct {
 	ns   mounts.Namespace
 	list []mounts.Mount
 }
 
-// elsewhere returns the mounts of the target's devices in other namespaces, and
-// what stands on them, but for those that go by themselves.
+// elsewhere returns the mounts of the target in other namespaces with all that stands on them, but for
+// those that go along with the unmount.
 func (r *Release) elsewhere(snapshot *mounts.Snapshot) []namespaceMounts {
 	goes := map[int]bool{}
 	for _, m := range r.reached {
@@ -53,19 +32,19 @@ func (r *Release) elsewhere(snapshot *mounts.Snapshot) []namespaceMounts {
 		if ns.Own {
 			continue
 		}
-		if list := r.onDevices(ns, goes); len(list) > 0 {
+		if list := r.copiesIn(ns, goes); len(list) > 0 {
 			all = append(all, namespaceMounts{ns, list})
 		}
 	}
 	return all
 }
 
-func (r *Release) onDevices(ns mounts.Namespace, skip map[int]bool) []mounts.Mount {
+func (r *Release) copiesIn(ns mounts.Namespace, skip map[int]bool) []mounts.Mount {
 	var list []mounts.Mount
 	seen := map[int]bool{}
 	for _, m := range ns.Mounts {
-		if !r.isDevice(m.Dev) || skip[m.ID] {
-			continue
+		if !r.isOurs(m) || skip[m.ID] || m.Point == "/" {
+			continue // the root of a namespace cannot be unmounted
 		}
 		below, err := mounts.LeafFirst(ns.Mounts, m.ID)
 		if err != nil {
@@ -81,17 +60,27 @@ func (r *Release) onDevices(ns mounts.Namespace, skip map[int]bool) []mounts.Mou
 	return list
 }
 
-func (r *Release) isDevice(d mounts.DevNum) bool {
-	for _, m := range r.filesystems() {
-		if m.Dev == d {
-			return true
-		}
-	}
-	return false
+// mountKey identifies a mount of any namespace.
+type mountKey struct {
+	unique uint64 // 0 where the kernel has none
+	id     int
 }
 
-// unmountElsewhere unmounts in the namespaces that the unmount did not reach. The
-// list is made anew for each: an unmount in one may have reached the next.
+func keyOf(m mounts.Mount) mountKey { return mountKey{m.Unique, m.ID} }
+
+// noteCopies remembers the mounts in other namespaces that are to be unmounted. When the superblock is
+// gone, its device number may soon be another's: no other mount is touched then.
+func (r *Release) noteCopies(snapshot *mounts.Snapshot) {
+	r.copies = map[mountKey]bool{}
+	for _, e := range r.elsewhere(snapshot) {
+		for _, m := range e.list {
+			r.copies[keyOf(m)] = true
+		}
+	}
+}
+
+// unmountElsewhere unmounts in the namespaces that the unmount did not reach. The list is made anew
+// for each: an unmount in one may have reached the next.
 func (r *Release) unmountElsewhere(ctx context.Context) ([]Elsewhere, error) {
 	var done []Elsewhere
 	tried := map[uint64]bool{}
@@ -105,6 +94,10 @@ func (r *Release) unmountElsewhere(ctx context.Context) ([]Elsewhere, error) {
 			return done, nil
 		}
 		tried[next.ns.Inode] = true
+		next.list = slices.DeleteFunc(next.list, func(m mounts.Mount) bool { return !r.copies[keyOf(m)] })
+		if len(next.list) == 0 {
+			continue
+		}
 		name := fmt.Sprintf("mnt:[%d]", next.ns.Inode)
 		if err := mounts.UnmountIn(ctx, next.ns, next.list); err != nil {
 			return done, r.explainBusy(ctx, next.list[0], fmt.Errorf("in namespace %s: %w", name, err))

@@ -21,7 +21,7 @@ func TestAllNamespaces(t *testing.T) {
 				helper := targettest.Hold(t, kind)
 				target := targetOf(x)
 				wantHeld(t, x, target, "prove-self-free", holders.Namespace, helper.PID)
-				target.AllNamespaces = true
+				target.Copies = UnmountCopies
 				report, err := (&Pipeline{Stages: DiskStages()}).Run(t.Context(), target, nil)
 				if err != nil || !report.Released {
 					t.Fatal(err)

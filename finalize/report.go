@@ -11,23 +11,27 @@ import (
 // Status is the outcome of a stage.
 type Status string
 
-// The outcomes. A note is a success with something to say, such as "the device
-// does not support this".
+// The outcomes. A note is a success with a remark, such as "the device does not support this".
 const (
-	OK     Status = "ok"
-	Note   Status = "note"
-	Failed Status = "failed"
-	NotRun Status = "not-run"
+	OK        Status = "ok"
+	Note      Status = "note"
+	NotProven Status = "not-proven" // nothing failed, and the stage's statement is not proven
+	Failed    Status = "failed"
+	NotRun    Status = "not-run"
 )
 
 // Evidence is what a stage saw. It is written to the report as JSON.
 type Evidence interface {
-	// Line tells a person, in one line.
+	// Line returns the evidence as one line for people.
 	Line() string
 }
 
 // noter is evidence that makes the stage's status a note.
 type noter interface{ IsNote() bool }
+
+// unprover is evidence that may fall short of a proof, with a sentence for each statement that is not
+// proven.
+type unprover interface{ NotProven() []string }
 
 // StageResult is one stage of the report.
 type StageResult struct {
@@ -45,11 +49,16 @@ type StageResult struct {
 // Report is the evidence of a whole release. Version is the version of its form:
 // fields may be added within a version, none is renamed or removed.
 type Report struct {
-	Version    int           `json:"version"`
-	Mountpoint string        `json:"mount_point"`
-	Devices    []string      `json:"devices,omitempty"`
-	Released   bool          `json:"released"` // every stage was run, and every proof holds
-	Stages     []StageResult `json:"stages"`
+	Version    int      `json:"version"`
+	Mountpoint string   `json:"mount_point"`
+	Devices    []string `json:"devices,omitempty"`
+	Released   bool     `json:"released"` // all proofs were made, and hold
+	// Proven are the statements that were proven, in their order.
+	Proven []Proof `json:"proven,omitempty"`
+	// Unproven says of each statement that could not be proven why.
+	Unproven []string      `json:"unproven,omitempty"`
+	Binds    []Bind        `json:"binds,omitempty"` // mounts of the tree whose file systems are not the target's
+	Stages   []StageResult `json:"stages"`
 }
 
 const reportVersion = 1
@@ -99,3 +108,18 @@ func (e *StageError) Error() string {
 
 // Unwrap returns the cause.
 func (e *StageError) Unwrap() error { return e.Err }
+
+// UnprovenError says that nothing failed, and that the target's release is not proven.
+type UnprovenError struct {
+	Unmounted bool
+	Why       []string
+}
+
+// Error names every statement that is not proven.
+func (e *UnprovenError) Error() string {
+	outcome := "not proven"
+	if e.Unmounted {
+		outcome = "unmounted, not proven released"
+	}
+	return outcome + ": " + strings.Join(e.Why, "; ")
+}

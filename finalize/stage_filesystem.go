@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -14,23 +15,20 @@ import (
 	"installer/finalize/mounts"
 )
 
-// fiTrim is FITRIM of linux/fs.h, which golang.org/x/sys does not carry; the same
-// on all architectures but mips, powerpc and sparc.
-const fiTrim = 0xC0185879
-
-// PerFilesystem is the evidence of a stage that treats each file system of the
-// tree, in the order of unmounting.
+// PerFilesystem is the evidence of a stage that treats each file system of the target, in the order of
+// unmounting.
 type PerFilesystem struct {
 	Filesystems []FilesystemResult `json:"filesystems"`
 }
 
-// FilesystemResult is what was done to one file system.
+// FilesystemResult is the outcome of a stage for one file system.
 type FilesystemResult struct {
 	Mountpoint string `json:"mount_point"`
 	FSType     string `json:"fs_type"`
 	Done       string `json:"done"`
-	Bytes      uint64 `json:"bytes,omitempty"` // trimmed
-	Note       bool   `json:"note,omitempty"`  // not done, for a reason that is no error
+	Bytes      uint64 `json:"bytes,omitempty"`      // trimmed
+	Note       bool   `json:"note,omitempty"`       // not done, for a reason that is no error
+	NotProven  string `json:"not_proven,omitempty"` // why the stage's statement is not proven
 }
 
 // Line implements Evidence.
@@ -45,104 +43,100 @@ func (p PerFilesystem) Line() string {
 	return strings.Join(parts, "; ")
 }
 
-// IsNote says whether something was not done.
+// IsNote reports whether something was not done.
 func (p PerFilesystem) IsNote() bool {
-	for _, f := range p.Filesystems {
-		if f.Note {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(p.Filesystems, func(f FilesystemResult) bool { return f.Note })
 }
 
-// filesystems returns one mount for each super block of the tree that is stored
-// on a device. Others (proc, tmpfs, overlay) have nothing to trim or flush, and
-// are not ours to freeze.
-func (r *Release) filesystems() []mounts.Mount {
-	var list []mounts.Mount
-	seen := map[mounts.DevNum]bool{}
-	for _, m := range r.Tree {
-		if holders.Stored(m) && !seen[m.Dev] {
-			seen[m.Dev] = true
-			list = append(list, m)
+// NotProven returns a sentence for each file system of which the stage proved nothing.
+func (p PerFilesystem) NotProven() []string {
+	var list []string
+	for _, f := range p.Filesystems {
+		if f.NotProven != "" {
+			list = append(list, f.NotProven)
 		}
 	}
 	return list
 }
 
-// each runs step on every file system, with its root directory open.
-func (r *Release) each(step func(m mounts.Mount, dir *os.File) (FilesystemResult, error)) (Evidence, error) {
+// each runs a step for every file system of the target, with the root of it open for as long as the
+// step runs.
+func (r *Release) each(step func(filesystem, *os.File) (FilesystemResult, error)) (Evidence, error) {
 	var evidence PerFilesystem
-	for _, m := range r.filesystems() {
-		result, err := withRoot(m, step)
+	for _, f := range r.systems {
+		result, err := withRoot(f, step)
 		if err != nil {
 			return evidence, err
 		}
-		result.Mountpoint, result.FSType = m.Point, m.FSType
+		result.Mountpoint, result.FSType = f.Point, f.FSType
 		evidence.Filesystems = append(evidence.Filesystems, result)
 	}
 	return evidence, nil
 }
 
-func withRoot(m mounts.Mount, step func(mounts.Mount, *os.File) (FilesystemResult, error)) (FilesystemResult, error) {
-	dir, err := os.OpenFile(m.Point, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+func withRoot(f filesystem, step func(filesystem, *os.File) (FilesystemResult, error)) (FilesystemResult, error) {
+	dir, err := openMount(f.Mount)
 	if err != nil {
-		return FilesystemResult{}, fmt.Errorf("opening the root of the file system: %w", err)
+		return FilesystemResult{}, err
 	}
 	defer dir.Close()
-	return step(m, dir)
+	return step(f, dir)
 }
 
-func ioctl(f *os.File, request, arg uintptr) error {
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), request, arg)
-	if errno != 0 {
-		return errno
-	}
-	return nil
-}
-
-func unsupported(err error) bool {
-	return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOTTY) || errors.Is(err, unix.ENOSYS)
-}
-
-// trim discards what the file system does not use.
+// trim discards the blocks that the file system does not use. A failure harms nothing, and is a note.
 func trim(_ context.Context, r *Release) (Evidence, error) {
-	return r.each(func(m mounts.Mount, dir *os.File) (FilesystemResult, error) {
+	return r.each(func(f filesystem, dir *os.File) (FilesystemResult, error) {
+		if f.kind != stored {
+			return FilesystemResult{Done: f.FSType + " is on no block device: nothing to trim", Note: true}, nil
+		}
 		area := struct{ start, length, minimum uint64 }{length: ^uint64(0)} // struct fstrim_range
 		err := ioctl(dir, fiTrim, uintptr(unsafe.Pointer(&area)))
 		if unsupported(err) {
 			return FilesystemResult{Done: "the device or the file system does not discard", Note: true}, nil
 		}
 		if err != nil {
-			return FilesystemResult{}, fmt.Errorf("discarding the free space of %s (FITRIM): %w", m.Point, err)
+			return FilesystemResult{Done: fmt.Sprintf("the free space was not discarded (FITRIM: %v)", err), Note: true}, nil
 		}
 		return FilesystemResult{Done: fmt.Sprintf("%d bytes trimmed", area.length), Bytes: area.length}, nil
 	})
 }
 
-// remountReadOnly writes everything out, learns of any lost write, and makes the
-// super blocks read-only, which is what empties the log.
+// remountReadOnly writes everything out, reports any lost write, and makes the superblocks read-only,
+// which empties the log.
 func remountReadOnly(ctx context.Context, r *Release) (Evidence, error) {
-	return r.each(func(m mounts.Mount, dir *os.File) (FilesystemResult, error) {
+	return r.each(func(f filesystem, dir *os.File) (FilesystemResult, error) {
 		if err := unix.Syncfs(int(dir.Fd())); err != nil {
-			return FilesystemResult{}, fmt.Errorf("writing %s out (syncfs): a write was lost, the device may be failing or full: %w", m.Point, err)
+			return FilesystemResult{}, fmt.Errorf("writing %s out (syncfs): a write was lost, the device may be failing or full: %w", f.Point, err)
+		}
+		if f.ReadOnlySuper() {
+			return FilesystemResult{Done: "it is read-only (" + f.SuperOptions + ")"}, nil
 		}
 		dir.Close() // before a search for holders, which would find it
-		if err := mounts.SetReadOnly(m, true); err != nil {
-			return FilesystemResult{}, r.explainBusy(ctx, m, err)
+		err := mounts.SetReadOnly(f.Mount, true)
+		if err != nil && f.kind != stored && !errors.Is(err, unix.EBUSY) {
+			text := fmt.Sprintf("%s on %s could not be made read-only: %v", f.FSType, f.Point, err)
+			return FilesystemResult{Done: text, NotProven: text}, nil
 		}
-		if !m.ReadOnlySuper() {
-			r.changed = append(r.changed, m)
+		if err != nil {
+			return FilesystemResult{}, r.explainBusy(ctx, f.Mount, err)
 		}
-		return checkReadOnly(m)
+		r.changed = append(r.changed, f.Mount)
+		now, err := current(f.Mount)
+		if err != nil {
+			return FilesystemResult{}, err
+		}
+		if !now.ReadOnlySuper() {
+			return FilesystemResult{}, fmt.Errorf("remounting %s read-only: the kernel reported success, but the superblock is %q", f.Point, now.SuperOptions)
+		}
+		return FilesystemResult{Done: "written out, read-only (" + now.SuperOptions + ")"}, nil
 	})
 }
 
-// restore makes writable again what remountReadOnly changed: a target that is
-// refused is left as it was.
+// restore makes writable again the superblocks that remountReadOnly changed: a target that is refused
+// is left as it was.
 func (r *Release) restore() error {
 	var errs []error
-	for _, m := range r.changed {
+	for _, m := range slices.Backward(r.changed) {
 		if err := mounts.SetReadOnly(m, false); err != nil {
 			errs = append(errs, fmt.Errorf("making %s writable again: %w", m.Point, err))
 		}
@@ -150,16 +144,19 @@ func (r *Release) restore() error {
 	return errors.Join(errs...)
 }
 
-func checkReadOnly(m mounts.Mount) (FilesystemResult, error) {
+var errNotMounted = errors.New("it is not mounted any more")
+
+// current returns a mount as it is now.
+func current(m mounts.Mount) (mounts.Mount, error) {
 	list, err := mounts.OwnMounts()
 	if err != nil {
-		return FilesystemResult{}, err
+		return m, err
 	}
 	now, ok := mounts.Find(list, m.ID)
-	if !ok || !now.ReadOnlySuper() {
-		return FilesystemResult{}, fmt.Errorf("remounting %s read-only: the kernel reported success, but the super block is %q", m.Point, now.SuperOptions)
+	if !ok {
+		return m, fmt.Errorf("looking at %s again: %w", m.Point, errNotMounted)
 	}
-	return FilesystemResult{Done: "written out, read-only (" + now.SuperOptions + ")"}, nil
+	return now, nil
 }
 
 // explainBusy turns EBUSY into who holds the target.
@@ -172,8 +169,8 @@ func (r *Release) explainBusy(ctx context.Context, m mounts.Mount, err error) er
 		return errors.Join(err, scanErr)
 	}
 	held := &HeldError{Holders: report.Holders, Err: err, Why: "the kernel refuses"}
-	if len(report.Certain()) == 0 && isFrozen(m) {
-		held.Holders = append(held.Holders, holders.FrozenHolder(m, frozenEvidence))
+	if frozen, probeErr := frozenNow(m); probeErr == nil && frozen {
+		held.Holders = append(held.Holders, frozenHolder(m))
 	}
 	if len(held.Holders) == 0 {
 		held.Holders = []holders.Holder{holders.KernelHolder(m.Point, report, err.Error())}
@@ -181,32 +178,39 @@ func (r *Release) explainBusy(ctx context.Context, m mounts.Mount, err error) er
 	return held
 }
 
-const frozenEvidence = "FIFREEZE: device or resource busy"
-
-// isFrozen reports whether somebody has frozen the file system of m, by trying to.
-func isFrozen(m mounts.Mount) bool {
-	dir, err := os.OpenFile(m.Point, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_DIRECTORY, 0)
+// frozenNow reports whether somebody keeps a file system frozen.
+func frozenNow(m mounts.Mount) (bool, error) {
+	now, err := current(m)
 	if err != nil {
-		return false
+		return false, err
 	}
-	defer dir.Close()
-	return errors.Is(holders.FreezeThaw(dir), unix.EBUSY)
+	return mounts.Frozen(now)
 }
 
-// freezeThaw freezes and thaws: that fails when someone else's freeze is in
-// force, under which an unmount would leave the super block alive for good.
-func freezeThaw(_ context.Context, r *Release) (Evidence, error) {
-	return r.each(func(m mounts.Mount, dir *os.File) (FilesystemResult, error) {
-		err := holders.FreezeThaw(dir)
-		if unsupported(err) {
-			return FilesystemResult{Done: m.FSType + " does not freeze", Note: true}, nil
+func frozenHolder(m mounts.Mount) holders.Holder {
+	return holders.FrozenHolder(m, "the kernel refuses to reconfigure the superblock: device or resource busy")
+}
+
+// freezeThawEach proves that nobody keeps a file system frozen: an unmount under a freeze would leave the
+// superblock alive for good. It asks without freezing first. The freeze of a read-only superblock then
+// writes nothing; that the log is empty is for proveClean to prove.
+func freezeThawEach(_ context.Context, r *Release) (Evidence, error) {
+	return r.each(func(f filesystem, dir *os.File) (FilesystemResult, error) {
+		frozen, err := frozenNow(f.Mount)
+		if err != nil && f.kind == stored {
+			return FilesystemResult{}, fmt.Errorf("asking whether %s is frozen: %w", f.Point, err)
 		}
-		if errors.Is(err, unix.EBUSY) {
-			return FilesystemResult{}, &HeldError{Holders: []holders.Holder{holders.FrozenHolder(m, frozenEvidence)}, Why: "someone froze it and has not thawed it", Err: err}
+		if err == nil && !frozen {
+			err = freezeThaw(dir)
 		}
-		if err != nil {
-			return FilesystemResult{}, fmt.Errorf("freezing and thawing %s: %w", m.Point, err)
+		switch {
+		case frozen || errors.Is(err, unix.EBUSY):
+			return FilesystemResult{}, &HeldError{Holders: []holders.Holder{frozenHolder(f.Mount)}, Why: "someone froze it and has not thawed it", Err: err}
+		case unsupported(err) || err != nil && f.kind != stored:
+			return FilesystemResult{Done: f.FSType + " does not freeze", Note: true}, nil
+		case err != nil:
+			return FilesystemResult{}, fmt.Errorf("freezing and thawing %s: %w", f.Point, err)
 		}
-		return FilesystemResult{Done: "frozen and thawed"}, nil
+		return FilesystemResult{Done: "nobody keeps it frozen: frozen and thawed"}, nil
 	})
 }

@@ -20,7 +20,7 @@ type Dropped struct {
 // Line implements Evidence.
 func (d Dropped) Line() string {
 	if len(d.Open) > 0 {
-		return fmt.Sprintf("closed %d handles, %d are still open", len(d.Closed), len(d.Open))
+		return fmt.Sprintf("closed %s; still open: %d", count(len(d.Closed), "handle"), len(d.Open))
 	}
 	if len(d.Closed) == 0 {
 		return "nothing was open"
@@ -64,18 +64,14 @@ func explainOpen(ctx context.Context, r *Release, evidence Dropped, failures []e
 // Search is the evidence of a stage that looked for holders.
 type Search struct {
 	holders.Report
-	Grace *Grace `json:"grace,omitempty"` // when it was waited for the kernel
 }
 
 // Line implements Evidence.
 func (s Search) Line() string {
 	certain := len(s.Certain())
-	line := fmt.Sprintf("%d holders in %d processes and %d mount namespaces", certain, s.Processes, s.Namespaces)
+	line := fmt.Sprintf("%s in %s and %s", count(certain, "holder"), countProcesses(s.Processes), count(s.Namespaces, "mount namespace"))
 	if suspects := len(s.Holders) - certain; suspects > 0 {
-		line += fmt.Sprintf("; %d suspects", suspects)
-	}
-	if s.Grace != nil {
-		line += fmt.Sprintf("; waited %.2f s for the kernel to let go (%s)", s.Grace.Seconds, strings.Join(s.Grace.Why, ", "))
+		line += "; " + count(suspects, "suspect")
 	}
 	if len(s.Unreadable) > 0 {
 		line += "; could not look at: " + strings.Join(s.Unreadable, "; ")
@@ -83,9 +79,9 @@ func (s Search) Line() string {
 	return line
 }
 
-// IsNote says that the search could not see everything, or what some things are
-// of: the proof of the release is then the super block's alone.
-func (s Search) IsNote() bool { return s.Verdict == holders.Unknown || s.Grace != nil }
+// IsNote reports whether the search could not see everything, or found suspects: the proof of the
+// release is then the superblock's alone.
+func (s Search) IsNote() bool { return s.Verdict == holders.Unknown }
 
 // proveSelfFree looks at this process and what it started.
 func proveSelfFree(ctx context.Context, r *Release) (Evidence, error) {
@@ -103,18 +99,22 @@ func proveSelfFree(ctx context.Context, r *Release) (Evidence, error) {
 	return Search{Report: report}, nil
 }
 
-// proveNoHolders looks at every process and namespace.
+// proveNoHolders looks at every process and namespace. A mere suspect does not stop the release: the
+// superblock decides.
 func proveNoHolders(ctx context.Context, r *Release) (Evidence, error) {
-	if err := r.watchAsync(); err != nil {
-		return nil, err
-	}
 	report, err := holders.Scan(ctx, r.held)
 	if err != nil {
 		return nil, err
 	}
-	if len(report.Certain()) > 0 { // a mere suspect does not stop the release: the super block decides
+	if len(report.Certain()) > 0 {
 		return Search{Report: report}, &HeldError{Holders: report.Holders, Why: "nothing was unmounted"}
 	}
-	grace, err := r.grace(ctx, report.UnownedSockets)
-	return Search{Report: report, Grace: grace}, err
+	return Search{Report: report}, nil
+}
+
+func countProcesses(n int) string {
+	if n == 1 {
+		return "1 process"
+	}
+	return fmt.Sprintf("%d processes", n)
 }

@@ -23,7 +23,8 @@ type Detacher interface {
 
 // Device is a block device that carries a file system of the target.
 type Device struct {
-	Path   string // a node that can be opened exclusively
+	Path   string // for people
+	Node   string // a node that can be opened exclusively; empty if Path is one
 	Major  uint32 // of the block device, also for btrfs
 	Minor  uint32
 	FSType string   // "xfs", "ext4", "btrfs", "vfat"
@@ -33,7 +34,11 @@ type Device struct {
 func (d Device) number() mounts.DevNum { return mounts.DevNum{Major: d.Major, Minor: d.Minor} }
 
 func (d Device) block() holders.Block {
-	return holders.Block{Path: d.Path, Number: d.number()}
+	path := d.Path
+	if d.Node != "" {
+		path = d.Node
+	}
+	return holders.Block{Path: path, Number: d.number()}
 }
 
 // Target is what is to be released.
@@ -45,13 +50,26 @@ type Target struct {
 	Handles []Handle
 	// Ledger must be empty when the handles are closed; nil when there is none.
 	Ledger *Ledger
-	// Devices carry the file systems of the tree: one for each that is stored on a
-	// device. A release that has one too few refuses to begin.
+	// Devices carry the file systems of the target: all devices of each one that is stored on some. A
+	// release that has one too few refuses to begin.
 	Devices []Device
 	// Detach is given back last, in this order.
 	Detach []Detacher
-	// AllNamespaces says that the devices are to be unmounted also in the mount
-	// namespaces that the unmount does not reach by propagation. Without it, mounts
-	// there are holders.
+	// Copies is what to do about mounts of the target that are in no place of the tree.
+	Copies Copies
+	// AllNamespaces stands for CopiesStay, or for UnmountCopies in a release that unmounts.
 	AllNamespaces bool
+
+	missing map[mounts.DevNum]error // why Discover could not open the devices of a superblock
 }
+
+// Copies is a way to treat copies of the target: mounts of its superblocks that stand outside of the
+// tree, and that the unmount does not reach by propagation.
+type Copies int
+
+// The ways to treat copies.
+const (
+	CopiesHold    Copies = iota // they are holders
+	UnmountCopies               // those in other mount namespaces are unmounted too; others are holders
+	CopiesStay                  // they are of no concern: the target stays mounted itself
+)

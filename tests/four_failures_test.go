@@ -109,7 +109,7 @@ func TestFailureNotPropagated(t *testing.T) {
 
 		// As it should be: what the unmount reaches is no holder, and goes along.
 		x.examine(x.dir, 3) // somebody who unmounts only here would leave the other one
-		if r := x.installer("finalize", x.dir); r.Code != 0 || !strings.Contains(r.Stdout, "1 mounts in other namespaces went along") || !x.dead() {
+		if r := x.installer("finalize", x.dir); r.Code != 0 || !strings.Contains(r.Stdout, "1 mount in other namespaces went along") || !x.dead() {
 			t.Errorf("%s: shared: exit status %d\n%s%s", fs, r.Code, r.Stdout, r.Stderr)
 		}
 		x.mount() // it arrives in the other namespace, too

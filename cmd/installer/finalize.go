@@ -96,10 +96,12 @@ func release(ctx context.Context, flags finalizeFlags, root string, stdout io.Wr
 		return err
 	}
 	defer func() { err = errors.Join(err, closeAll()) }()
-	target.AllNamespaces = flags.everywhere
-	stages := finalize.DiskStages()
+	if flags.everywhere {
+		target.Copies = finalize.UnmountCopies
+	}
+	stages := finalize.TreeStages()
 	if flags.keepMounted {
-		stages = finalize.MountedStages()
+		stages = finalize.UntilUnmount(stages)
 	}
 	pipeline := finalize.Pipeline{Stages: stages}
 	report, err := pipeline.Run(ctx, target, stageLines(flags, stdout))
@@ -116,7 +118,7 @@ func stageLines(flags finalizeFlags, stdout io.Writer) func(finalize.StageResult
 			// As for any progress: a reader that went away does not stop the release.
 			_ = encoder.Encode(install.Event{Time: s.Start, Kind: install.EventStage, Stage: &s})
 		default:
-			fmt.Fprintf(stdout, "%-18s %-6s %s\n", s.Name, s.Status, squeeze(s.Summary))
+			fmt.Fprintf(stdout, "%-18s %-10s %s\n", s.Name, s.Status, squeeze(s.Summary))
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 
+	"installer/finalize"
 	"installer/install/confine"
 
 	"go.podman.io/storage/pkg/reexec"
@@ -21,6 +22,9 @@ import (
 func main() {
 	if reexec.Init() { // a child in which containers-storage unpacks a layer
 		return
+	}
+	if os.Args[0] == finalize.FreezerArg0 {
+		os.Exit(finalize.FreezerMain())
 	}
 	if os.Args[0] == confine.Arg0 {
 		fmt.Fprintln(os.Stderr, confine.Main())

@@ -13,6 +13,8 @@ var (
 	ErrDirty = errors.New("the file system is not clean")
 	// ErrDamaged says that the kernel has recorded errors of the file system.
 	ErrDamaged = errors.New("the file system has errors recorded")
+	// ErrUnknownType says that CheckClean does not read file systems of the type.
+	ErrUnknownType = errors.New("the log of this type is not known")
 )
 
 // CheckClean reads the superblock and the log of a file system and returns the evidence, for people,
@@ -29,7 +31,7 @@ func CheckClean(t Type, r io.ReaderAt) (string, error) {
 	case VFAT:
 		return cleanFAT(r)
 	}
-	return "", fmt.Errorf("checking whether the file system is clean: not known for %q", t)
+	return "", fmt.Errorf("checking whether the %s is clean: %w", t, ErrUnknownType)
 }
 
 // cleanExt4 reads "Super Block" in the kernel's documentation of ext4.

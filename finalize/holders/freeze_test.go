@@ -1,82 +1,12 @@
 package holders
 
 import (
-	"errors"
-	"os"
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"installer/finalize/internal/targettest"
 )
-
-// create makes a file on the target, which waits while it is frozen.
-func create(x *targettest.Target, name string) <-chan error {
-	done := make(chan error, 1)
-	go func() { done <- os.WriteFile(x.Path(name), []byte("x"), 0o600) }()
-	return done
-}
-
-// TestWatchdogThaws has a freezer that is stuck after the freeze: the watchdog
-// thaws, so that a writer, who could not even be killed, goes on.
-func TestWatchdogThaws(t *testing.T) {
-	for _, fs := range targettest.Filesystems() {
-		x := targettest.New(t, fs)
-		dir, err := os.Open(x.Dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		began := time.Now()
-		err = freezeThaw(dir, 50*time.Millisecond, func() {
-			if err := FreezeThaw(dir); !errors.Is(err, unix.EBUSY) {
-				t.Errorf("%s is not frozen: %v", fs, err)
-			}
-			if err := <-create(x, "written while frozen"); err != nil {
-				t.Errorf("%s: %v", fs, err)
-			}
-		})
-		if took := time.Since(began); err != nil || took < 50*time.Millisecond {
-			t.Errorf("%s: %v after %v", fs, err, took)
-		}
-		dir.Close()
-		wantThawed(t, x)
-	}
-}
-
-// TestThawsOnPanic has a freezer that fails beyond any error.
-func TestThawsOnPanic(t *testing.T) {
-	x := targettest.New(t, "xfs")
-	dir, err := os.Open(x.Dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	func() {
-		defer func() {
-			if recover() == nil {
-				t.Error("no panic")
-			}
-		}()
-		_ = freezeThaw(dir, freezeLimit, func() { panic("a defect") })
-	}()
-	dir.Close()
-	wantThawed(t, x)
-}
-
-func wantThawed(t *testing.T, x *targettest.Target) {
-	t.Helper()
-	select {
-	case err := <-create(x, "written afterwards"):
-		if err != nil {
-			t.Error(err)
-		}
-	case <-time.After(5 * time.Second):
-		run(t, "fsfreeze", "--unfreeze", x.Dir) // or the test could not be ended
-		t.Error("it is still frozen")
-	}
-}
 
 // TestFrozenIsHeld asks about a frozen file system, of the types that show it.
 func TestFrozenIsHeld(t *testing.T) {

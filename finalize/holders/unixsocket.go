@@ -122,17 +122,6 @@ func (s *scan) unowned() int {
 	return count
 }
 
-// CollectSockets makes the kernel look for unix sockets that are under way in one
-// another and nowhere else, and free them with what else is under way in them. It
-// does that, in the background, when some unix socket is closed; see unix(7).
-func CollectSockets() error {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("opening a socket: %w", err)
-	}
-	return unix.Close(fd)
-}
-
 // sockets are the unix sockets of one network namespace.
 type sockets struct {
 	bound  []boundSocket

@@ -110,6 +110,17 @@ func SetPropagation(path string, flags uintptr) error {
 	return nil
 }
 
+// SetPrivate cuts a mount off from its peers and masters: no unmount of a mount that stands on it is
+// passed on any more.
+func SetPrivate(m Mount) error {
+	p, err := OpenPoint(m)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	return SetPropagation(p.path(), unix.MS_PRIVATE)
+}
+
 // SetReadOnly makes the superblock of m read-only or writable. It changes no flag of the mount and no
 // other flag of the superblock, which mount(2) would reset. The kernel writes dirty data out first. EBUSY
 // means that a file is open for writing, or deleted and still open, or that the file system is frozen.
