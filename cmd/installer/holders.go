@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"installer/finalize"
@@ -17,49 +20,59 @@ import (
 )
 
 func newHoldersCommand(stdout io.Writer) *cobra.Command {
-	var asJSON bool
+	var asJSON, verbose bool
 	var file reportFile
 	cmd := &cobra.Command{
 		Use:   "holders [flags] PATH|DEVICE",
-		Short: "Say who keeps a mount or a device busy, how, and what to do about it",
+		Short: "Name the holders of a mount or a device, with the evidence and the remedy",
 		Long: `holders looks for everything that keeps a mount, or the file systems of a block
 device, alive: in every process, thread and mount namespace, and in the kernel.
+It changes nothing. A copy of the mount in another mount namespace that goes when
+the mount is unmounted is no holder.
 
-Exit status: 0 free, 3 held (also by the kernel alone), 1 not free as far as
-can be told, because something could not be read.`,
+Exit status: 0 free, 3 held (also by the kernel alone), 1 unknown: no holder was
+found, and not everything could be seen.`,
 		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runHolders(cmd.Context(), args[0], asJSON, file, stdout)
+			return runHolders(cmd.Context(), args[0], holdersFlags{asJSON, verbose, file}, stdout)
 		},
 	}
+	flag{name: "verbose", short: "v", group: groupOutput, brief: "show more, and the causes of an error",
+		detail: "Every holder, where 20 of each class are listed without it, and everything that was not seen."}.toggle(cmd.Flags(), &verbose)
 	jsonFlag().toggle(cmd.Flags(), &asJSON)
 	reportFlag().text(cmd.Flags(), &file.path)
 	return cmd
 }
 
-func runHolders(ctx context.Context, path string, asJSON bool, file reportFile, stdout io.Writer) error {
+// holdersFlags are the flags of holders as given.
+type holdersFlags struct {
+	json, verbose bool
+	file          reportFile
+}
+
+func runHolders(ctx context.Context, path string, flags holdersFlags, stdout io.Writer) error {
 	guard := outfile.NewGuard()
 	if err := guard.AddFile("the path that is examined", path); err != nil {
 		return err
 	}
-	if err := file.try(guard); err != nil {
+	if err := flags.file.try(guard); err != nil {
 		return err
 	}
 	report, err := holders.Examine(ctx, path)
 	if err != nil {
 		return err
 	}
-	if asJSON {
+	if flags.json {
 		encoder := json.NewEncoder(stdout)
 		encoder.SetIndent("", "  ")
 		err = encoder.Encode(report)
 	} else {
-		err = writeHolders(stdout, path, report)
+		err = writeHolders(stdout, path, report, flags.verbose)
 	}
 	if err != nil {
 		return fmt.Errorf("printing the report: %w", err)
 	}
-	return errors.Join(verdictError(path, report), file.write(report))
+	return errors.Join(verdictError(path, report), flags.file.write(report))
 }
 
 // verdictError makes a verdict an exit status.
@@ -68,40 +81,196 @@ func verdictError(path string, r holders.Report) error {
 	case holders.Free:
 		return nil
 	case holders.Unknown:
-		return fmt.Errorf("cannot tell whether %s is free: not everything could be read (run as root, in the host's PID namespace)", path)
+		return &unknownError{path, r}
 	}
-	return &finalize.HeldError{Stage: "holders", Why: fmt.Sprintf("%s is %s by %d", path, r.Verdict, len(r.Holders))}
+	why := fmt.Sprintf("%s is held by %s", path, classSummary(r))
+	if r.Verdict == holders.KernelHeld {
+		why = path + " is held by the kernel alone, as far as can be seen"
+	}
+	if len(r.Unseen) > 0 {
+		why += "; not seen: " + notSeen(r.Unseen)
+	}
+	return &finalize.HeldError{Stage: "holders", Why: why}
 }
 
-// writeHolders prints a table for a person, the remedy below each row.
-func writeHolders(w io.Writer, path string, r holders.Report) error {
-	var b strings.Builder
-	printable.Fprintf(&b, "%s: %s (%d holders; %d processes and %d mount namespaces were looked at)\n",
-		path, r.Verdict, len(r.Holders), r.Processes, r.Namespaces)
-	if len(r.Holders) > 0 {
-		fmt.Fprintf(&b, "\n%-15s %7s %7s %-16s %s\n", "CLASS", "PID", "TID", "COMMAND", "PATH")
+// unknownError says that a search found no holder and did not see everything.
+type unknownError struct {
+	path   string
+	report holders.Report
+}
+
+func (e *unknownError) Error() string {
+	reason := "no holder was found"
+	if suspects := len(e.report.Holders); suspects > 0 {
+		reason = fmt.Sprintf("no holder was found but %s", count(suspects, "suspect"))
 	}
-	for _, h := range r.Holders {
-		fmt.Fprintf(&b, "%-15s %7s %7s %-16s %s\n", h.Class, number(h.PID), number(h.TID), squeeze(h.Comm), squeeze(h.Path))
-		for _, detail := range [][2]string{{"where", h.Namespace}, {"seen in", h.Evidence}, {"to do", h.Remedy}} {
-			if detail[1] != "" {
-				fmt.Fprintf(&b, "    %-8s %s\n", detail[0], squeeze(detail[1]))
-			}
+	if e.report.Probed == holders.IsReferenced {
+		reason = "the kernel counts references to it"
+	}
+	text := fmt.Sprintf("cannot tell whether %s is free: %s", e.path, reason)
+	if len(e.report.Unseen) > 0 {
+		text += "; not seen: " + notSeen(e.report.Unseen)
+	}
+	return text
+}
+
+// Advice returns how to see the rest.
+func (e *unknownError) Advice() string { return howToSee(e.report.Unseen) }
+
+// rowsShown is the number of holders of one class that are listed without --verbose.
+const rowsShown = 20
+
+// writeHolders prints a summary by class, and then the holders of each class, those with the same
+// remedy together.
+func writeHolders(w io.Writer, path string, r holders.Report, verbose bool) error {
+	var b strings.Builder
+	printable.Fprintf(&b, "%s: %s", path, r.Verdict)
+	if len(r.Holders) > 0 {
+		fmt.Fprintf(&b, " by %s", classSummary(r))
+	}
+	fmt.Fprintf(&b, "\nsearched: %s, %s\n", count(r.Processes, "process"), count(r.Namespaces, "mount namespace"))
+	if len(r.Unseen) > 0 {
+		fmt.Fprintf(&b, "not seen: %s\n", squeeze(notSeen(r.Unseen)))
+		switch {
+		case r.Verdict == holders.Free:
+			fmt.Fprintf(&b, "          the kernel counts no reference and no claim, which settles it\n")
+		default:
+			fmt.Fprintf(&b, "          to see it: %s\n", howToSee(r.Unseen))
 		}
 	}
-	for _, what := range r.Unreadable {
-		fmt.Fprintf(&b, "could not look at: %s\n", squeeze(what))
+	for _, class := range classes(r) {
+		writeClass(&b, class, r, verbose)
+	}
+	if verbose {
+		for _, u := range r.Unseen {
+			fmt.Fprintf(&b, "not seen: %s\n", squeeze(u.String()))
+		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-// number leaves a column empty where no process is concerned.
-func number(n int) string {
-	if n == 0 {
-		return "-"
+// writeClass prints the holders of one class.
+func writeClass(b *strings.Builder, class holders.Class, r holders.Report, verbose bool) {
+	list := slices.DeleteFunc(slices.Clone(r.Holders), func(h holders.Holder) bool { return h.Class != class })
+	slices.SortStableFunc(list, func(a, b holders.Holder) int { return strings.Compare(a.Remedy, b.Remedy) })
+	fmt.Fprintf(b, "\n%s\n", count(len(list), string(class)+" holder"))
+	for i, h := range list {
+		if i == rowsShown && !verbose {
+			fmt.Fprintf(b, "  and %d more (--verbose and --json list all)\n", len(list)-i)
+			return
+		}
+		if i == 0 || h.Remedy != list[i-1].Remedy {
+			fmt.Fprintf(b, "  to do: %s\n", squeeze(h.Remedy))
+		}
+		row := ""
+		if h.PID != 0 {
+			row = fmt.Sprintf("process %d (%s) ", h.PID, squeeze(h.Comm))
+			if h.TID != 0 && h.TID != h.PID {
+				row = fmt.Sprintf("process %d thread %d (%s) ", h.PID, h.TID, squeeze(h.Comm))
+			}
+		}
+		row = strings.TrimSpace(row + squeeze(h.Path))
+		if h.Namespace != "" {
+			row += " in " + h.Namespace
+		}
+		if h.Suspect {
+			row += " (suspect)"
+		}
+		fmt.Fprintf(b, "    %s\n      %s\n", row, squeeze(h.Evidence))
 	}
-	return fmt.Sprint(n)
+}
+
+// classes returns the classes of the holders that were found, the most frequent first.
+func classes(r holders.Report) []holders.Class {
+	numbers := map[holders.Class]int{}
+	for _, h := range r.Holders {
+		numbers[h.Class]++
+	}
+	return slices.SortedFunc(maps.Keys(numbers), func(a, b holders.Class) int {
+		return cmp.Or(cmp.Compare(numbers[b], numbers[a]), cmp.Compare(a, b))
+	})
+}
+
+// classSummary counts the holders, in all and by class.
+func classSummary(r holders.Report) string {
+	parts := make([]string, 0, len(r.Holders))
+	for _, class := range classes(r) {
+		n := 0
+		for _, h := range r.Holders {
+			if h.Class == class {
+				n++
+			}
+		}
+		parts = append(parts, fmt.Sprintf("%d %s", n, class))
+	}
+	return fmt.Sprintf("%s (%s)", count(len(r.Holders), "holder"), strings.Join(parts, ", "))
+}
+
+// count writes a number with its noun.
+func count(n int, noun string) string {
+	switch {
+	case n == 1:
+		return "1 " + noun
+	case strings.HasSuffix(noun, "s"):
+		return fmt.Sprintf("%d %ses", n, noun)
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// notSeen writes the things that a search could not see as one phrase.
+func notSeen(list []holders.Unseen) string {
+	var parts []string
+	add := func(text string) {
+		if !slices.Contains(parts, text) {
+			parts = append(parts, text)
+		}
+	}
+	var pids []int
+	for _, u := range list {
+		switch u.Spot {
+		case holders.OtherPIDNamespaces:
+			add("processes outside of this PID namespace")
+		case holders.OtherUsers:
+			add("processes of other users")
+		case holders.OtherNamespaces:
+			add("mount namespaces that no visible process is in")
+		case holders.Processes:
+			pids = append(pids, u.Processes...)
+		default:
+			add(u.String())
+		}
+	}
+	slices.Sort(pids)
+	if pids = slices.Compact(pids); len(pids) > 0 {
+		add(fmt.Sprintf("open files, mappings or directories of %s (%s)", count(len(pids), "process"), numbers(pids)))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// numbers lists the first few of some numbers.
+func numbers(list []int) string {
+	const most = 5
+	texts := make([]string, 0, most+1)
+	for i, n := range list {
+		if i == most {
+			texts = append(texts, "…")
+			break
+		}
+		texts = append(texts, fmt.Sprint(n))
+	}
+	return strings.Join(texts, ", ")
+}
+
+// howToSee joins the remedies of blind spots.
+func howToSee(list []holders.Unseen) string {
+	var parts []string
+	for _, u := range list {
+		if remedy := u.Remedy(); !slices.Contains(parts, remedy) {
+			parts = append(parts, remedy)
+		}
+	}
+	return strings.Join(parts, "; ")
 }
 
 // squeeze leaves out the padding of lines from /proc.

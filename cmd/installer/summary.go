@@ -34,6 +34,7 @@ func writeSummary(w io.Writer, r *install.Report) {
 		{"root", fmt.Sprintf("%s, UUID %s", r.Disk.Filesystem, r.Disk.RootUUID)},
 		{"boot loader", string(r.Disk.Bootloader)},
 		{"released", proofs(r)},
+		{"not seen", unseenBy(r)},
 		{"mounted", stillMounted(r)},
 		{"time", fmt.Sprintf("%.1f s", r.Ended.Sub(r.Started).Seconds())},
 	}
@@ -43,6 +44,15 @@ func writeSummary(w io.Writer, r *install.Report) {
 			printable.Fprintf(w, "  %-12s %s\n", row[0], row[1])
 		}
 	}
+}
+
+// unseenBy says what the search for holders could not see, and how it can be seen the next time.
+func unseenBy(r *install.Report) string {
+	if r.Finalize == nil || len(r.Finalize.Unseen()) == 0 {
+		return ""
+	}
+	list := r.Finalize.Unseen()
+	return notSeen(list) + " (to see it: " + howToSee(list) + ")"
 }
 
 // stillMounted says what a caller's mounts are like now.

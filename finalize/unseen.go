@@ -1,0 +1,15 @@
+package finalize
+
+import "installer/finalize/holders"
+
+// Unseen returns what the last search for holders of a release could not see. Nothing of it holds the
+// target where a later stage has proven the release.
+func (r *Report) Unseen() []holders.Unseen {
+	var list []holders.Unseen
+	for _, stage := range r.Stages {
+		if search, ok := stage.Evidence.(Search); ok && len(search.Report.Unseen) > 0 {
+			list = search.Report.Unseen
+		}
+	}
+	return list
+}
