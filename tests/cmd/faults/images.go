@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -204,13 +203,4 @@ func writeTar(name string, files map[string][]byte, base bool) error {
 		}
 	}
 	return w.Close()
-}
-
-// copyFile copies a program.
-func copyFile(from, to string, mode fs.FileMode) error {
-	b, err := os.ReadFile(from)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(to, b, mode)
 }

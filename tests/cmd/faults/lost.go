@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -186,11 +187,12 @@ func loopShrunk(t *trial) {
 	deadline := time.Now().Add(grace)
 	for {
 		out, err := exec.Command("losetup", "--detach", device).CombinedOutput()
-		if err == nil && len(loopsOn(t.dir)) == 0 {
+		loops, lookErr := loopsOn(t.dir)
+		if err == nil && lookErr == nil && len(loops) == 0 {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.breach("the disk is not free: %v: %s: %v", err, out, loopsOn(t.dir))
+			t.breach("the disk is not free: %v: %s: %v", errors.Join(err, lookErr), out, loops)
 			break
 		}
 	}

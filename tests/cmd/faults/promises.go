@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -24,19 +25,34 @@ func itoa(n int) string    { return strconv.Itoa(n) }
 func atoi(s string) int    { n, _ := strconv.Atoi(s); return n }
 func text(p string) string { b, _ := os.ReadFile(p); return strings.TrimSpace(string(b)) }
 
+// read returns the trimmed text of a file of /proc or /sys, or "" when the process or device has ended. A
+// file that is there and cannot be read is an error: it could hide anything.
+func read(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	for _, gone := range []error{unix.ENOENT, unix.ESRCH, unix.ENXIO, unix.ENODEV} {
+		if errors.Is(err, gone) {
+			return "", nil
+		}
+	}
+	return strings.TrimSpace(string(b)), err
+}
+
 type process struct{ pid, line string }
 
-func processes() (all []process) {
-	names, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+func processes() (all []process, err error) {
+	names, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return nil, err
+	}
 	for _, name := range names {
-		b, err := os.ReadFile(name)
+		line, err := read(name)
 		if err != nil {
-			continue // it has ended
+			return nil, err
 		}
-		line := strings.ReplaceAll(strings.TrimRight(string(b), "\x00"), "\x00", " ")
+		line = strings.ReplaceAll(strings.TrimRight(line, "\x00"), "\x00", " ")
 		all = append(all, process{filepath.Base(filepath.Dir(name)), line})
 	}
-	return all
+	return all, nil
 }
 
 // nothingLeft looks for whatever a run could leave behind, everywhere.
@@ -57,74 +73,86 @@ func (t *trial) nothingLeft() {
 	}
 }
 
+// left lists what is left. What cannot be looked at is listed too.
 func (t *trial) left() (left []string) {
-	left = append(left, loopsOn(t.dir)...)
-	left = append(left, mountsOf(t.dir)...)
-	left = append(left, t.processesLeft()...)
-	if entries, err := os.ReadDir(workspaceDir); err == nil && len(entries) > 0 {
-		left = append(left, fmt.Sprintf("%s in %s", entries[0].Name(), workspaceDir))
-	}
-	for dir, known := range map[string][]string{t.tmp: nil, t.dir: t.known} {
-		entries, _ := os.ReadDir(dir)
-		for _, e := range entries {
-			if !slices.Contains(known, e.Name()) {
-				left = append(left, "file "+filepath.Join(dir, e.Name()))
-			}
+	for _, look := range []func() ([]string, error){
+		func() ([]string, error) { return loopsOn(t.dir) },
+		func() ([]string, error) { return mountsOf(t.dir) },
+		t.processesLeft, t.filesLeft,
+	} {
+		found, err := look()
+		left = append(left, found...)
+		if err != nil {
+			left = append(left, fmt.Sprintf("cannot be looked at: %v", err))
 		}
 	}
 	return append(left, t.locks()...)
 }
 
-// loopsOn lists the loop devices on files below dir, and their partitions. A mount in a namespace that no process is in
-// keeps its device, too.
-func loopsOn(dir string) (found []string) {
-	files, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
-	for _, f := range files {
-		if backing := text(f); strings.HasPrefix(backing, dir+"/") {
-			name := filepath.Base(filepath.Dir(filepath.Dir(f)))
-			found = append(found, fmt.Sprintf("loop device %s on %s", name, backing))
-			parts, _ := filepath.Glob("/sys/block/" + name + "/" + name + "p*")
-			for _, p := range parts {
-				found = append(found, "partition "+filepath.Base(p))
+// filesLeft lists the entries of the trial's directories and of the installer's workspace that are new.
+func (t *trial) filesLeft() (found []string, err error) {
+	for dir, known := range map[string][]string{t.tmp: nil, t.dir: t.known, workspaceDir: nil} {
+		entries, readErr := os.ReadDir(dir)
+		if readErr != nil && !(dir == workspaceDir && errors.Is(readErr, fs.ErrNotExist)) {
+			err = errors.Join(err, readErr)
+		}
+		for _, e := range entries {
+			if !slices.Contains(known, e.Name()) {
+				found = append(found, "file "+filepath.Join(dir, e.Name()))
 			}
 		}
 	}
-	return found
+	return found, err
 }
 
-// mountsOf lists, in every mount namespace that a process is in, the mounts of the loop devices on files below dir; in
-// this one also those of the installer's workspace.
-func mountsOf(dir string) (found []string) {
-	devices := map[string]bool{}
-	files, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
-	for _, f := range files {
-		if strings.HasPrefix(text(f), dir+"/") {
-			devices[text(filepath.Join(filepath.Dir(filepath.Dir(f)), "dev"))] = true
-		}
+// loopsOn lists the loop devices on files below dir, and their partitions. A mount in a namespace that no process is in
+// keeps its device, too.
+func loopsOn(dir string) (found []string, err error) {
+	files, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	if err != nil {
+		return nil, err
 	}
-	own, _ := os.Readlink("/proc/self/ns/mnt")
-	seen := map[string]bool{}
-	tables, _ := filepath.Glob("/proc/[0-9]*/mountinfo")
-	for _, table := range tables {
-		pid := filepath.Base(filepath.Dir(table))
-		ns, _ := os.Readlink("/proc/" + pid + "/ns/mnt")
-		if seen[ns] || len(devices) == 0 && ns != own {
+	for _, f := range files {
+		backing, err := read(f)
+		if err != nil {
+			return found, err
+		}
+		if !strings.HasPrefix(backing, dir+"/") {
 			continue
 		}
-		seen[ns] = true
-		for line := range strings.SplitSeq(text(table), "\n") {
-			fields := strings.Fields(line)
-			if len(fields) > 4 && (devices[fields[2]] || ns == own && strings.HasPrefix(fields[4], workspaceDir)) {
-				found = append(found, fmt.Sprintf("mount in %s (process %s): %s", ns, pid, line))
-			}
+		name := filepath.Base(filepath.Dir(filepath.Dir(f)))
+		found = append(found, fmt.Sprintf("loop device %s on %s", name, backing))
+		parts, err := filepath.Glob("/sys/block/" + name + "/" + name + "p*")
+		if err != nil {
+			return found, err
+		}
+		for _, p := range parts {
+			found = append(found, "partition "+filepath.Base(p))
 		}
 	}
-	return found
+	return found, nil
+}
+
+// mountsOf lists the mounts of this namespace that have a file below dir as their device, or are the
+// installer's workspace. A mount elsewhere keeps its loop device, which loopsOn lists.
+func mountsOf(dir string) (found []string, err error) {
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(table)) {
+		fields := strings.Fields(line)
+		if len(fields) > 4 && (strings.HasPrefix(fields[4], workspaceDir) || strings.HasPrefix(fields[4], dir+"/")) {
+			found = append(found, "mount: "+strings.TrimSpace(line))
+		}
+	}
+	return found, nil
 }
 
 // processesLeft lists installers on the disk of the trial, and orphans.
-func (t *trial) processesLeft() (found []string) {
-	for _, p := range processes() {
+func (t *trial) processesLeft() (found []string, err error) {
+	all, err := processes()
+	for _, p := range all {
 		switch {
 		case p.pid == itoa(os.Getpid()):
 		case strings.Contains(p.line, t.dir+"/"):
@@ -133,10 +161,10 @@ func (t *trial) processesLeft() (found []string) {
 			found = append(found, "orphan "+p.pid+": "+p.line)
 		}
 	}
-	return found
+	return found, err
 }
 
-// orphan tells whether a process is a child of this one; it is asked only while none that was started here runs. A
+// orphan reports whether a process is a child of this one; it is called only while none that was started here runs. A
 // zombie is reaped.
 func orphan(pid string) bool {
 	_, rest, _ := strings.Cut(text("/proc/"+pid+"/stat"), ") ")

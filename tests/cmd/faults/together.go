@@ -147,7 +147,11 @@ func probing(t *trial) {
 
 // loopNodes are the nodes of the loop devices on the disk.
 func (t *trial) loopNodes() (nodes []string) {
-	for _, l := range loopsOn(t.dir) {
+	loops, err := loopsOn(t.dir)
+	if err != nil {
+		t.breach("%v", err)
+	}
+	for _, l := range loops {
 		fields := strings.Fields(l)
 		if fields[0] != "loop" {
 			continue

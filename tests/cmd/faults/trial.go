@@ -35,7 +35,6 @@ type trial struct {
 	story    string   // what was done
 	broken   []string // promises that were not kept
 	took     time.Duration
-	failing  bool // a breach before this point ends the trial
 }
 
 // newTrial decides everything by seed, kind and number: the file systems take turns, every fifth run is in a container,
