@@ -99,11 +99,17 @@ func (r *Release) unmountElsewhere(ctx context.Context) ([]Elsewhere, error) {
 			continue
 		}
 		name := fmt.Sprintf("mnt:[%d]", next.ns.Inode)
-		if err := mounts.UnmountIn(ctx, next.ns, next.list); err != nil {
+		if err := mounts.UnmountIn(ctx, next.ns, next.list, r.bindsAmong(next.list)); err != nil {
 			return done, r.explainBusy(ctx, next.list[0], fmt.Errorf("in namespace %s: %w", name, err))
 		}
 		done = append(done, Elsewhere{name, next.list})
 	}
+}
+
+// bindsAmong returns the mounts whose superblocks are not the target's: they may be peers of mounts that
+// stay, to which the unmount of a mount on them would be passed on.
+func (r *Release) bindsAmong(list []mounts.Mount) []mounts.Mount {
+	return slices.DeleteFunc(slices.Clone(list), r.isOurs)
 }
 
 func firstUntried(all []namespaceMounts, tried map[uint64]bool) (namespaceMounts, bool) {

@@ -43,15 +43,9 @@ func (p *Pipeline) Run(ctx context.Context, t Target, observer func(StageResult)
 	for _, d := range t.Devices {
 		report.Devices = append(report.Devices, d.Path)
 	}
-	if t.AllNamespaces { // TODO: until the callers say which
-		t.Copies = CopiesStay
-		if slices.ContainsFunc(p.Stages, func(s Stage) bool { return s.proves == TreeUnmounted }) {
-			t.Copies = UnmountCopies
-		}
-	}
 	release, err := begin(ctx, t)
 	for _, stage := range p.Stages {
-		result := StageResult{Name: stage.Name, Status: NotRun}
+		result := StageResult{Name: stage.name, Status: NotRun}
 		if err == nil {
 			result, err = runStage(ctx, stage, release)
 			report.add(stage, result)
@@ -145,7 +139,7 @@ func (r *Release) matchDevices() error {
 }
 
 func runStage(ctx context.Context, s Stage, r *Release) (StageResult, error) {
-	result := StageResult{Name: s.Name, Status: OK, Start: time.Now()}
+	result := StageResult{Name: s.name, Status: OK, Start: time.Now()}
 	err := ctx.Err()
 	if err == nil {
 		result.Evidence, err = s.run(ctx, r)
@@ -161,7 +155,7 @@ func runStage(ctx context.Context, s Stage, r *Release) (StageResult, error) {
 		result.Status = NotProven
 	}
 	if err != nil {
-		err = named(s.Name, err)
+		err = named(s.name, err)
 		result.Status, result.Error = Failed, err.Error()
 		if held := (*HeldError)(nil); errors.As(err, &held) {
 			result.Holders = held.Holders

@@ -8,10 +8,13 @@ import (
 // Stage is one step of a release. It does one thing and returns evidence; an error ends the release.
 // The stages are the variables below: no other can be made.
 type Stage struct {
-	Name   string
+	name   string
 	run    func(context.Context, *Release) (Evidence, error)
 	proves Proof // empty for a stage that proves nothing
 }
+
+// Name returns the name that the stage has in reports.
+func (s Stage) Name() string { return s.name }
 
 // The stages.
 var (

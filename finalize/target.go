@@ -57,8 +57,6 @@ type Target struct {
 	Detach []Detacher
 	// Copies is what to do about mounts of the target that are in no place of the tree.
 	Copies Copies
-	// AllNamespaces stands for CopiesStay, or for UnmountCopies in a release that unmounts.
-	AllNamespaces bool
 
 	missing map[mounts.DevNum]error // why Discover could not open the devices of a superblock
 }

@@ -9,10 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// UnmountIn unmounts mounts of another mount namespace, in this order, each with
-// one umount2 by name in its directory. The namespace needs no process in it.
-func UnmountIn(ctx context.Context, ns Namespace, list []Mount) error {
+// UnmountIn unmounts mounts of another mount namespace, in this order, each with one umount2 by name in
+// its directory. Those in cut are made private before. The namespace needs no process in it.
+func UnmountIn(ctx context.Context, ns Namespace, list, cut []Mount) error {
 	err := within(ctx, ns, func(int) error {
+		for _, m := range cut {
+			if err := SetPrivate(m); err != nil {
+				return err
+			}
+		}
 		for _, m := range list {
 			if err := unmountHere(m); err != nil {
 				return err

@@ -118,7 +118,11 @@ func SetPrivate(m Mount) error {
 		return err
 	}
 	defer p.Close()
-	return SetPropagation(p.path(), unix.MS_PRIVATE)
+	attr := unix.MountAttr{Propagation: unix.MS_PRIVATE}
+	if err := unix.MountSetattr(p.dir, p.name, unix.AT_SYMLINK_NOFOLLOW, &attr); err != nil {
+		return &Error{Op: "mount_setattr", Target: m.Point, Flags: "MS_PRIVATE", Err: err}
+	}
+	return nil
 }
 
 // SetReadOnly makes the superblock of m read-only or writable. It changes no flag of the mount and no

@@ -79,7 +79,7 @@ func TestUnmountIn(t *testing.T) {
 			if len(found) != 1 {
 				t.Fatalf("the other namespace has %v", found)
 			}
-			if err := mounts.UnmountIn(t.Context(), ns, found); err != nil {
+			if err := mounts.UnmountIn(t.Context(), ns, found, nil); err != nil {
 				t.Fatal(err)
 			}
 			if err := mounts.Unmount(x.At()); err != nil {
@@ -100,7 +100,7 @@ func TestUnmountInLeavesNoTrace(t *testing.T) {
 	targettest.Hold(t, "clone-ns")
 	for range 30 {
 		found, ns, _ := inOther(t, m.Dev)
-		if err := mounts.UnmountIn(t.Context(), ns, nil); err != nil || len(found) != 1 {
+		if err := mounts.UnmountIn(t.Context(), ns, nil, nil); err != nil || len(found) != 1 {
 			t.Fatal(err, found)
 		}
 	}

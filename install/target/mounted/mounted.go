@@ -199,7 +199,7 @@ func someOf(names []string) string {
 
 // checkHolders refuses early what could not be released in the end.
 func (m *Mounted) checkHolders(ctx context.Context) error {
-	wanted := []string{"prove-self-free", "prove-no-holders"}
+	wanted := []finalize.Stage{finalize.ProveSelfFree, finalize.ProveNoHolders}
 	switch {
 	case m.tree.Running: // this program is one of those who hold it
 		return nil

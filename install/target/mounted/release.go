@@ -23,9 +23,9 @@ func (m *Mounted) Release(ctx context.Context, handles []finalize.Handle, observ
 	return m.runStages(ctx, handles, m.stages(), observe)
 }
 
-// runStages runs those stages of a release that are named, on the caller's mounts. Copies of them in other mount
-// namespaces, such as a container's and the host's, are the caller's affair too; what is open through these is not.
-func (m *Mounted) runStages(ctx context.Context, handles []finalize.Handle, names []string, observe func(finalize.StageResult)) (report *finalize.Report, err error) {
+// runStages runs stages of a release on the caller's mounts. Copies of them, such as a container's and the host's, are
+// the caller's too; a file that is open through a copy is not.
+func (m *Mounted) runStages(ctx context.Context, handles []finalize.Handle, stages []finalize.Stage, observe func(finalize.StageResult)) (report *finalize.Report, err error) {
 	target, closeAll, err := finalize.Discover(filepath.Clean(m.o.Root))
 	if err != nil {
 		return nil, err
@@ -35,31 +35,22 @@ func (m *Mounted) runStages(ctx context.Context, handles []finalize.Handle, name
 			err = errors.Join(err, closeErr)
 		}
 	}()
-	target.Handles, target.AllNamespaces = handles, true
+	target.Handles, target.Copies = handles, finalize.CopiesStay
 	if handles != nil {
 		target.Ledger = m.ledger
 	}
-	pipeline := finalize.Pipeline{}
-	for _, stage := range finalize.MountedStages() {
-		for _, name := range names {
-			if stage.Name == name {
-				pipeline.Stages = append(pipeline.Stages, stage)
-			}
-		}
-	}
-	return pipeline.Run(ctx, target, observe)
+	return (&finalize.Pipeline{Stages: stages}).Run(ctx, target, observe)
 }
 
 // stages are those of the release.
-func (m *Mounted) stages() []string {
-	names := []string{"drop-handles", "prove-self-free", "trim", "remount-read-only", "freeze-thaw", "prove-no-holders"}
+func (m *Mounted) stages() []finalize.Stage {
 	switch {
 	case m.tree.Running:
-		return names[:1]
+		return []finalize.Stage{finalize.DropHandles}
 	case m.skipFinalize:
-		return names[:2]
+		return []finalize.Stage{finalize.DropHandles, finalize.ProveSelfFree}
 	}
-	return names
+	return finalize.MountedStages()
 }
 
 // writeOut makes durable what was written, where no remount does.
