@@ -9,8 +9,7 @@ import (
 )
 
 // ToDisk installs an image on a whole disk. It expects to run as root in a
-// mount namespace of its own, and as the reaper of its orphaned descendants.
-// The report is complete as far as the run came, also with an error; nothing
+// mount namespace of its own. The report is complete as far as the run came, also with an error; nothing
 // stays acquired in either case, but for a target that is held: it stays mounted
 // in the process's namespace, and goes with that. Errors to look for with errors.As:
 // [*finalize.HeldError], the refusals of package disk, [*image.SourceError].
@@ -24,8 +23,8 @@ func ToDisk(ctx context.Context, o Options, observe Observer) (*Report, error) {
 }
 
 // ToFilesystem installs an image on file systems that the caller has mounted, in
-// the mount namespace that they are mounted in. It expects to run as root, and as
-// the reaper of its orphaned descendants. The mounts are the caller's: they stay,
+// the mount namespace that they are mounted in. It expects to run as root.
+// The mounts are the caller's: they stay,
 // read-only and with nobody holding them, or writable with SkipFinalize, with
 // which the outcome is Unproven. The report is complete as far as the run came,
 // also with an error. Errors to look for with errors.As: [*finalize.HeldError],

@@ -77,6 +77,6 @@ func leakFD(i *installation) error {
 func leakChild(i *installation, flags uintptr, dir string) error {
 	cmd := exec.Command("sleep", "3600")
 	cmd.Dir = dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL}
 	return cmd.Start()
 }

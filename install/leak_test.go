@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"installer/disk"
-	"installer/install/confine"
 	"installer/rootfs/bootable/sample"
 	"installer/rootfs/bootloader"
 	"installer/rootfs/image"
@@ -24,10 +23,11 @@ import (
 const inNamespaceVariable = "INSTALLER_TEST_LEAKS"
 
 // Installations that succeed, fail and are interrupted leave nothing in the process: no goroutine, no descriptor, no
-// mapping of a file, no child.
+// mapping of a file, no child. And they end no process that they did not start: neither a child that the process was
+// born with, nor an orphan that fell to it as process 1.
 func TestNoLeaks(t *testing.T) {
 	if os.Getenv(inNamespaceVariable) == "" {
-		cmd := exec.Command("unshare", "--mount", "--propagation", "private", os.Args[0], "-test.run", "^TestNoLeaks$", "-test.v")
+		cmd := exec.Command("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", os.Args[0], "-test.run", "^TestNoLeaks$", "-test.v")
 		cmd.Env = append(os.Environ(), inNamespaceVariable+"=1")
 		out, err := cmd.CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "--- PASS: TestNoLeaks") {
@@ -35,13 +35,19 @@ func TestNoLeaks(t *testing.T) {
 		}
 		return
 	}
-	if err := confine.Adopt(); err != nil {
+	if os.Getpid() != 1 {
+		t.Fatalf("the process has the id %d, want 1", os.Getpid())
+	}
+	if err := errors.Join(exec.Command("sleep", "1000").Start(), exec.Command("sh", "-c", "sleep 1001 >/dev/null 2>&1 &").Run()); err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
 	source := tinySystem(t, dir)
 	installOnce(t, source, dir, "") // what the libraries keep for good is there afterwards
 	before := holdings(t)
+	if n := strings.Count(before, "child "); n != 2 {
+		t.Fatalf("%d children are seen, want the two that no installation started:\n%s", n, before)
+	}
 	// Not in finalize: a target that is not released stays with the process, as ToDisk says.
 	for _, stop := range []string{"", "format", "import", "deploy", "boot-loader", ""} {
 		installOnce(t, source, dir, stop)
@@ -144,8 +150,13 @@ func holdings(t *testing.T) string {
 		t.Fatal(err)
 	}
 	for _, list := range children {
-		if text, err := os.ReadFile(list); err == nil && len(text) > 0 {
-			fmt.Fprintln(&b, "children", string(text))
+		text, err := os.ReadFile(list)
+		if err != nil {
+			continue // the thread has ended
+		}
+		for _, pid := range strings.Fields(string(text)) {
+			stat, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))
+			fmt.Fprintf(&b, "child %.20s (%v)\n", stat, err)
 		}
 	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"installer/finalize"
-	"installer/install/confine"
 	"installer/install/journal"
 	"installer/install/target"
 )
@@ -96,17 +95,10 @@ func interrupted(ctx context.Context) error {
 	return fmt.Errorf("interrupted: %w", context.Cause(ctx))
 }
 
-// undo gives back all that the run acquired. Its own children are ended first:
-// they could hold the rest.
+// undo gives back all that the run acquired. Processes need no undo: whoever starts a helper waits for its end, and the
+// helper ends with everything that it started.
 func (r *run) undo() {
-	ended, err := confine.EndChildren()
-	if err != nil {
-		r.emit(Event{Kind: EventUndo, Message: fmt.Sprintf("could not end the processes that this run started: %v", err)})
-	}
-	for _, pid := range ended {
-		r.emit(Event{Kind: EventUndo, Message: fmt.Sprintf("ended process %d, which this run had started", pid)})
-	}
-	// Each failure is told as it happens; the run's own error stays the one that counts.
+	// Each failure is reported as it happens; the run's own error stays the one that counts.
 	_ = r.journal.Unwind(func(what string, err error) {
 		message := what
 		if err != nil {

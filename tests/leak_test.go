@@ -45,9 +45,9 @@ func TestLeaks(t *testing.T) {
 			if r.Code != 3 {
 				t.Errorf("exit status %d, want 3", r.Code)
 			}
-			message, child := r.Stderr, endedChild(r.Stderr)
+			message, child := r.Stderr, heldByChild(r.Stderr)
 			if strings.HasPrefix(leak.fault, "child") == (child == "") {
-				t.Errorf("child that was ended: %q", child)
+				t.Errorf("child that holds the target: %q", child)
 			}
 			wants := append(slices.Clone(leak.wants), `the target is held \(`+leak.stage+`\)`)
 			for _, want := range wants {
@@ -74,11 +74,11 @@ func runWithFault(t *testing.T, dir, fault string) (Result, []Syscall) {
 	return Strace(t, BuildInstaller(t, "faults"), installArgs(TinyImage(t), raw, "--report", filepath.Join(dir, "report.json"))...)
 }
 
-var ended = regexp.MustCompile(`undo: ended process (\d+)`)
+var heldBy = regexp.MustCompile(`by process (\d+) \(sleep, started by this process\)`)
 
-// endedChild is the process that the installer says it had to end.
-func endedChild(stderr string) string {
-	if m := ended.FindStringSubmatch(stderr); m != nil {
+// heldByChild returns the process id of the child that the installer names as a holder.
+func heldByChild(stderr string) string {
+	if m := heldBy.FindStringSubmatch(stderr); m != nil {
 		return m[1]
 	}
 	return ""

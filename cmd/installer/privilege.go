@@ -10,7 +10,6 @@ import (
 	"syscall"
 
 	"installer/finalize/mounts"
-	"installer/install/confine"
 )
 
 // namespaceMarker names the environment variable that tells the re-executed
@@ -22,7 +21,7 @@ const namespaceMarker = "INSTALLER_MOUNT_NAMESPACE"
 const memoryLimit = 215 << 20
 
 // enterWorkplace makes the process fit to install: root, in a mount namespace
-// of its own, the reaper of its orphaned descendants. It may execute the
+// of its own. It may execute the
 // program anew, so it comes before anything is opened.
 func enterWorkplace() error {
 	if os.Geteuid() != 0 {
@@ -55,7 +54,7 @@ func settle() error {
 		return fmt.Errorf("naming the process: %w", err)
 	}
 	debug.SetMemoryLimit(memoryLimit)
-	return confine.Adopt()
+	return nil
 }
 
 // setEnvironment replaces the environment.

@@ -23,6 +23,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -36,8 +37,13 @@ const namespaces = syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NE
 // stderrLimit is how much of a program's last error output an error quotes, in bytes.
 const stderrLimit = 8192
 
-// outputLimit bounds what is taken of a program's standard output, in bytes.
-const outputLimit = 256 << 20
+// Bounds of a program of the image. A boot loader's image maker takes seconds and a few MiB.
+const (
+	outputLimit = 64 << 20  // bytes of a file, such as its standard output
+	memoryLimit = 1 << 30   // bytes of address space
+	cpuLimit    = 10 * 60   // seconds of one processor
+	timeLimit   = time.Hour // whatever it does
+)
 
 // ExitError is a program that ran and failed.
 type ExitError struct {
@@ -113,6 +119,8 @@ func Output(ctx context.Context, p Program) ([]byte, error) {
 	cmd.Args = []string{Arg0}
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "HOME=/tmp", "TMPDIR=/tmp"}
 	cmd.ExtraFiles = []*os.File{r}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeLimit, fmt.Errorf("it did not end within %s", timeLimit))
+	defer cancel()
 	out, err := wait(ctx, cmd, p.Argv)
 	r.Close()
 	if feedErr := <-fed; err == nil && feedErr != nil {
@@ -151,7 +159,7 @@ func wait(ctx context.Context, cmd *exec.Cmd, argv []string) ([]byte, error) {
 	if err != nil {
 		return nil, &ExitError{Argv: argv, Stderr: stderr.String(), Cause: err}
 	}
-	out, err := io.ReadAll(io.NewSectionReader(stdout, 0, outputLimit))
+	out, err := io.ReadAll(io.NewSectionReader(stdout, 0, outputLimit)) // the program's limit is the same
 	if err != nil {
 		return nil, fmt.Errorf("reading the output of %s: %w", argv[0], err)
 	}

@@ -8,11 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) {
@@ -33,7 +30,7 @@ func shellRoot(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	for _, program := range []string{"sh", "cat", "touch", "mount", "chroot", "sleep", "id"} {
+	for _, program := range []string{"sh", "cat", "touch", "mount", "chroot", "sleep", "id", "tail"} {
 		path, err := exec.LookPath(program)
 		if err != nil {
 			t.Fatal(err)
@@ -170,31 +167,17 @@ func TestCancelKillsTheProgram(t *testing.T) {
 	}
 }
 
-func TestEndChildrenEndsOrphansToo(t *testing.T) {
-	if err := Adopt(); err != nil {
-		t.Fatal(err)
-	}
-	// The shell dies at once and leaves an orphan, which falls to this process.
-	if err := exec.Command("sh", "-c", "sleep 61 >/dev/null 2>&1 &").Run(); err != nil {
-		t.Fatal(err)
-	}
-	pids, err := EndChildren()
-	if err != nil || len(pids) != 1 {
-		t.Fatalf("got %v, %v; want one process ended", pids, err)
-	}
-	if err := unix.Kill(pids[0], 0); !errors.Is(err, syscall.ESRCH) {
-		t.Errorf("process %d is still there: %v", pids[0], err)
-	}
-}
-
-// su, cron and env -i give a PATH without the sbin directories.
-func TestRunFindsProgramsOutsidePATH(t *testing.T) {
-	t.Setenv("PATH", "/nonexistent")
-	if err := Run(context.Background(), []string{"sh", "-c", "command -v losetup mkfs.ext4"}); err != nil {
-		t.Error(err)
-	}
-	err := Run(context.Background(), []string{"no-such-program"})
-	if !errors.Is(err, exec.ErrNotFound) {
-		t.Errorf("a program that is not there: %v", err)
+// A program of the image that writes or allocates without end is ended, and its output is not kept.
+func TestAnEndlessProgramIsEnded(t *testing.T) {
+	root := shellRoot(t)
+	for name, script := range map[string]string{
+		"output": "cat /dev/zero",
+		"a file": "cat /dev/zero >/tmp/file",
+		"memory": "tail /dev/zero", // which keeps a line to its end
+	} {
+		out, err := shell(t, root, script, nil)
+		if !errors.As(err, new(*ExitError)) || len(out) > 0 {
+			t.Errorf("%s: %d bytes, %v; want the program to be ended", name, len(out), err)
+		}
 	}
 }

@@ -34,6 +34,9 @@ func Main() error {
 	if err := dropPrivileges(); err != nil {
 		return err
 	}
+	if err := limit(); err != nil {
+		return err
+	}
 	if err := unix.Exec(path, p.Argv, os.Environ()); err != nil {
 		return fmt.Errorf("executing %s: %w", path, err)
 	}
@@ -135,6 +138,22 @@ func lookup(name string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("finding %s in the image: %w", name, os.ErrNotExist)
+}
+
+// limit bounds the program, which would exhaust this machine otherwise. A program that exceeds a bound is ended.
+func limit() error {
+	for _, l := range []struct {
+		resource int
+		most     uint64
+	}{
+		{unix.RLIMIT_FSIZE, outputLimit}, {unix.RLIMIT_CPU, cpuLimit}, {unix.RLIMIT_CORE, 0},
+		{unix.RLIMIT_AS, memoryLimit}, // last: this process has reserved more than that
+	} {
+		if err := unix.Setrlimit(l.resource, &unix.Rlimit{Cur: l.most, Max: l.most}); err != nil {
+			return fmt.Errorf("limiting the program (resource %d): %w", l.resource, err)
+		}
+	}
+	return nil
 }
 
 // dropPrivileges leaves the program root in name only. Without CAP_SYS_ADMIN

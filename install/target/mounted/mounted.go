@@ -93,6 +93,9 @@ func (m *Mounted) Look(ctx context.Context) (_ *target.Look, err error) {
 	if err := m.checkOthers(); err != nil {
 		return nil, err
 	}
+	if err := m.checkLabels(); err != nil {
+		return nil, err
+	}
 	if err := m.checkContents(); err != nil {
 		return nil, err
 	}
@@ -127,6 +130,19 @@ func (m *Mounted) checkRunning() error {
 	}
 	m.skipFinalize = true
 	m.log.Note("the running system has its root on this file system, which therefore stays writable: nothing can be proven of its release")
+	return nil
+}
+
+// checkLabels refuses file systems on whose files SELinux stores labels of this machine. A FAT has none.
+func (m *Mounted) checkLabels() error {
+	for _, f := range m.tree.Filesystems() {
+		if f.Role == ESP {
+			continue
+		}
+		if err := target.CheckUnlabelled(f.Mount); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -71,7 +71,7 @@ func (d *Disk) withhold() error {
 
 func (d *Disk) mountRoot(context.Context) (string, error) {
 	dir := d.paths.root()
-	if err := mounts.Make(mounts.Options{Source: d.device.Path(), FSType: string(d.choice.Filesystem), Target: dir}); err != nil {
+	if err := mounts.Make(mounts.Options{Source: d.device.Path(), FSType: string(d.choice.Filesystem), Target: dir, Data: d.unlabelled}); err != nil {
 		return "", fmt.Errorf("mounting the new root: %w", err)
 	}
 	d.mount = d.journal.Add("unmounted the new root", func() error { return unmountAt(dir) })

@@ -43,6 +43,8 @@ type Disk struct {
 	claim     *journal.Undo
 	found     []disk.Found // on the disk, before
 	rootUUID  string
+	// unlabelled are the mount options with which SELinux stores no labels.
+	unlabelled []string
 
 	choice *choice.Choice // since Plan
 	layout disk.Layout
@@ -85,6 +87,12 @@ func (d *Disk) Look(ctx context.Context) (*target.Look, error) {
 	}
 	if len(d.found) > 0 && !d.o.Wipe {
 		return nil, &disk.NotEmptyError{Path: claimed.Path(), Found: d.found}
+	}
+	if d.unlabelled, err = target.Unlabelled(d.paths.dir); err != nil {
+		return nil, err
+	}
+	if len(d.unlabelled) > 0 {
+		d.log.Note("SELinux labels files on this machine: the new root is mounted with %s, so that it stores no label", d.unlabelled[0])
 	}
 	d.rootUUID = uuid.NewString()
 	return &target.Look{
