@@ -121,8 +121,8 @@ func (e *transportError) Unwrap() error { return e.unknown }
 
 // Advice names the reference that was probably meant.
 func (e *transportError) Advice() string {
-	if info, err := os.Stat(e.ref); err == nil {
-		return meantPath(e.ref, info.IsDir())
+	if found := image.Recognise(e.ref); found.Text != "" {
+		return "this is " + found.Text
 	}
 	transport, name, hasColon := strings.Cut(e.ref, ":")
 	name = strings.TrimPrefix(name, "//")
@@ -149,19 +149,6 @@ func nearestTransport(typed string) string {
 		}
 	}
 	return best
-}
-
-// meantPath names the transport of a path that was given alone.
-func meantPath(path string, isDir bool) string {
-	if !isDir {
-		return fmt.Sprintf("for an archive give oci-archive:%s or docker-archive:%s", path, path)
-	}
-	for _, kind := range []struct{ mark, transport string }{{"oci-layout", image.TransportOCI}, {"manifest.json", image.TransportDir}} {
-		if _, err := os.Stat(path + "/" + kind.mark); err == nil {
-			return fmt.Sprintf("give %s:%s", kind.transport, path)
-		}
-	}
-	return fmt.Sprintf("for a directory tree give rootfs:%s", path)
 }
 
 func (f *sourceFlags) targetOf(o *install.Options) (string, error) {

@@ -26,12 +26,17 @@ type pendingLink struct {
 type builder struct {
 	root    *Node
 	links   []pendingLink
+	plnk    map[string]*Node // files of AUFS that hard links lead to
 	dropped map[string]int
 	ignored Ignored
+
+	budget   *budget
+	entries  int64
+	implicit int64 // directories without an entry so far
 }
 
-func newBuilder() *builder {
-	return &builder{root: newDir(), dropped: map[string]int{}}
+func newBuilder(b *budget) *builder {
+	return &builder{root: newDir(), plnk: map[string]*Node{}, dropped: map[string]int{}, budget: b}
 }
 
 // newDir is a directory that nothing describes: 0755, owned by root.
@@ -39,17 +44,39 @@ func newDir() *Node {
 	return &Node{Meta: Meta{Mode: modeDir | 0o755}, Children: map[string]*Node{}}
 }
 
-// drops tells whether the path is one that is left out, and counts it if so.
+// implied makes a directory that a layer has without an entry for it.
+func (b *builder) implied(parent *Node, name string) (*Node, error) {
+	b.implicit++
+	if most := freeImplied + impliedEach*b.entries; b.implicit > most {
+		return nil, fmt.Errorf("the layer implies more than %d directories by its first %d entries", most, b.entries)
+	}
+	if err := b.budget.spend(dirCost + len(name)); err != nil {
+		return nil, err
+	}
+	dir := newDir()
+	parent.Children[strings.Clone(name)] = dir
+	return dir, nil
+}
+
+// drops reports whether the path is one that is left out, and counts it if so.
 func (b *builder) drops(parts []string) bool {
-	if !isDropped(parts) {
+	switch {
+	case isAUFS(parts):
+		b.dropped[aufsPrefix]++
+	case isDropped(parts):
+		b.dropped[strings.Clone(parts[0])]++
+	default:
 		return false
 	}
-	b.dropped[strings.Clone(parts[0])]++
 	return true
 }
 
 // add puts an entry in its place and returns its node.
 func (b *builder) add(parts []string, e *entry) (*Node, error) {
+	b.entries++
+	if err := b.budget.spend(e.cost()); err != nil {
+		return nil, err
+	}
 	isDir := e.Mode&modeType == modeDir
 	if len(parts) == 0 {
 		if !isDir {
@@ -105,8 +132,10 @@ func (b *builder) parent(parts []string) (*Node, error) {
 			if strings.HasPrefix(name, whiteoutPrefix) {
 				return nil, fmt.Errorf("%q bears the name of a whiteout, but is a directory", name)
 			}
-			next = newDir()
-			dir.Children[strings.Clone(name)] = next
+			var err error
+			if next, err = b.implied(dir, name); err != nil {
+				return nil, err
+			}
 		}
 		if next.Children == nil {
 			return nil, fmt.Errorf("%q is not a directory in the same layer", strings.Join(parts[:i+1], "/"))
@@ -169,8 +198,16 @@ func (b *builder) finish() (*Node, error) {
 	return b.root, nil
 }
 
-// isHolder tells the stand-in of a hard link: nothing else has no file type.
+// isHolder reports whether n is the placeholder of a hard link; only those have mode 0.
 func isHolder(n *Node) bool { return n.Mode == 0 }
+
+// target finds what a hard link leads to.
+func (b *builder) target(path string) *Node {
+	if name, ok := strings.CutPrefix(path, plnkDir+"/"); ok {
+		return b.plnk[name]
+	}
+	return b.root.Lookup(path)
+}
 
 // resolve follows a holder, over other links, to a file or symbolic link.
 func (b *builder) resolve(holder *Node, resolved map[*Node]*Node) error {
@@ -182,7 +219,7 @@ func (b *builder) resolve(holder *Node, resolved map[*Node]*Node) error {
 		}
 		node.Explicit = true // on the chain
 		chain = append(chain, node)
-		next := b.root.Lookup(node.Target)
+		next := b.target(node.Target)
 		if next == nil {
 			return fmt.Errorf("hard link to %s, which is not in the layer", quoteShort(node.Target))
 		}

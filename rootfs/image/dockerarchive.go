@@ -70,7 +70,11 @@ func unpackArchive(path, dir string) (_ *os.File, err error) {
 		return nil, &TempError{Dir: dir, Err: err}
 	}
 	// Through Read alone: the decompressor's WriteTo replaces the error of what it writes to.
-	if _, err := io.Copy(out, struct{ io.Reader }{r}); err != nil {
+	size, err := io.Copy(out, io.LimitReader(r, DefaultMaxLayerSize+1))
+	if err == nil && size > DefaultMaxLayerSize {
+		err = fmt.Errorf("it exceeds the limit of %d bytes", int64(DefaultMaxLayerSize))
+	}
+	if err != nil {
 		out.Close() // the first error counts: nothing was kept
 		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 			return nil, &TempError{Dir: dir, Err: err}

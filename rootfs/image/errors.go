@@ -51,7 +51,13 @@ type UnknownTransportError struct {
 
 // Error lists the transports that are known.
 func (e *UnknownTransportError) Error() string {
-	return fmt.Sprintf("image reference %q: unknown transport; known are %s", e.Ref, strings.Join(Transports(), ", "))
+	return fmt.Sprintf("image reference %s: unknown transport; known are %s", quoteShort(e.Ref), strings.Join(Transports(), ", "))
+}
+
+// missingBlob says that a part of the image is not there. It hides the error of the file system:
+// advice about a path that the user gave would be wrong.
+func missingBlob(digest string) error {
+	return fmt.Errorf("the source is incomplete: blob %s is missing", digest)
 }
 
 // TempError says that there was no room for a temporary file: this machine is to blame, not the source.

@@ -152,7 +152,7 @@ func TestDamagedBlobs(t *testing.T) {
 		}{
 			"short":   {func(b []byte) []byte { return b[:len(b)-1] }, "truncated"},
 			"long":    {func(b []byte) []byte { return append(b, 0) }, "bytes, its manifest says"},
-			"missing": {nil, "no such file"},
+			"missing": {nil, "is missing"},
 			"padding": {func(b []byte) []byte { b[len(b)-1]++; return b }, ""},
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -199,7 +199,7 @@ func TestDamagedManifests(t *testing.T) {
 			wantFault(t, err, "", "", says)
 		})
 	}
-	wrong("no JSON", []byte("{"), "parsing index.json")
+	wrong("no JSON", []byte("{"), "parsing the index")
 	wrong("no image", []byte("{}"), "lists no image")
 	wrong("digest that is a path", []byte(`{"manifests":[{"digest":"sha256:../../../../etc/passwd","size":1}]}`), "digest")
 	wrong("other hash", []byte(`{"manifests":[{"digest":"sha512:`+strings.Repeat("0", 128)+`","size":1}]}`), "sha256")
@@ -227,9 +227,9 @@ func TestDamagedManifests(t *testing.T) {
 	})
 	altered("more layers than diff-ids", "1 diff-ids", func(m *v1.Manifest) { m.Layers = append(m.Layers, m.Layers[0]) })
 	altered("no configuration", "no configuration", func(m *v1.Manifest) { m.Config = v1.Descriptor{} })
-	altered("configuration that is a layer", "parsing the configuration", func(m *v1.Manifest) { m.Config = m.Layers[0] })
+	altered("configuration that is a layer", "artifact", func(m *v1.Manifest) { m.Config = m.Layers[0] })
 	altered("configuration of another size", "its descriptor says", func(m *v1.Manifest) { m.Config.Size++ })
-	altered("missing configuration", "no such file", func(m *v1.Manifest) { m.Config.Digest = digest.FromString("other") })
+	altered("missing configuration", "is missing", func(m *v1.Manifest) { m.Config.Digest = digest.FromString("other") })
 	altered("encrypted layer", "encrypted", func(m *v1.Manifest) { m.Layers[0].MediaType += "+encrypted" })
 	altered("no layer", "not that of a file system", func(m *v1.Manifest) { m.Layers[0].MediaType = "application/vnd.oci.empty.v1+json" })
 	altered("negative size", "size of -5", func(m *v1.Manifest) { m.Layers[0].Size = -5 })
@@ -385,7 +385,7 @@ func FuzzLayer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, plain []byte) {
 		var entries atomic.Int64
 		entries.Store(10_000)
-		r := tarReader{tree: newBuilder(), out: markingStorer{}, entries: &entries, bytes: 4 << 20}
+		r := tarReader{tree: newBuilder(newBudget(4 << 20)), out: markingStorer{}, entries: &entries, bytes: 4 << 20}
 		root, err := r.read(bytes.NewReader(plain))
 		if err != nil {
 			return

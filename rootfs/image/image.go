@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -73,6 +74,7 @@ type Image struct {
 const (
 	DefaultMaxLayerSize = 64 << 30
 	DefaultMaxEntries   = 4_000_000
+	DefaultMaxTree      = 512 << 20
 )
 
 // ImportOptions bounds and watches an import. The zero value is usable.
@@ -88,9 +90,12 @@ type ImportOptions struct {
 	// sparse file can claim. 0 means [DefaultMaxLayerSize].
 	MaxLayerSize int64
 
-	// MaxEntries bounds the entries of all layers together, and so the memory of
-	// the trees (about 200 bytes each). 0 means [DefaultMaxEntries].
+	// MaxEntries bounds the entries of all layers together. 0 means [DefaultMaxEntries].
 	MaxEntries int64
+
+	// MaxTree bounds, in bytes, the memory of the trees: names, link targets, extended
+	// attributes, and the nodes themselves. 0 means [DefaultMaxTree].
+	MaxTree int64
 
 	// Parallel is how many layers are read and how many workers store small
 	// files at a time. 0 means one more than there are CPUs.
@@ -114,7 +119,23 @@ func Open(ctx context.Context, ref Ref, o OpenOptions) (*Image, error) {
 // errors of the sink are returned as they are, wrapped. When it returns, nothing
 // of it is running.
 func (img *Image) Import(ctx context.Context, sink Sink, o ImportOptions) (*Tree, error) {
+	if err := img.checkKind(); err != nil {
+		return nil, err
+	}
 	return img.src.importTree(ctx, img, sink, o.withDefaults())
+}
+
+// nativeLabel marks an image whose layers hold the objects of an ostree commit. Its value is the
+// diff-id of the last of those layers.
+const nativeLabel = "ostree.final-diffid"
+
+// checkKind refuses an ostree-native image: installed as plain layers it could not be updated.
+func (img *Image) checkKind() error {
+	if _, native := img.Labels[nativeLabel]; !native {
+		return nil
+	}
+	return &SourceError{Ref: img.Ref.String(), Err: fmt.Errorf("this is an ostree-native image (label %s): its layers hold an ostree commit, "+
+		"which this program cannot install yet; use bootc install, or an image that was built from plain layers", nativeLabel)}
 }
 
 // Close releases what the image holds open; nothing of the source is pinned after it.

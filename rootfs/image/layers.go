@@ -52,6 +52,7 @@ type layerImport struct {
 	opts    ImportOptions
 	chunks  *sync.Pool
 	entries atomic.Int64
+	budget  *budget
 	out     storer
 	skimmer storer        // of a scan that may pass over contents; else nil
 	results []layerResult // one for each layer
@@ -69,7 +70,7 @@ type layerResult struct {
 }
 
 func (s *layeredSource) importTree(ctx context.Context, img *Image, sink Sink, o ImportOptions) (*Tree, error) {
-	li := &layerImport{img: img, src: s, opts: o, chunks: newChunkPool(), results: make([]layerResult, len(img.Layers))}
+	li := &layerImport{img: img, src: s, opts: o, chunks: newChunkPool(), budget: newBudget(o.MaxTree), results: make([]layerResult, len(img.Layers))}
 	li.entries.Store(o.MaxEntries)
 	if img.scanned.repeats(o) {
 		li.before, img.scanned = img.scanned, nil
@@ -149,11 +150,36 @@ func (li *layerImport) readLayer(ctx context.Context, i int) error {
 	if sink := (*sinkError)(nil); errors.As(err, &sink) {
 		return fmt.Errorf("layer %s: %w", li.img.Layers[i].Digest, err)
 	}
+	err = li.damage(ctx, i, err)
 	fault := &SourceError{Ref: li.img.Ref.String(), Layer: li.img.Layers[i].Digest, Err: err}
 	if e := (*entryError)(nil); errors.As(err, &e) {
 		fault.Entry, fault.Err = e.entry, e.err
 	}
 	return fault
+}
+
+// damage looks for the cause of an error of reading a layer. Bytes that are not those of the
+// manifest make the layer unreadable in any way. A registry is not asked a second time.
+func (li *layerImport) damage(ctx context.Context, i int, err error) error {
+	if _, remote := li.src.blobs.(*spool); remote || errors.As(err, new(*damagedError)) {
+		return err
+	}
+	served := li.src.served[i]
+	blob, openErr := li.src.blobs.open(ctx, served)
+	if openErr != nil {
+		return err
+	}
+	raw := startPump(ctx, blob, li.chunks, li.rawBounds(served), func(int64) {})
+	defer func() {
+		raw.stop()
+		blob.Close() // ends a read that is blocked
+		raw.wait()
+	}()
+	var damaged *damagedError
+	if rawErr := checkRaw(raw, served); errors.As(rawErr, &damaged) {
+		return fmt.Errorf("%w (seen first: %v)", rawErr, err)
+	}
+	return err
 }
 
 func (li *layerImport) readBlob(ctx context.Context, i int) error {
@@ -257,7 +283,7 @@ func (li *layerImport) unpack(i int, plain io.Reader) (layerResult, error) {
 }
 
 func (li *layerImport) parse(plain io.Reader, to storer) (layerResult, error) {
-	r := tarReader{tree: newBuilder(), out: to, entries: &li.entries, bytes: li.opts.MaxLayerSize}
+	r := tarReader{tree: newBuilder(li.budget), out: to, entries: &li.entries, bytes: li.opts.MaxLayerSize}
 	if li.records {
 		r.record = newRecording()
 	}

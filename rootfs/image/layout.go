@@ -2,7 +2,6 @@ package image
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -93,6 +92,9 @@ func (l *layout) verified(d v1.Descriptor) ([]byte, error) {
 		return nil, err
 	}
 	body, err := l.small(blobPath(string(d.Digest)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, missingBlob(string(d.Digest))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -111,25 +113,30 @@ func (l *layout) find(name layoutName) (v1.Descriptor, error) {
 	if err != nil {
 		return v1.Descriptor{}, fmt.Errorf("this is no OCI image layout: %w", err)
 	}
-	var index v1.Index
-	if err := json.Unmarshal(body, &index); err != nil {
-		return v1.Descriptor{}, fmt.Errorf("parsing index.json: %w", err)
+	all, err := descriptors(body)
+	if err != nil {
+		return v1.Descriptor{}, fmt.Errorf("index.json: %w", err)
 	}
 	var found []v1.Descriptor
 	var tags []string
-	for _, d := range index.Manifests {
+	for _, d := range all {
 		tag := d.Annotations[v1.AnnotationRefName]
 		if (name.tag == "" || name.tag == tag) && (name.digest == "" || name.digest == string(d.Digest)) {
 			found = append(found, d)
 		}
-		tags = append(tags, fmt.Sprintf("%q (%s)", tag, d.Digest))
+		if len(tags) < maxLookedAt {
+			tags = append(tags, fmt.Sprintf("%.256q (%.80s)", tag, d.Digest))
+		}
+	}
+	if len(found) > 1 {
+		found = images(found, l.verified)
 	}
 	switch have := "index.json has " + strings.Join(tags, ", "); {
 	case len(tags) == 0:
 		return v1.Descriptor{}, errors.New("index.json lists no image")
 	case len(found) == 0:
 		return v1.Descriptor{}, fmt.Errorf("no image of that tag or digest; %s", have)
-	case len(found) > 1 && found[0].Digest != found[1].Digest:
+	case len(found) > 1:
 		return v1.Descriptor{}, fmt.Errorf("more than one image fits, choose one by :TAG or @DIGEST; %s", have)
 	}
 	return found[0], nil
@@ -144,7 +151,7 @@ func (l *layout) manifest(d v1.Descriptor, p Platform) (body []byte, mediaType s
 		if !isIndex(d.MediaType, body) {
 			return body, d.MediaType, nil
 		}
-		if d, err = choosePlatform(body, p); err != nil {
+		if d, err = choosePlatform(body, p, l.verified); err != nil {
 			return nil, "", err
 		}
 	}
@@ -211,6 +218,7 @@ func (l *layout) probe(info *LayerInfo) (servedBlob, error) {
 			info.Uncompressed = plain.Size()
 			return servedBlob{digest: info.DiffID, size: plain.Size(), mediaType: v1.MediaTypeImageLayer}, nil
 		}
+		return servedBlob{}, missingBlob(info.Digest)
 	}
 	if err != nil {
 		return servedBlob{}, err

@@ -2,8 +2,12 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -40,6 +44,9 @@ func (b *libraryBlobs) open(ctx context.Context, blob servedBlob) (io.ReadCloser
 	}
 	info := types.BlobInfo{Digest: digest.Digest(blob.digest), Size: blob.size, MediaType: blob.mediaType}
 	r, _, err := b.src.GetBlob(ctx, info, none.NoCache)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, missingBlob(blob.digest)
+	}
 	return r, err
 }
 
@@ -96,6 +103,9 @@ type loaded struct {
 // loadLibrary reads the manifest and the configuration, and holds them against
 // the policy. The library's source is the caller's to close unless there is an error.
 func loadLibrary(ctx context.Context, ref Ref, known types.ImageReference, o OpenOptions) (_ *loaded, err error) {
+	if err := checkDirManifest(ref); err != nil {
+		return nil, err
+	}
 	src, err := known.NewImageSource(ctx, systemContext(o))
 	if err != nil {
 		return nil, err
@@ -132,6 +142,21 @@ func loadLibrary(ctx context.Context, ref Ref, known types.ImageReference, o Ope
 	return l, nil
 }
 
+// checkDirManifest bounds the manifest of a directory, which the library reads whole.
+func checkDirManifest(ref Ref) error {
+	if ref.Transport != TransportDir {
+		return nil
+	}
+	st, err := os.Stat(filepath.Join(ref.Name, "manifest.json"))
+	switch {
+	case err != nil:
+		return err
+	case !st.Mode().IsRegular() || st.Size() > maxJSON:
+		return fmt.Errorf("manifest.json is no regular file of at most %d bytes", maxJSON)
+	}
+	return nil
+}
+
 // choose follows indexes to the manifest of a platform. The library verifies a
 // manifest that is named by digest.
 func (l *loaded) choose(ctx context.Context, p Platform) (types.UnparsedImage, error) {
@@ -145,7 +170,10 @@ func (l *loaded) choose(ctx context.Context, p Platform) (types.UnparsedImage, e
 			return unparsed, nil
 		}
 		l.indexes = append(l.indexes, body)
-		d, err := choosePlatform(body, p)
+		d, err := choosePlatform(body, p, func(d v1.Descriptor) ([]byte, error) {
+			body, _, err := libimage.UnparsedInstance(l.src, &d.Digest).Manifest(ctx)
+			return body, err
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -160,6 +188,9 @@ func (l *loaded) choose(ctx context.Context, p Platform) (types.UnparsedImage, e
 // libraryBlob reads and verifies a small blob.
 func libraryBlob(ctx context.Context, src types.ImageSource, d v1.Descriptor) ([]byte, error) {
 	r, _, err := src.GetBlob(ctx, types.BlobInfo{Digest: d.Digest, Size: d.Size, MediaType: d.MediaType}, none.NoCache)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, missingBlob(d.Digest.String())
+	}
 	if err != nil {
 		return nil, err
 	}

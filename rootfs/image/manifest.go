@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"runtime"
 	"strings"
 	"time"
@@ -17,12 +18,15 @@ const (
 	dockerManifestType     = "application/vnd.docker.distribution.manifest.v2+json"
 	dockerManifestListType = "application/vnd.docker.distribution.manifest.list.v2+json"
 	dockerSchema1Prefix    = "application/vnd.docker.distribution.manifest.v1"
+	dockerConfigType       = "application/vnd.docker.container.image.v1+json"
 )
 
 const (
-	maxJSON   = 4 << 20 // bytes of a manifest, index or configuration; registries accept no more
-	maxLayers = 1000    // well above what any tool writes or runs (overlayfs takes 500)
-	maxNested = 8       // indexes within indexes
+	maxJSON      = 4 << 20 // bytes of a manifest, index or configuration; registries accept no more
+	maxLayers    = 1000    // well above what any tool writes or runs (overlayfs takes 500)
+	maxManifests = 10_000  // of an index
+	maxLookedAt  = 64      // manifests that are read to tell images from artifacts
+	maxNested    = 8       // indexes within indexes
 )
 
 // digestOf names bytes as manifests do.
@@ -62,17 +66,120 @@ func isIndex(mediaType string, body []byte) bool {
 	return shape.Manifests != nil && shape.Config == nil
 }
 
+// descriptors reads the list of an index.
+func descriptors(body []byte) ([]v1.Descriptor, error) {
+	var index struct {
+		Manifests []json.RawMessage `json:"manifests"`
+	}
+	if err := json.Unmarshal(body, &index); err != nil {
+		return nil, fmt.Errorf("parsing the index: %w", err)
+	}
+	return decodeAll(index.Manifests, maxManifests, "manifests")
+}
+
+// decodeAll decodes the elements of a list after their count is known to be bounded: an empty one
+// takes 3 bytes of JSON, and many times that in memory.
+func decodeAll(list []json.RawMessage, most int, what string) ([]v1.Descriptor, error) {
+	if len(list) > most {
+		return nil, fmt.Errorf("%d %s are listed, more than %d", len(list), what, most)
+	}
+	out := make([]v1.Descriptor, len(list))
+	for i, raw := range list {
+		if err := json.Unmarshal(raw, &out[i]); err != nil {
+			return nil, fmt.Errorf("parsing the list of %s: %w", what, err)
+		}
+	}
+	return out, nil
+}
+
+// isAttached reports whether a descriptor says that it is no image, but something about one: an
+// attestation of BuildKit, a signature, or another artifact that refers to an image.
+func isAttached(d v1.Descriptor) bool {
+	unknown := d.Platform != nil && d.Platform.OS == "unknown" && d.Platform.Architecture == "unknown"
+	switch {
+	case unknown, d.Annotations["vnd.docker.reference.type"] != "", attachedTag.MatchString(d.Annotations[v1.AnnotationRefName]):
+		return true
+	}
+	return d.ArtifactType != "" && !imageConfigType(d.ArtifactType)
+}
+
+// attachedTag is the form of tags by which cosign, and registries without an interface for
+// referrers, attach artifacts to an image.
+var attachedTag = regexp.MustCompile(`^sha256-[0-9a-f]{64}(\.[a-z]+)?$`)
+
+func imageConfigType(mediaType string) bool {
+	return mediaType == "" || mediaType == v1.MediaTypeImageConfig || mediaType == dockerConfigType
+}
+
+// isArtifact reports whether a manifest is of something else than an image, though its descriptor
+// does not say so.
+func isArtifact(body []byte) bool {
+	var m struct {
+		ArtifactType string          `json:"artifactType"`
+		Subject      json.RawMessage `json:"subject"`
+		Config       struct {
+			MediaType string `json:"mediaType"`
+		} `json:"config"`
+		Layers []json.RawMessage `json:"layers"`
+	}
+	if json.Unmarshal(body, &m) != nil {
+		return false // the error comes with the image
+	}
+	if m.Subject != nil || m.ArtifactType != "" && !imageConfigType(m.ArtifactType) || !imageConfigType(m.Config.MediaType) {
+		return true
+	}
+	layers, err := decodeAll(m.Layers, maxLayers, "layers")
+	for _, l := range layers {
+		if err == nil && checkLayerType(l.MediaType) != nil && !strings.Contains(l.MediaType, "encrypted") {
+			return true
+		}
+	}
+	return false
+}
+
+// images leaves out the descriptors that are of no image, unless none is left then, and those that
+// are listed again. read returns a
+// manifest; it is called only where more than one is left.
+func images(all []v1.Descriptor, read func(v1.Descriptor) ([]byte, error)) []v1.Descriptor {
+	seen := map[digest.Digest]bool{}
+	found := without(without(all, isAttached), func(d v1.Descriptor) bool {
+		known := seen[d.Digest]
+		seen[d.Digest] = true
+		return known
+	})
+	if len(found) > 1 && len(found) <= maxLookedAt {
+		found = without(found, func(d v1.Descriptor) bool {
+			body, err := read(d)
+			return err == nil && !isIndex(d.MediaType, body) && isArtifact(body)
+		})
+	}
+	return found
+}
+
+func without(all []v1.Descriptor, is func(v1.Descriptor) bool) []v1.Descriptor {
+	var found []v1.Descriptor
+	for _, d := range all {
+		if !is(d) {
+			found = append(found, d)
+		}
+	}
+	if len(found) == 0 {
+		return all
+	}
+	return found
+}
+
 // choosePlatform picks from an index the manifest, or the nested index, for a
 // platform. An entry that names no platform is taken only if it is the only one.
-func choosePlatform(body []byte, p Platform) (v1.Descriptor, error) {
-	var index v1.Index
-	if err := json.Unmarshal(body, &index); err != nil {
-		return v1.Descriptor{}, fmt.Errorf("parsing the index: %w", err)
+func choosePlatform(body []byte, p Platform, read func(v1.Descriptor) ([]byte, error)) (v1.Descriptor, error) {
+	all, err := descriptors(body)
+	if err != nil {
+		return v1.Descriptor{}, err
 	}
 	p = p.withDefaults()
 	var plain, found []v1.Descriptor
 	var offered []string
-	for _, d := range index.Manifests {
+	for _, d := range without(all, isAttached) {
 		switch {
 		case d.Platform == nil:
 			plain = append(plain, d)
@@ -83,10 +190,13 @@ func choosePlatform(body []byte, p Platform) (v1.Descriptor, error) {
 		offered = append(offered, strings.TrimSuffix(d.Platform.OS+"/"+d.Platform.Architecture+"/"+d.Platform.Variant, "/"))
 	}
 	if len(found) > 0 {
-		return leastVariant(found), nil
+		return leastVariant(images(found, read)), nil
 	}
-	if len(plain) == 1 && len(offered) == 0 {
+	if plain = images(plain, read); len(plain) == 1 && len(offered) == 0 {
 		return plain[0], nil
+	}
+	if len(offered) > maxLookedAt {
+		offered = append(offered[:maxLookedAt], "…")
 	}
 	return v1.Descriptor{}, fmt.Errorf("the index has no image for %s; it has %s", p, strings.Join(offered, ", "))
 }
@@ -121,15 +231,23 @@ func parseManifest(body []byte, mediaType string) (*v1.Manifest, error) {
 	if strings.HasPrefix(mediaType, dockerSchema1Prefix) {
 		return nil, errors.New("the manifest has Docker's schema 1, which is not supported: convert it with skopeo copy --format=oci")
 	}
-	var m v1.Manifest
-	if err := json.Unmarshal(body, &m); err != nil {
+	var parsed struct {
+		v1.Manifest
+		Layers []json.RawMessage `json:"layers"`
+	}
+	if err := json.Unmarshal(body, &parsed); err != nil {
 		return nil, fmt.Errorf("parsing the manifest: %w", err)
 	}
+	m := parsed.Manifest
 	if m.Config.Digest == "" {
 		return nil, errors.New("the manifest names no configuration: it is not that of an image")
 	}
-	if len(m.Layers) > maxLayers {
-		return nil, fmt.Errorf("the manifest lists %d layers, more than %d", len(m.Layers), maxLayers)
+	if !imageConfigType(m.Config.MediaType) {
+		return nil, fmt.Errorf("the manifest is that of an artifact, such as an attestation or a signature, and not of an image: its configuration has the media type %.256q", m.Config.MediaType)
+	}
+	var err error
+	if m.Layers, err = decodeAll(parsed.Layers, maxLayers, "layers"); err != nil {
+		return nil, fmt.Errorf("the manifest: %w", err)
 	}
 	for _, d := range append([]v1.Descriptor{m.Config}, m.Layers...) {
 		if err := checkDigest(string(d.Digest)); err != nil {

@@ -95,7 +95,9 @@ func (m *merger) merge(dst, layer *Node) {
 func (m *merger) mergeDir(dst *Node, name string, child *Node) {
 	lower := dst.Children[name]
 	if lower == nil || lower.Children == nil {
-		dst.Children[name] = m.clean(child)
+		if made := m.clean(child); made != nil {
+			dst.Children[name] = made
+		}
 		return
 	}
 	if !m.own[lower] {
@@ -106,7 +108,9 @@ func (m *merger) mergeDir(dst *Node, name string, child *Node) {
 }
 
 // clean returns a directory without the whiteouts in it and below, for there is
-// nothing under it that they could remove. It copies only what has some.
+// nothing under it that they could remove. It copies only what has some. A
+// directory that has no entry of its own, and held nothing but whiteouts, is nil:
+// they do not bring back what a layer between removed.
 func (m *merger) clean(dir *Node) *Node {
 	out := dir
 	for name, child := range dir.Children {
@@ -127,6 +131,9 @@ func (m *merger) clean(dir *Node) *Node {
 		} else {
 			out.Children[name] = kept
 		}
+	}
+	if out != dir && len(out.Children) == 0 && !dir.Explicit {
+		return nil
 	}
 	return out
 }

@@ -24,6 +24,9 @@ func (o ImportOptions) withDefaults() ImportOptions {
 	if o.MaxEntries <= 0 {
 		o.MaxEntries = DefaultMaxEntries
 	}
+	if o.MaxTree <= 0 {
+		o.MaxTree = DefaultMaxTree
+	}
 	if o.Parallel <= 0 {
 		o.Parallel = runtime.NumCPU() + 1 // of the streams, some wait for the device
 	}
@@ -51,7 +54,7 @@ func openImage(ctx context.Context, ref Ref, o OpenOptions) (*Image, error) {
 	if temp := (*TempError)(nil); errors.As(err, &temp) {
 		return nil, err
 	}
-	return nil, &SourceError{Ref: ref.String(), Err: err}
+	return nil, &SourceError{Ref: ref.String(), Err: hint(ref, err)}
 }
 
 func openTransport(ctx context.Context, ref Ref, o OpenOptions) (*Image, error) {

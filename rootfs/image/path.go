@@ -15,6 +15,9 @@ const (
 const (
 	whiteoutPrefix = ".wh."         // OCI image specification, layer.md, "Whiteouts"
 	opaqueMarker   = ".wh..wh..opq" // the same, "Opaque Whiteout"
+
+	aufsPrefix = ".wh..wh." // of the names in which AUFS keeps its own records
+	plnkDir    = ".wh..wh.plnk"
 )
 
 // splitPath takes a path of a layer apart: leading slashes, empty and "."
@@ -52,8 +55,8 @@ func checkText(s string) error {
 	return nil
 }
 
-// isDropped tells what is left out: all that is below the directories that a
-// running system mounts over. The directories themselves are kept.
+// isDropped reports whether an entry is left out: everything below the directories that a running
+// system mounts over. The directories themselves are kept.
 func isDropped(parts []string) bool {
 	return len(parts) > 1 && isVolatile(parts[0])
 }
@@ -66,18 +69,25 @@ func isVolatile(topLevel string) bool {
 	return false
 }
 
-// whiteoutTarget returns the name that a whiteout file removes. Names with the
-// prefix twice are aufs's own and remove nothing, but for the opaque marker.
-func whiteoutTarget(name string) (target string, is bool) {
-	target, is = strings.CutPrefix(name, whiteoutPrefix)
-	return target, is
+// isAUFS reports whether an entry is a record of AUFS, or lies below one. Images have them that were
+// built on it, and no container engine extracts them. The opaque marker is none.
+func isAUFS(parts []string) bool {
+	for i, name := range parts {
+		if strings.HasPrefix(name, aufsPrefix) && (name != opaqueMarker || i < len(parts)-1) {
+			return true
+		}
+	}
+	return false
 }
 
-// checkWhiteoutName refuses a whiteout that would remove its own directory or
-// the one above.
+// whiteoutTarget returns the name that a whiteout file removes.
+func whiteoutTarget(name string) (target string, is bool) {
+	return strings.CutPrefix(name, whiteoutPrefix)
+}
+
+// checkWhiteoutName refuses a whiteout that would remove its own directory or the one above.
 func checkWhiteoutName(name string) error {
-	switch target, is := whiteoutTarget(name); {
-	case is && (target == "" || target == "." || target == ".."):
+	if target, is := whiteoutTarget(name); is && (target == "" || target == "." || target == "..") {
 		return fmt.Errorf("%q is not the name of a whiteout", name)
 	}
 	return nil

@@ -16,7 +16,7 @@ import (
 
 // scanned is what a scan leaves for an import of the same image, which takes it.
 type scanned struct {
-	limits [2]int64 // entries, and bytes of a layer
+	limits [3]int64 // entries, bytes of a layer, and of the trees
 	tree   *Tree
 	layers []layerResult
 }
@@ -41,7 +41,7 @@ type recorded struct {
 }
 
 // limits are what an import of other options must find out anew.
-func (o *ImportOptions) limits() [2]int64 { return [2]int64{o.MaxEntries, o.MaxLayerSize} }
+func (o *ImportOptions) limits() [3]int64 { return [3]int64{o.MaxEntries, o.MaxLayerSize, o.MaxTree} }
 
 // repeats says whether an import with these options would parse the same again.
 func (s *scanned) repeats(o ImportOptions) bool {

@@ -25,6 +25,9 @@ func openRootfs(ref Ref, o OpenOptions) (_ *Image, err error) {
 	if o.EnforceSigPolicy {
 		return nil, errors.New("a directory has no signature, but the signature policy is to be enforced")
 	}
+	if err := checkRootfs(ref.Name); err != nil {
+		return nil, err
+	}
 	fd, err := unix.Open(ref.Name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: ref.Name, Err: err}
@@ -165,7 +168,7 @@ func (s *rootfsSource) importTree(ctx context.Context, img *Image, sink Sink, o 
 func newTreeWalk(ctx context.Context, out storer, o ImportOptions) *treeWalk {
 	return &treeWalk{
 		ctx: ctx, opts: o, entries: o.MaxEntries, bytes: o.MaxLayerSize,
-		tree: newBuilder(), links: map[fileID]*Node{}, out: out,
+		tree: newBuilder(newBudget(o.MaxTree)), links: map[fileID]*Node{}, out: out,
 	}
 }
 
@@ -361,5 +364,5 @@ func (w *treeWalk) describe(st *unix.Stat_t, f *os.File, name, at string) (*entr
 	if e.Mode&modeType == modeSymlink {
 		e.Mode = modeSymlink | 0o777 // all that Linux shows of a link's mode
 	}
-	return e, e.setXattrs(xattrs, &w.tree.ignored)
+	return e, w.tree.setXattrs(e, xattrs)
 }

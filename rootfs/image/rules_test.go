@@ -109,7 +109,7 @@ func TestWhiteouts(t *testing.T) {
 		hardlink("n/.wh.nothing", "d/.wh.a"), file("n/.wh..wh.plnk", ""),
 	})
 	must(t, err)
-	wantPaths(t, "merged", tree.Root, "d", "d/+b", "d/a", "e", "e/g", "n")
+	wantPaths(t, "merged", tree.Root, "d", "d/+b", "d/a", "e", "e/g")
 	if n := tree.Lookup("d/+b"); n.Size != int64(len("its own")) {
 		t.Error("a whiteout removed its own layer's file")
 	}
@@ -117,7 +117,7 @@ func TestWhiteouts(t *testing.T) {
 		t.Errorf("a directory without an entry overrode the lower one: %o", e.Mode)
 	}
 	wantPaths(t, "layer", tree.Layers[1], "d", "d/+b", "d/.wh.+b", "d/.wh.a", "d/.wh.sub", "d/a",
-		"e", "e/.wh..wh..opq", "e/g", "n", "n/.wh..wh.plnk", "n/.wh.nothing")
+		"e", "e/.wh..wh..opq", "e/g", "n", "n/.wh.nothing")
 	wantPaths(t, "lower layer", tree.Layers[0], "d", "d/+b", "d/a", "d/sub", "d/sub/x", "e", "e/f")
 	if w := tree.Layers[1].Lookup("d/.wh.a"); !w.IsRegular() || w.Content == (ContentID{}) {
 		t.Error("a whiteout in a layer's tree must be a stored file")
@@ -246,5 +246,45 @@ func TestSameLayerTwiceIsReadOnce(t *testing.T) {
 	wantPaths(t, "merged", tree.Root, "a", "b")
 	if tree.Layers[0] != tree.Layers[2] || sink.stored != 3 {
 		t.Errorf("stored %d contents, expected 3", sink.stored)
+	}
+}
+
+// A whiteout in a directory that has no entry does not bring the directory back, or replace a file.
+func TestWhiteoutsBringNothingBack(t *testing.T) {
+	lower := []item{file("d/e/x", "x"), file("d/y", "y"), file("f", "f"), file("k/x", "x")}
+	tree, err := importLayers(t, lower, []item{file(".wh.d", "")}, []item{
+		file("d/.wh.x", ""), file("d/e/.wh.y", ""), file("f/.wh.z", ""), file("new/deep/.wh..wh..opq", ""), file("k/.wh.x", ""),
+		dir("made", 0o755), file("made/.wh.x", ""), file("d2/.wh.x", ""), file("d2/e/z", "z"),
+	})
+	must(t, err)
+	wantPaths(t, "merged", tree.Root, "d2", "d2/e", "d2/e/z", "f", "k", "made")
+	if f := tree.Lookup("f"); !f.IsRegular() {
+		t.Error("a whiteout below a file replaced the file")
+	}
+	// The same as a whole in one layer.
+	tree, err = importLayers(t, lower, []item{file(".wh.d", ""), file("d/.wh.x", "")})
+	must(t, err)
+	wantPaths(t, "one layer", tree.Root, "f", "k", "k/x")
+}
+
+// Records of AUFS are dropped as container engines drop them, but for the files that hard links lead to.
+func TestAUFSRecords(t *testing.T) {
+	tree, err := importLayers(t, []item{file("x", "x")}, []item{
+		file(".wh..wh.aufs", ""), dir(".wh..wh.orph/", 0o700), dir(".wh..wh.plnk", 0o700), file(".wh..wh.plnk/12.34", "content"),
+		hardlink("a", ".wh..wh.plnk/12.34"), hardlink("d/b", "/.wh..wh.plnk/12.34"),
+		dir("d/.wh..wh.aufs", 0o755), file("d/.wh..wh.aufs/x", ""), symlink(".wh..wh.link", "x"), device(tar.TypeChar, ".wh..wh.device"),
+		file("o/.wh..wh..opq", ""),
+	})
+	must(t, err)
+	wantPaths(t, "merged", tree.Root, "a", "d", "d/b", "x")
+	wantPaths(t, "layer", tree.Layers[1], "a", "d", "d/b", "o", "o/.wh..wh..opq")
+	if a := tree.Lookup("a"); a != tree.Lookup("d/b") || a.Size != int64(len("content")) || a.Content == (ContentID{}) {
+		t.Errorf("the hard links lead to %+v", a)
+	}
+	if want := map[string]int{aufsPrefix: 8}; !reflect.DeepEqual(tree.Dropped, want) {
+		t.Errorf("dropped %v, expected %v", tree.Dropped, want)
+	}
+	if _, err := importLayers(t, []item{hardlink("a", ".wh..wh.plnk/none")}); !errors.As(err, new(*SourceError)) {
+		t.Errorf("a link to a record that is not there: %v", err)
 	}
 }

@@ -117,6 +117,9 @@ const StoredBlock = 4096
 // headers are read, and of a directory the metadata: that the digests are right
 // is then left to the import. Faults of the source are a [*SourceError].
 func (img *Image) Scan(ctx context.Context, o ScanOptions) (*Inventory, error) {
+	if err := img.checkKind(); err != nil {
+		return nil, err
+	}
 	o.ImportOptions = o.ImportOptions.withDefaults()
 	inv, err := img.scan(ctx, o, nil)
 	if err != nil {
@@ -167,7 +170,7 @@ func (inv *Inventory) unkeptSizes(files []string) map[int64]bool {
 }
 
 func (s *layeredSource) scanTree(ctx context.Context, img *Image, out *scanner, o ImportOptions) (*Tree, error) {
-	li := &layerImport{img: img, src: s, opts: o, chunks: newChunkPool(), out: out, records: true, results: make([]layerResult, len(img.Layers))}
+	li := &layerImport{img: img, src: s, opts: o, chunks: newChunkPool(), out: out, records: true, budget: newBudget(o.MaxTree), results: make([]layerResult, len(img.Layers))}
 	li.entries.Store(o.MaxEntries)
 	if !out.exact {
 		li.skimmer = skimmer{out}

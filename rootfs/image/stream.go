@@ -232,7 +232,11 @@ func (p *pump) finish() (digest string, err error) {
 func (p *pump) stop() { p.once.Do(func() { close(p.halt) }) }
 func (p *pump) wait() { p.done.Wait() }
 
-// mismatch says that a digest is not what it should be.
-func mismatch(what, want, got string) error {
-	return fmt.Errorf("%s is %s, expected %s: the source is damaged or was changed", what, got, want)
+// damagedError says that bytes of the source are not those that the manifest names.
+type damagedError struct{ what, want, got string }
+
+func (e *damagedError) Error() string {
+	return fmt.Sprintf("%s is %s, expected %s: the source is damaged or was changed", e.what, e.got, e.want)
 }
+
+func mismatch(what, want, got string) error { return &damagedError{what, want, got} }

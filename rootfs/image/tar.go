@@ -82,12 +82,28 @@ func (r *tarReader) entry(h *tar.Header, content io.Reader) error {
 		return &entryError{h.Name, err}
 	}
 	if r.tree.drops(parts) {
+		if len(parts) == 2 && parts[0] == plnkDir && h.Typeflag == tar.TypeReg {
+			return r.keepTarget(h, parts[1], content)
+		}
 		return nil
 	}
-	if err := r.keep(h, parts, content); err != nil {
-		return err
+	return r.keep(h, parts, content)
+}
+
+// keepTarget keeps a file to which AUFS moved a content that several names share: hard links of the
+// layer lead to it.
+func (r *tarReader) keepTarget(h *tar.Header, name string, content io.Reader) error {
+	e, err := r.describe(h)
+	if err == nil {
+		err = r.tree.budget.spend(e.cost())
 	}
-	return nil
+	if err != nil {
+		return &entryError{h.Name, err}
+	}
+	node := &Node{Meta: e.Meta, Size: e.size}
+	r.tree.plnk[strings.Clone(name)] = node
+	r.record.of(node, h)
+	return r.out.store(node, h.Name, content)
 }
 
 // keep puts an entry that is not dropped into the tree and stores its content.
@@ -138,7 +154,7 @@ func (r *tarReader) describe(h *tar.Header) (*entry, error) {
 	}
 	xattrs, unreadable := paxXattrs(h.PAXRecords)
 	r.tree.ignored.add(unreadable, h.Name)
-	if err := e.setXattrs(xattrs, &r.tree.ignored); err != nil {
+	if err := r.tree.setXattrs(e, xattrs); err != nil {
 		return nil, err
 	}
 	switch kind {

@@ -42,7 +42,7 @@ func (i *Ignored) join(other Ignored) {
 
 // setXattrs gives an entry the attributes in the form in which its file will show them, and the mode
 // that goes with them. SELinux labels are those of another system's policy, and are left out.
-func (e *entry) setXattrs(found []Xattr, ignored *Ignored) error {
+func (b *builder) setXattrs(e *entry, found []Xattr) error {
 	kept := found[:0]
 	for _, x := range found {
 		if x.Name != xattr.SELinux {
@@ -56,9 +56,9 @@ func (e *entry) setXattrs(found []Xattr, ignored *Ignored) error {
 	if err != nil {
 		return err
 	}
-	ignored.add(dropped, e.path)
+	b.ignored.add(dropped, e.path)
 	e.Mode, e.Xattrs = mode, shown
-	return nil
+	return b.budget.spendXattrs(shown)
 }
 
 // paxXattrs returns the extended attributes in a tar entry's PAX records, and the names of those in
