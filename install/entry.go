@@ -2,8 +2,9 @@ package install
 
 import (
 	"context"
-	"fmt"
+	"errors"
 
+	"installer/install/place"
 	"installer/install/target/mounted"
 	"installer/install/target/wholedisk"
 )
@@ -17,7 +18,7 @@ func ToDisk(ctx context.Context, o Options, observe Observer) (*Report, error) {
 	r := newRun(o, o.Device, observe)
 	r.report.Disk.Filesystem = o.Filesystem
 	return perform(ctx, &installation{
-		run: r, opts: o, wishes: o.choice(),
+		run: r, opts: o, wishes: o.choice(), job: place.ToDisk,
 		target: wholedisk.New(o.wholeDisk(), &r.journal, r.ledger, r),
 	})
 }
@@ -34,7 +35,7 @@ func ToFilesystem(ctx context.Context, o Options, m MountedOptions, observe Obse
 	wishes := o.choice()
 	wishes.RootMountSpec, wishes.BootMountSpec = m.RootMountSpec, m.BootMountSpec
 	return perform(ctx, &installation{
-		run: r, opts: o, wishes: wishes,
+		run: r, opts: o, wishes: wishes, job: place.ToFilesystem,
 		target: mounted.New(m.mounted(), &r.journal, r.ledger, r),
 	})
 }
@@ -50,7 +51,7 @@ func perform(ctx context.Context, i *installation) (*Report, error) {
 	switch {
 	case err != nil:
 		if left := i.target.Left(r.step.Name == releaseStep); left != "" {
-			err = fmt.Errorf("%w\n%s", err, left)
+			err = errors.Join(err, errors.New(left))
 		}
 		r.report.Error = err.Error()
 	case !i.target.Proven():

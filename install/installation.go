@@ -13,6 +13,7 @@ import (
 
 	"installer/finalize"
 	"installer/install/choice"
+	"installer/install/place"
 	"installer/install/size"
 	"installer/install/source"
 	"installer/install/system"
@@ -26,6 +27,7 @@ import (
 type installation struct {
 	run    *run
 	opts   Options
+	job    place.Job
 	wishes choice.Options
 	target target.Target
 
@@ -65,6 +67,9 @@ func (i *installation) writing() []target.Step {
 }
 
 func (i *installation) openSource(ctx context.Context) (_ string, err error) {
+	if err := place.Check(i.job); err != nil {
+		return "", err
+	}
 	i.source, err = source.Open(ctx, i.opts.source(), choice.ThisMachine(), &i.run.journal, i.run)
 	if err != nil {
 		return "", err
@@ -153,7 +158,7 @@ func (i *installation) checkImage(ctx context.Context, inv *image.Inventory) (er
 
 // plan settles everything that can be settled before the first write.
 func (i *installation) plan(ctx context.Context) (string, error) {
-	plan, err := i.target.Plan(i.choice, i.room())
+	plan, err := i.target.Plan(ctx, i.choice, i.room())
 	if noRoom := (*target.NoRoomError)(nil); errors.As(err, &noRoom) && !i.need.Exact {
 		// Equal contents were counted each, to save the time of reading them.
 		inv, scanErr := i.scan(ctx, true)
@@ -161,7 +166,7 @@ func (i *installation) plan(ctx context.Context) (string, error) {
 			return "", scanErr
 		}
 		i.need = i.source.Measure(inv, i.bound)
-		plan, err = i.target.Plan(i.choice, i.room())
+		plan, err = i.target.Plan(ctx, i.choice, i.room())
 	}
 	if err != nil {
 		return "", err

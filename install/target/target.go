@@ -22,7 +22,7 @@ type Target interface {
 	// Look finds out what is there, or refuses it. Nothing is written.
 	Look(context.Context) (*Look, error)
 	// Plan settles what becomes of the target for a choice, or refuses it. Nothing is written.
-	Plan(*choice.Choice, Need) (*Plan, error)
+	Plan(context.Context, *choice.Choice, Need) (*Plan, error)
 	// Prepare returns the steps that write first, up to a root file system that is mounted and open.
 	Prepare() []Step
 	// Root returns the prepared root file system.

@@ -1,6 +1,7 @@
 package mounted
 
 import (
+	"context"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -13,7 +14,7 @@ import (
 )
 
 // Plan refuses file systems that the image does not fit on.
-func (m *Mounted) Plan(c *choice.Choice, need target.Need) (*target.Plan, error) {
+func (m *Mounted) Plan(_ context.Context, c *choice.Choice, need target.Need) (*target.Plan, error) {
 	if err := m.checkRoom(c, need); err != nil {
 		return nil, err
 	}

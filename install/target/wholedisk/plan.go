@@ -1,6 +1,7 @@
 package wholedisk
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -18,8 +19,8 @@ import (
 
 const mib = 1 << 20
 
-// Plan lays the disk out.
-func (d *Disk) Plan(c *choice.Choice, need target.Need) (*target.Plan, error) {
+// Plan lays the disk out, and tries what would else fail after the first write.
+func (d *Disk) Plan(ctx context.Context, c *choice.Choice, need target.Need) (*target.Plan, error) {
 	layout, err := disk.Plan(d.claimed.Size(), d.claimed.SectorSize(), disk.PlanOptions{
 		Arch:     c.Arch,
 		BIOSBoot: c.Arch == "amd64",
@@ -37,6 +38,9 @@ func (d *Disk) Plan(c *choice.Choice, need target.Need) (*target.Plan, error) {
 		return nil, err
 	}
 	d.choice, d.layout = c, layout
+	if err := d.rehearse(ctx); err != nil {
+		return nil, err
+	}
 	return &target.Plan{
 		Device: d.claimed.Path(), Block: d.claimed.IsBlock(), Model: d.claimed.Model(), Serial: serialOf(d.claimed),
 		Found: d.found, Partitions: layout.Partitions, RootNeed: need.Root,
