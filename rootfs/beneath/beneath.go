@@ -95,11 +95,24 @@ func (d *Dir) MkdirAll(name string, mode uint32) error {
 	done := ""
 	for part := range strings.SplitSeq(name, "/") {
 		done = path.Join(done, part)
-		if err := d.Mkdir(done, mode); err != nil && !errors.Is(err, os.ErrExist) {
+		err := d.Mkdir(done, mode)
+		if errors.Is(err, os.ErrExist) {
+			err = d.checkDirectory(done)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// checkDirectory fails where name is no directory, but a link to one, say.
+func (d *Dir) checkDirectory(name string) error {
+	found, err := d.IsKind(name, unix.S_IFDIR)
+	if err == nil && !found {
+		err = d.Fail("mkdir", name, unix.ENOTDIR)
+	}
+	return err
 }
 
 // Mkdir creates one directory with exactly this mode.
@@ -159,9 +172,13 @@ func (d *Dir) create(name string, r io.Reader, size int64, mode uint32) error {
 	return d.FailIf("write", name, errors.Join(err, closeFD()))
 }
 
-// Symlink makes name point to target, in place of what name is, in one step.
+// Symlink makes name point to target. A file that is there is replaced in one step.
 func (d *Dir) Symlink(target, name string) error {
 	return d.At(name, func(parent int, base string) error {
+		err := unix.Symlinkat(target, parent, base)
+		if err != unix.EEXIST {
+			return d.FailIf("symlink", name, err)
+		}
 		tmp := base + ".tmp"
 		if err := unix.Symlinkat(target, parent, tmp); err != nil {
 			return d.Fail("symlink", name, err)
@@ -170,7 +187,7 @@ func (d *Dir) Symlink(target, name string) error {
 	})
 }
 
-// Remove deletes a File, or an empty directory when isDir is set. What is not there is no error.
+// Remove deletes a file, or an empty directory when isDir is set. What is not there is no error.
 func (d *Dir) Remove(name string, isDir bool) error {
 	flags := 0
 	if isDir {
