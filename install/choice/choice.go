@@ -55,14 +55,39 @@ func Make(o Options, f Facts, p Place, m Machine) (*Choice, error) {
 		return nil, err
 	}
 	c.noteUnused(o, f, p)
+	c.Notes = append(c.Notes, noteReserved(slices.Concat(f.Config.Kargs, f.Kargs.Kargs))...)
+	if why := unreachable(o.Target, f.Ref); why != "" {
+		c.note(fmt.Sprintf("updates come from %s, and %s: name the image that the host follows by --target-imgref", o.Target, why))
+	}
 	if c.RootKeys, err = rootKeys(f.RootLink, o.RootSSHKeys); err != nil {
 		return nil, f.fault(err)
 	}
 	c.Kargs = c.assembleKargs(o, f)
+	if err := c.check(f); err != nil {
+		return nil, f.fault(err)
+	}
 	if c.Bootloader == bootloader.GRUB {
 		return c, bootloader.CheckArguments(c.Kargs)
 	}
 	return c, nil
+}
+
+// check refuses a choice that the image has no room for.
+func (c *Choice) check(f Facts) error {
+	if err := checkLength(c.Kargs, c.Stateroot); err != nil {
+		return err
+	}
+	if c.RootKeys != "" {
+		if err := f.checkFile(RootKeysPath); err != nil {
+			return fmt.Errorf("root's SSH keys: %w", err)
+		}
+	}
+	if c.BootSpec != "" {
+		if err := f.checkFile(FstabPath); err != nil {
+			return fmt.Errorf("the mount of /boot: %w", err)
+		}
+	}
+	return nil
 }
 
 // note adds a note that is not empty.

@@ -1,6 +1,7 @@
 package choice
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -108,8 +109,35 @@ func TestSSHTmpfilesLine(t *testing.T) {
 			t.Errorf("%q: %s", link, got)
 		}
 	}
-	if checkSSHKeys(keys) != nil || checkSSHKeys([]byte("# none\n \n")) == nil || checkSSHKeys(nil) == nil {
-		t.Error("a file's keys were not seen, or seen where none are")
+}
+
+// The keys were made by ssh-keygen; a file without one is refused, whatever else it holds.
+func TestCheckSSHKeys(t *testing.T) {
+	const (
+		ed25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMARgZZefO/Mw4W1s4vdODA5SEGBybNwzy97XJ1AusWu root@vm"
+		ecdsa   = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBNomVnC1EyrRU3Umtp9ylbmj5q/y7IoAPiZvI5DCrzQ031AXosxE1ac5sAGMb1Yx950hpu4mUcpU2oKhIJ3G6ZQ= root@vm"
+	)
+	for text, want := range map[string]bool{
+		ed25519:             true,
+		ecdsa:               true,
+		"# a\n\n" + ed25519: true,
+		`from="10.0.0.1",command="echo a b" ` + ed25519: true,
+		"no-pty " + ed25519 + "\n":                      true,
+		"hello":                                         false,
+		"":                                              false,
+		"# none\n \n":                                   false,
+		"# " + ed25519:                                  false,
+		"ssh-rsa " + strings.Fields(ed25519)[1]:         false, // the type is another
+		"ssh-ed25519 AAAAC3Nza":                         false,
+		strings.Fields(ecdsa)[0]:                        false,
+		"-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk\n": false,
+	} {
+		if err := checkSSHKeys([]byte(text)); (err == nil) != want {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	if checkSSHKeys(nil) == nil {
+		t.Error("no content was taken for a key")
 	}
 }
 
@@ -160,6 +188,39 @@ func TestReadFactsInAContainer(t *testing.T) {
 		}
 		if got := strings.Join(f.Config.Kargs, " "); got != want || !slices.Equal(f.Kargs.Kargs, []string{"kargs-d"}) || !f.SELinux {
 			t.Errorf("with %d roots over it: %s and %q", len(over), got, f.Kargs.Kargs)
+		}
+	}
+}
+
+// Where a link, or another file, is in the place of a directory that is written to, the image is refused before the
+// first write.
+func TestFilesThatCannotBeWritten(t *testing.T) {
+	dir := func(children map[string]*image.Node) *image.Node {
+		return &image.Node{Meta: image.Meta{Mode: 0o40755}, Children: children}
+	}
+	file, link, fifo := &image.Node{Meta: image.Meta{Mode: 0o100644}}, &image.Node{Meta: image.Meta{Mode: 0o120777}, Target: "/x"}, &image.Node{Meta: image.Meta{Mode: 0o10644}}
+	type nodes = map[string]*image.Node
+	for name, c := range map[string]struct {
+		etc     *image.Node
+		refused bool
+	}{
+		"nothing":                {dir(nil), false},
+		"directories":            {dir(nodes{"tmpfiles.d": dir(nil), "fstab": file}), false},
+		"links that are files":   {dir(nodes{"tmpfiles.d": dir(nodes{"bootc-root-ssh.conf": link}), "fstab": link}), false},
+		"etc is a link":          {link, true},
+		"tmpfiles.d is a link":   {dir(nodes{"tmpfiles.d": link}), true},
+		"tmpfiles.d is a file":   {dir(nodes{"tmpfiles.d": file}), true},
+		"the keys are a dir":     {dir(nodes{"tmpfiles.d": dir(nodes{"bootc-root-ssh.conf": dir(nil)})}), true},
+		"fstab is a directory":   {dir(nodes{"fstab": dir(nil)}), true},
+		"fstab is a fifo":        {dir(nodes{"fstab": fifo}), true},
+		"fstab is too large":     {dir(nodes{"fstab": {Meta: image.Meta{Mode: 0o100644}, Size: MaxFstab + 1}}), true},
+		"tmpfiles.d has another": {dir(nodes{"tmpfiles.d": dir(nodes{"x": link})}), false},
+	} {
+		f := imageWith(config.Config{})
+		f.tree = &image.Tree{Root: dir(nodes{"usr": dir(nodes{"etc": c.etc})})}
+		o := Options{Bootloader: bootloader.None, RootSSHKeys: []byte("ssh-x AAAABXNzaC14AAA=")}
+		if _, err := Make(o, f, made(true), amd64); (err != nil) != c.refused || err != nil && !errors.As(err, new(*image.SourceError)) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

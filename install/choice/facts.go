@@ -2,6 +2,7 @@ package choice
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 
@@ -21,6 +22,42 @@ type Facts struct {
 	Kargs    *config.Loaded
 	SELinux  bool   // it has a policy
 	RootLink string // target of the link /root, "" if it is none
+	tree     *image.Tree
+}
+
+// Files of a deployment that an installation writes, in a directory of its own /etc, which is a copy of the image's.
+const (
+	// RootKeysPath is where bootc has systemd put root's keys. tmpfiles.d(5) makes the file at each start if it is not
+	// there, so that the keys are root's also where /root is lost or emptied.
+	RootKeysPath = "etc/tmpfiles.d/bootc-root-ssh.conf"
+	FstabPath    = "etc/fstab"
+)
+
+// MaxFstab is the greatest size of an fstab that is edited, in bytes.
+const MaxFstab = 1 << 20
+
+// checkFile refuses an image in whose deployment the file name cannot be written: the directories above it must be
+// none, or directories that no link leads to.
+func (f Facts) checkFile(name string) error {
+	if f.tree == nil {
+		return nil
+	}
+	done := "usr"
+	parts := strings.Split(name, "/")
+	for i, part := range parts {
+		done += "/" + part
+		switch n := f.tree.Lookup(done); {
+		case n == nil:
+			return nil
+		case i < len(parts)-1 && !n.IsDir():
+			return fmt.Errorf("they would be written to /%s, and /%s of the image is no directory", name, done)
+		case i == len(parts)-1 && !n.IsRegular() && !n.IsSymlink():
+			return fmt.Errorf("they would be written to /%s, and /%s of the image is no regular file", name, done)
+		case n.IsRegular() && n.Size > MaxFstab:
+			return fmt.Errorf("/%s of the image has %d bytes, more than a configuration file has", done, n.Size)
+		}
+	}
+	return nil
 }
 
 // FactFiles lists the files of an image that ReadFacts and the checks of package deploy read, as paths of a scan.
@@ -38,7 +75,7 @@ func FactFiles() []string {
 // ReadFacts reads the facts of an image that was looked through. over are root directories whose install configuration
 // goes over the image's own.
 func ReadFacts(ref image.Ref, arch string, inv *image.Inventory, over ...fs.FS) (f Facts, err error) {
-	f = Facts{Ref: ref, Arch: arch}
+	f = Facts{Ref: ref, Arch: arch, tree: inv.Tree}
 	fsys := inv.FS()
 	if f.Config, err = config.Load(arch, append([]fs.FS{fsys}, over...)...); err != nil {
 		return f, f.configFault(err)

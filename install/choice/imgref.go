@@ -3,8 +3,12 @@ package choice
 import (
 	"errors"
 	"fmt"
+	"net"
+	"path"
 	"regexp"
 	"strings"
+
+	"go.podman.io/image/v5/docker/reference"
 
 	"installer/rootfs/image"
 )
@@ -40,11 +44,11 @@ func TargetOf(source image.Ref, name, transport string) (string, error) {
 	case image.TransportRootfs, image.TransportDocker:
 		return "", fmt.Errorf("target transport %q: want %s, oci, oci-archive, dir, docker-archive or containers-storage", transport, registryTransport)
 	}
-	ref, err := image.ParseRef(transport + ":" + name)
+	ref, err := ParseTarget(transport + ":" + name)
 	if err != nil {
 		return "", fmt.Errorf("target transport %q: %w", transport, err)
 	}
-	return ref.String(), nil
+	return ref, nil
 }
 
 // defaultTarget is what a host follows that nobody has told otherwise.
@@ -94,8 +98,45 @@ func ParseTarget(s string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if ref.Transport == image.TransportRootfs {
+	switch ref.Transport {
+	case image.TransportRootfs:
 		return "", fmt.Errorf("a host cannot follow the directory %q: name an image", ref)
+	case image.TransportDocker:
+		if _, err := reference.ParseNormalizedNamed(ref.Name); err != nil {
+			return "", fmt.Errorf("image reference %q: %w", s, err)
+		}
 	}
 	return ref.String(), nil
+}
+
+// unreachable returns why a host that was installed from source will probably not find target, "" if nothing speaks
+// against it.
+func unreachable(target string, source image.Ref) string {
+	ref, err := image.ParseRef(target)
+	if err != nil {
+		return ""
+	}
+	switch ref.Transport {
+	case image.TransportDocker:
+		if host, _, _ := strings.Cut(ref.Name, "/"); isLoopback(host) {
+			return "a registry on " + host + " is one on the installed host itself"
+		}
+	case image.TransportOCI, image.TransportOCIArchive, image.TransportDir, image.TransportDockerArchive:
+		switch {
+		case !path.IsAbs(ref.Name):
+			return "a host finds no image at a relative path"
+		case ref == source:
+			return "the path is one of the machine that installs"
+		}
+	}
+	return ""
+}
+
+// isLoopback reports whether a registry's host, which may have a port, is the machine itself.
+func isLoopback(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

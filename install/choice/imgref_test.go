@@ -1,6 +1,7 @@
 package choice
 
 import (
+	"strings"
 	"testing"
 
 	"installer/rootfs/image"
@@ -30,6 +31,8 @@ func TestTargetOf(t *testing.T) {
 		{"rootfs:/x", "quay.io/a", "ostree"}, {"rootfs:/x", "quay.io/a", "rootfs"}, {"rootfs:/x", "", "oci"},
 		{"rootfs:/x", "rootfs:/x", ""}, {"oci:/x", "oci:", ""}, {"containers-storage:@" + digest[8:], "", ""},
 		{"containers-storage:" + digest[8:], "", ""},
+		{"oci:/x", "Quay.io/FOO bar", ""}, {"oci:/x", "quay.io/FOO", ""}, {"oci:/x", "docker://quay.io/a b", ""},
+		{"oci:/x", "quay.io/a:b:c", "registry"}, {"oci:/x", "quay.io/a@sha256:12", ""}, {"oci:/x", "quay.io/a/", ""},
 	} {
 		if got, err := TargetOf(parse(t, c[0]), c[1], c[2]); err == nil {
 			t.Errorf("%q was taken as %s", c, got)
@@ -44,4 +47,27 @@ func parse(t *testing.T, s string) image.Ref {
 		t.Fatal(err)
 	}
 	return ref
+}
+
+// An update source that the host cannot reach is noted, with the reason.
+func TestUnreachable(t *testing.T) {
+	for _, c := range []struct{ target, source, want string }{
+		{"docker://quay.io/a:b", "oci:/x", ""},
+		{"oci:oci:latest", "oci:oci:latest", "relative"},
+		{"oci:./oci", "oci:/x", "relative"},
+		{"dir:d", "oci:/x", "relative"},
+		{"docker-archive:a.tar", "oci:/x", "relative"},
+		{"oci-archive:/run/a.tar", "oci-archive:/run/a.tar", "machine that installs"},
+		{"oci:/srv/images/os:latest", "oci:/x", ""}, // named on purpose
+		{"docker://localhost/os:latest", "containers-storage:localhost/os:latest", "installed host itself"},
+		{"docker://localhost:5000/os", "oci:/x", "installed host itself"},
+		{"docker://127.0.0.1:5000/os", "oci:/x", "installed host itself"},
+		{"docker://[::1]:5000/os", "oci:/x", "installed host itself"},
+		{"docker://localhost.example.com/os", "oci:/x", ""},
+		{"containers-storage:localhost/a", "oci:/x", ""},
+	} {
+		if got := unreachable(c.target, parse(t, c.source)); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%+v: %q", c, got)
+		}
+	}
 }

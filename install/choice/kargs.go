@@ -1,6 +1,8 @@
 package choice
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 
 	"installer/rootfs/deploy"
@@ -69,7 +71,7 @@ func sameKarg(a, b string) bool {
 }
 
 func kargKey(arg string) string {
-	key, _, _ := strings.Cut(arg, "=")
+	key, _, _ := strings.Cut(strings.TrimPrefix(arg, `"`), "=")
 	return strings.ReplaceAll(key, "-", "_")
 }
 
@@ -105,6 +107,65 @@ func checkKargs(entries []string) error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// reservedKargs are the kernel arguments that an installation adds itself, with the remedy of who wants to give them.
+var reservedKargs = map[string]string{
+	"ostree": "it names the deployment that starts, and is added at each installation and update",
+	"root":   "the root file system is named by its UUID; to-filesystem takes another name by --root-mount-spec, and --karg-delete=root makes room for your own",
+}
+
+// checkReserved refuses arguments of the user that would contradict those of the installation.
+func checkReserved(kargs, deletes []string) error {
+	for _, entry := range kargs {
+		for _, arg := range splitKargs(entry) {
+			key := kargKey(arg)
+			if why, ok := reservedKargs[key]; ok && !(key == "root" && slices.Contains(deletes, "root")) {
+				return fmt.Errorf("kernel argument %q: %s", arg, why)
+			}
+		}
+	}
+	for _, entry := range deletes {
+		for _, arg := range splitKargs(entry) {
+			if kargKey(arg) == "ostree" {
+				return fmt.Errorf("kernel argument %q cannot be left out: %s", arg, reservedKargs["ostree"])
+			}
+		}
+	}
+	return nil
+}
+
+// noteReserved describes arguments of the image that contradict those of the installation.
+func noteReserved(kargs []string) (notes []string) {
+	for _, entry := range kargs {
+		for _, arg := range splitKargs(entry) {
+			switch kargKey(arg) {
+			case "ostree":
+				notes = append(notes, fmt.Sprintf("the image's kernel argument %q is replaced by the one of the deployment", arg))
+			case "root":
+				notes = append(notes, fmt.Sprintf("the image's kernel argument %q overrides the root that is installed to: the system starts only if it leads there", arg))
+			}
+		}
+	}
+	return notes
+}
+
+// maxCommandLine is the longest command line that the kernel keeps, in bytes (COMMAND_LINE_SIZE of x86 and arm64,
+// without the NUL at its end). The rest is cut off.
+const maxCommandLine = 2047
+
+// addedKargs bounds the arguments that a boot loader and the deployment add, in bytes: BOOT_IMAGE= of GRUB, and ostree=.
+func addedKargs(stateroot string) int {
+	const checksum, version = 64, 64
+	return len("BOOT_IMAGE=(hd99,gpt999)/boot/ostree/-/vmlinuz- ostree=/ostree/boot.1///0 ") + 2*(len(stateroot)+checksum) + version
+}
+
+// checkLength refuses a command line that the kernel would cut off, where ostree= stands.
+func checkLength(line []string, stateroot string) error {
+	if n, most := len(strings.Join(line, " ")), maxCommandLine-addedKargs(stateroot); n > most {
+		return fmt.Errorf("the kernel arguments have %d bytes, and the kernel keeps %d beside those that the boot loader and the deployment add: leave some out", n, most)
 	}
 	return nil
 }

@@ -53,3 +53,45 @@ func TestCheckKargs(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Arguments that an installation adds itself are the user's only where he makes room for them.
+func TestReservedKargs(t *testing.T) {
+	for name, c := range map[string]struct {
+		kargs, deletes []string
+		refused        bool
+	}{
+		"others":           {kargs: []string{"quiet", "rootflags=x", "rootwait", "ostree_x=1", "systemd.x=root=y"}},
+		"root":             {kargs: []string{"root=LABEL=x"}, refused: true},
+		"root among":       {kargs: []string{"quiet root=/dev/vda1"}, refused: true},
+		"root quoted":      {kargs: []string{`"root=/dev/vda1"`}, refused: true},
+		"root with room":   {kargs: []string{"root=LABEL=x"}, deletes: []string{"root"}},
+		"ostree":           {kargs: []string{"ostree=/x"}, refused: true},
+		"ostree with room": {kargs: []string{"ostree=/x"}, deletes: []string{"ostree"}, refused: true},
+		"ostree deleted":   {deletes: []string{"ostree"}, refused: true},
+	} {
+		err := Options{Kargs: c.kargs, KargDeletes: c.deletes}.Validate()
+		if (err != nil) != c.refused {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if notes := noteReserved([]string{"quiet root=LABEL=root", "ostree=/x", "rootwait"}); len(notes) != 2 {
+		t.Errorf("notes of an image's arguments: %q", notes)
+	}
+}
+
+// The kernel cuts a command line off after 2,047 bytes. The longest that is accepted fits with all that is added.
+func TestCommandLineLength(t *testing.T) {
+	const stateroot = "default"
+	for n := 1500; ; n++ {
+		line := []string{"quiet", strings.Repeat("x", n)}
+		if checkLength(line, stateroot) == nil {
+			continue
+		}
+		longest := "BOOT_IMAGE=(hd0,gpt3)/boot/ostree/default-" + strings.Repeat("0", 64) + "/vmlinuz-6.1.0-56-cloud-amd64 quiet " +
+			strings.Repeat("x", n-1) + " ostree=/ostree/boot.1/default/" + strings.Repeat("0", 64) + "/0"
+		if len(longest) > 2047 || len(longest) < 1900 {
+			t.Errorf("the longest command line has %d bytes", len(longest))
+		}
+		return
+	}
+}

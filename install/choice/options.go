@@ -55,6 +55,9 @@ func (o Options) Validate() error {
 	if err := checkKargs(o.KargDeletes); err != nil {
 		return fmt.Errorf("to delete: %w", err)
 	}
+	if err := checkReserved(o.Kargs, o.KargDeletes); err != nil {
+		return err
+	}
 	switch o.BlockSetup {
 	case "", config.BlockDirect:
 	case config.BlockTPM2LUKS:

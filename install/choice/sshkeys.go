@@ -3,20 +3,40 @@ package choice
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"path"
 	"strings"
 )
 
-// checkSSHKeys refuses what holds no key.
+// checkSSHKeys refuses a file that holds no public key in the format of authorized_keys, see sshd(8).
 func checkSSHKeys(keys []byte) error {
+	if bytes.Contains(keys, []byte("PRIVATE KEY-----")) {
+		return errors.New("the file of root's SSH keys holds a private key: give the public one, whose name ends in .pub")
+	}
 	for line := range bytes.Lines(keys) {
-		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' {
+		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' && hasKey(string(line)) {
 			return nil
 		}
 	}
-	return errors.New("the file of root's SSH keys holds no key")
+	return errors.New("the file of root's SSH keys holds no key: it needs a line such as \"ssh-ed25519 AAAA… name\"")
+}
+
+// hasKey reports whether a line has the type of a key and the key itself, which begins with its type (RFC 4253, section
+// 6.6). Options may stand before them, with blanks in quotes.
+func hasKey(line string) bool {
+	fields := strings.Fields(line)
+	for i := range len(fields) - 1 {
+		key, err := base64.StdEncoding.DecodeString(fields[i+1])
+		if err != nil || len(key) < 4 {
+			continue
+		}
+		if n := binary.BigEndian.Uint32(key); uint64(n) < uint64(len(key)-4) && string(key[4:4+n]) == fields[i] {
+			return true
+		}
+	}
+	return false
 }
 
 // sshTmpfilesLine is the line of tmpfiles.d(5) that makes root's keys: type f,

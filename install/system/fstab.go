@@ -7,14 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 
+	"installer/install/choice"
 	"installer/rootfs/beneath"
 )
-
-// fstabPath is the table of file systems in a deployment.
-const fstabPath = "etc/fstab"
-
-// maxFstab bounds what is read of an fstab, in bytes.
-const maxFstab = 1 << 20
 
 // writeFstab has the installed system mount its separate /boot. Read-only, as bootc does it: /boot is ostree's, which
 // makes it writable for itself.
@@ -22,7 +17,7 @@ func (s *System) writeFstab(deployment *beneath.Dir) error {
 	if s.choice.BootSpec == "" {
 		return nil
 	}
-	old, err := deployment.ReadFile(fstabPath, maxFstab)
+	old, err := deployment.ReadFile(choice.FstabPath, choice.MaxFstab)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("reading the deployment's fstab: %w", err)
 	}
@@ -30,7 +25,7 @@ func (s *System) writeFstab(deployment *beneath.Dir) error {
 	if replaced != "" {
 		s.log.Note("the image's fstab has another /boot, which is left out: %s", replaced)
 	}
-	if err := deployment.Replace(fstabPath, strings.NewReader(text), int64(len(text)), 0o644); err != nil {
+	if err := deployment.Replace(choice.FstabPath, strings.NewReader(text), int64(len(text)), 0o644); err != nil {
 		return fmt.Errorf("writing /boot into the deployment's fstab: %w", err)
 	}
 	return nil

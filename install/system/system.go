@@ -133,19 +133,16 @@ func (s *System) writeSettings(deployment *beneath.Dir) error {
 	return s.writeFstab(deployment)
 }
 
-// rootKeysPath is where bootc has systemd put root's keys, in a deployment. tmpfiles.d(5) makes the file at each start
-// if it is not there, so that the keys are root's also where /root is lost or emptied.
-const rootKeysPath = "etc/tmpfiles.d/bootc-root-ssh.conf"
-
+// writeRootKeys leaves the line that makes root's SSH keys.
 func (s *System) writeRootKeys(deployment *beneath.Dir) error {
 	line := s.choice.RootKeys
 	if line == "" {
 		return nil
 	}
-	if err := deployment.MkdirAll(path.Dir(rootKeysPath), 0o755); err != nil {
+	if err := deployment.MkdirAll(path.Dir(choice.RootKeysPath), 0o755); err != nil {
 		return err
 	}
-	return deployment.Replace(rootKeysPath, strings.NewReader(line), int64(len(line)), 0o644)
+	return deployment.Replace(choice.RootKeysPath, strings.NewReader(line), int64(len(line)), 0o644)
 }
 
 // CopyBound writes the bound images to bootc's own storage on the target.

@@ -67,7 +67,7 @@ func TestSettingsAreWrittenThroughNoLink(t *testing.T) {
 		if err = s.writeSettings(s.root); (err != nil) != c.fails {
 			t.Errorf("%s: %v", name, err)
 		}
-		for _, file := range []string{rootKeysPath, fstabPath} {
+		for _, file := range []string{choice.RootKeysPath, choice.FstabPath} {
 			if info, err := os.Lstat(filepath.Join(root, file)); !c.fails && (err != nil || !info.Mode().IsRegular()) {
 				t.Errorf("%s: /%s is %v, %v", name, file, info, err)
 			}
