@@ -21,6 +21,7 @@ import (
 	"installer/rootfs/bootloader"
 	"installer/rootfs/deploy"
 	"installer/rootfs/image"
+	"installer/rootfs/xattr"
 )
 
 // installation holds the values that its steps hand on. Each is set once, by the step that is named beside it.
@@ -136,6 +137,12 @@ func (i *installation) reportChoice() {
 // checkImage refuses an image that lacks something for the choice.
 func (i *installation) checkImage(ctx context.Context, inv *image.Inventory) (err error) {
 	c := i.choice
+	if err := i.source.Image.CheckRoom(inv.Tree, xattr.RoomOf(string(c.Filesystem), i.look.BlockSize)); err != nil {
+		return err
+	}
+	for _, note := range inv.Tree.Notes() {
+		i.run.Note("%s", note)
+	}
 	if err := bootloader.Check(c.Bootloader, c.Firmware, c.Arch, inv.FS()); err != nil {
 		return err
 	}
@@ -248,11 +255,8 @@ func (i *installation) aleph() (deploy.Aleph, error) {
 	} else if _, err := os.Stat("/sys/fs/selinux/enforce"); err == nil {
 		selinux = "enabled"
 	}
-	aleph := deploy.NewAleph(i.source.Image, i.choice.Target, unix.ByteSliceToString(host.Release[:]), selinux)
-	if i.opts.SourceName != "" {
-		aleph.Image = i.opts.SourceName
-	}
-	return aleph, nil
+	release := unix.ByteSliceToString(host.Release[:])
+	return deploy.NewAleph(i.source.Image, i.opts.SourceName, i.choice.Target, release, selinux), nil
 }
 
 func (i *installation) copyBound(ctx context.Context) (string, error) {

@@ -151,8 +151,12 @@ func checkRecord(t *testing.T, qcow2, image string) {
 	record := onRoot(t, raw, os.O_RDONLY, `cat "$1/.bootc-aleph.json"`)
 	var aleph struct{ Image string }
 	must(t, json.Unmarshal([]byte(record), &aleph))
-	if aleph.Image != image || strings.Contains(record, "/dev/") {
-		t.Errorf("the disk's record is %s, want the image %s", record, image)
+	_, want, _ := strings.Cut(image, ":")
+	if strings.HasPrefix(want, "/tmp") {
+		want = "" // as bootc leaves it out
+	}
+	if aleph.Image != want || strings.Contains(record, "/dev/") {
+		t.Errorf("the disk's record is %s, want the image %q", record, want)
 	}
 	at := physical(t, raw, "ostree/deploy/*/deploy/*.0/usr/bin/bash") / 512 * 512
 	mustCommand(t, "qemu-io", "-f", "qcow2", "-c", fmt.Sprintf("write -P 0x5a %d 512", at), qcow2)

@@ -113,7 +113,7 @@ func blobRef(l v1.Descriptor) string {
 	return "ostree/container/blob/sha256_3A_" + l.Digest.Encoded()
 }
 
-// checkMetadata wants the merge commit to carry manifest and configuration as they were served.
+// checkMetadata wants the merge commit to carry manifest and configuration with sorted keys and without spaces.
 func checkMetadata(t *testing.T, repo, dir, commit string) {
 	t.Helper()
 	d, err := layout.First(dir)
@@ -123,7 +123,11 @@ func checkMetadata(t *testing.T, repo, dir, commit string) {
 	blob := func(d v1.Descriptor) string {
 		b, err := os.ReadFile(filepath.Join(dir, "blobs/sha256", d.Digest.Encoded()))
 		must(t, err)
-		return string(b)
+		var document any
+		must(t, json.Unmarshal(b, &document))
+		sorted, err := json.Marshal(document)
+		must(t, err)
+		return string(sorted)
 	}
 	for key, want := range map[string]string{
 		"ostree.manifest-digest":        d.Digest.String(),

@@ -61,6 +61,7 @@ type Look struct {
 	Path       string // of the device, or the mount point
 	Size       int64  // bytes
 	SectorSize int    // bytes; 0 is unknown
+	BlockSize  int    // bytes of a block of a root that is made; 0 is unknown
 	Place      choice.Place
 	Mounted    []Filesystem // the file systems that are installed to, of a target that is made
 }

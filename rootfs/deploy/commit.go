@@ -105,9 +105,9 @@ func importerMetadata() []ostree.KeyValue {
 // ostree shows it, and puts it into the boot entry's title.
 func mergeMetadata(img *image.Image) []ostree.KeyValue {
 	return append([]ostree.KeyValue{
-		{Key: keyImageConfig, Value: ostree.StringValue(string(img.Config))},
+		{Key: keyImageConfig, Value: ostree.StringValue(string(canonicalJSON(img.Config)))},
 		{Key: keyImporter, Value: ostree.StringValue(ImporterVersion)},
-		{Key: keyManifest, Value: ostree.StringValue(string(img.Manifest))},
+		{Key: keyManifest, Value: ostree.StringValue(string(canonicalJSON(img.Manifest)))},
 		{Key: keyManifestDigest, Value: ostree.StringValue(img.ManifestDigest)},
 	}, versionMetadata(img)...)
 }

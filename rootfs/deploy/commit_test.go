@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"installer/rootfs/image"
 )
@@ -17,7 +18,7 @@ func TestWriteImage(t *testing.T) {
 	img, tree, commit := x.imported(t, makeImage(t, labels, baseLayer(), upperLayer()), followed)
 	repo := "--repo=" + x.path + "/ostree/repo"
 	for key, want := range map[string]string{
-		keyManifestDigest: img.ManifestDigest, keyManifest: string(img.Manifest), keyImageConfig: string(img.Config),
+		keyManifestDigest: img.ManifestDigest, keyManifest: sortedJSON(t, img.Manifest), keyImageConfig: sortedJSON(t, img.Config),
 		keyImporter: ImporterVersion, keyVersion: "2024.5",
 	} {
 		if got := run(t, "ostree", "show", repo, "--print-metadata-key="+key, commit.String()); unquoteVariant(got) != want {
@@ -53,6 +54,20 @@ func TestWriteImage(t *testing.T) {
 	if refs := run(t, "ostree", "refs", repo); !strings.Contains(refs, "ostree/container/image/docker_3A__2F__2F_quay_2E_io/lab/os_3A_latest\n") {
 		t.Errorf("the image's ref is missing:\n%s", refs)
 	}
+}
+
+// sortedJSON is a document with sorted keys and without spaces.
+func sortedJSON(t *testing.T, document []byte) string {
+	t.Helper()
+	var v any
+	if err := json.Unmarshal(document, &v); err != nil {
+		t.Fatal(err)
+	}
+	sorted, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(sorted)
 }
 
 // unquoteVariant takes the quotes off a string as GLib prints it, which here needs no escapes but of the quotes.
@@ -126,22 +141,53 @@ func TestRootfs(t *testing.T) {
 	run(t, "ostree", "fsck", "--repo="+x.path+"/ostree/repo")
 }
 
+// The record has the names, the times and the order of keys that bootc writes.
 func TestAleph(t *testing.T) {
 	x := newTarget(t)
-	img, _, _ := x.imported(t, makeImage(t, map[string]string{"version": "3"}, baseLayer()), followed)
-	if err := WriteAleph(x.root, NewAleph(img, followed, "6.1.0", "disabled"), x.ledger); err != nil {
+	labels := map[string]string{"version": "3", labelCreated: "2026-01-02T04:04:05.5+01:00"}
+	img, _, _ := x.imported(t, makeImage(t, labels, baseLayer()), followed)
+	if err := WriteAleph(x.root, NewAleph(img, "docker://quay.io/lab/source:1", followed, "6.1.0", "disabled"), x.ledger); err != nil {
 		t.Fatal(err)
 	}
-	var got map[string]any
-	if err := json.Unmarshal([]byte(x.read(t, AlephPath)), &got); err != nil {
-		t.Fatal(err)
+	want := `{"digest":"` + img.ManifestDigest + `","image":"quay.io/lab/source:1","kernel":"6.1.0",` +
+		`"labels":{"org.opencontainers.image.created":"2026-01-02T04:04:05.5+01:00","version":"3"},"selinux":"disabled",` +
+		`"target-image":"` + strings.TrimPrefix(followed, "docker://") + `","timestamp":"2026-01-02T03:04:05.500Z","version":"3"}`
+	if got := x.read(t, AlephPath); got != want {
+		t.Errorf("the record is\n%s\nwant\n%s", got, want)
 	}
-	for key, want := range map[string]any{
-		"digest": img.ManifestDigest, "target-image": followed, "version": "3", "timestamp": "2024-02-03T04:05:06Z",
-		"kernel": "6.1.0", "selinux": "disabled", "image": img.Ref.String(),
+	img.Labels = nil
+	for source, want := range map[string]string{"oci:/tmp/x:y": "", "oci:/var/x:y": "/var/x:y", "containers-storage:localhost/a": "localhost/a", "": img.Ref.Name} {
+		if strings.HasPrefix(want, "/tmp") {
+			want = ""
+		}
+		if a := NewAleph(img, source, "", "6.1.0", "disabled"); a.Image != want || a.Timestamp != nil || a.Version != nil {
+			t.Errorf("%q: %+v, want the image %q", source, a, want)
+		}
+	}
+}
+
+func TestTimestamps(t *testing.T) {
+	for in, want := range map[string]string{
+		"2026-01-02T03:04:05Z": "2026-01-02T03:04:05Z", "2026-01-02T03:04:05.0Z": "2026-01-02T03:04:05Z",
+		"2026-01-02T03:04:05.12Z": "2026-01-02T03:04:05.120Z", "2026-01-02T03:04:05.000001Z": "2026-01-02T03:04:05.000001Z",
+		"2026-01-02T03:04:05.0000001Z": "2026-01-02T03:04:05.000000100Z",
 	} {
-		if got[key] != want {
-			t.Errorf("%s is %v, want %v", key, got[key], want)
+		when, err := time.Parse(time.RFC3339, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := timestampText(when); got != want {
+			t.Errorf("%s is written as %s, want %s", in, got, want)
+		}
+	}
+}
+
+func TestCanonicalJSON(t *testing.T) {
+	for in, want := range map[string]string{
+		"{ \"b\": [1, 2.0],\n \"a\": \"\\u00fc<\\/\" }": `{"a":"ü</","b":[1,2]}`, `{"a":1e999}`: `{"a":1e999}`, "no JSON": "no JSON",
+	} {
+		if got := string(canonicalJSON([]byte(in))); got != want {
+			t.Errorf("%s becomes %s, want %s", in, got, want)
 		}
 	}
 }

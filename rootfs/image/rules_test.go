@@ -201,7 +201,7 @@ func TestIgnoredAttributes(t *testing.T) {
 	if got := fmt.Sprintf("%s", tree.Lookup("x").Xattrs); got != "[{user.a 1}]" {
 		t.Errorf("left are %s", got)
 	}
-	notes := strings.Join((&Inventory{Tree: tree}).Notes(), "\n")
+	notes := strings.Join(tree.Notes(), "\n")
 	if !strings.Contains(notes, "6 extended attributes") || !strings.Contains(notes, `"com.apple.provenance"`) {
 		t.Errorf("notes: %s", notes)
 	}
@@ -218,7 +218,7 @@ func TestAttributesThatFileSystemsRefuse(t *testing.T) {
 		must(t, err)
 		inv, err := img.Scan(t.Context(), ScanOptions{})
 		must(t, err)
-		err = inv.CheckRoom(xattr.RoomOf(fs, 0))
+		err = img.CheckRoom(inv.Tree, xattr.RoomOf(fs, 0))
 		must(t, img.Close())
 		if want == "" {
 			must(t, err)
@@ -231,7 +231,7 @@ func TestAttributesThatFileSystemsRefuse(t *testing.T) {
 	defer img.Close()
 	inv, err := img.Scan(t.Context(), ScanOptions{})
 	must(t, err)
-	wantFault(t, inv.CheckRoom(xattr.RoomOf("ext4", 0)), layers[1].diffID, "etc", "4096")
+	wantFault(t, img.CheckRoom(inv.Tree, xattr.RoomOf("ext4", 0)), layers[1].diffID, "etc", "4096")
 }
 
 func TestSameLayerTwiceIsReadOnce(t *testing.T) {

@@ -64,8 +64,8 @@ func (inv *Inventory) Seen(name string) any {
 }
 
 // Notes are sentences about the image that whoever installs it should read.
-func (inv *Inventory) Notes() (notes []string) {
-	if i := inv.Tree.Ignored; i.Count > 0 {
+func (t *Tree) Notes() (notes []string) {
+	if i := t.Ignored; i.Count > 0 {
 		attributes := fmt.Sprintf("%d extended attributes of the image", i.Count)
 		if i.Count == 1 {
 			attributes = "1 extended attribute of the image"
@@ -76,22 +76,23 @@ func (inv *Inventory) Notes() (notes []string) {
 	return notes
 }
 
-// CheckRoom reports the first file of a layer whose extended attributes do not fit in the file
-// system that it will be written to, as a [*SourceError].
-func (inv *Inventory) CheckRoom(room xattr.Room) error {
-	for i, layer := range inv.Tree.Layers {
+// CheckRoom returns a [*SourceError] that names the first file of a layer whose extended attributes
+// do not fit in the file system that the tree will be written to.
+func (img *Image) CheckRoom(tree *Tree, room xattr.Room) error {
+	for i, layer := range tree.Layers {
 		err := layer.Walk(func(path string, n *Node) error {
 			if len(n.Xattrs) == 0 {
 				return nil
 			}
-			if err := room.Check(n.Xattrs); err != nil {
-				fault := &SourceError{Ref: inv.ref.String(), Entry: layerPath(path), Err: err}
-				if i < len(inv.layers) {
-					fault.Layer = inv.layers[i].Digest
-				}
-				return fault
+			err := room.Check(n.Xattrs)
+			if err == nil {
+				return nil
 			}
-			return nil
+			fault := &SourceError{Ref: img.Ref.String(), Entry: layerPath(path), Err: err}
+			if len(tree.Layers) == len(img.Layers) { // the tree may be a merged one
+				fault.Layer = img.Layers[i].Digest
+			}
+			return fault
 		})
 		if err != nil {
 			return err
@@ -142,7 +143,7 @@ func (img *Image) scan(ctx context.Context, o ScanOptions, sizes map[int64]bool)
 	if err != nil {
 		return nil, err
 	}
-	return &Inventory{Tree: tree, Stored: s.stored, Objects: s.objects, Bound: s.passed, ref: img.Ref, layers: img.Layers, kept: s.kept, seen: s.found}, nil
+	return &Inventory{Tree: tree, Stored: s.stored, Objects: s.objects, Bound: s.passed, kept: s.kept, seen: s.found}, nil
 }
 
 // unkeptSizes gives the sizes of wanted files whose contents were not kept.

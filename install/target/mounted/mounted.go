@@ -291,7 +291,7 @@ func (m *Mounted) describe() (*target.Look, error) {
 	if err := unix.Fstatfs(m.root.FD(), &st); err != nil {
 		return nil, fmt.Errorf("reading the size of %s: %w", m.o.Root, err)
 	}
-	l := &target.Look{Path: m.o.Root, Size: int64(st.Blocks) * st.Bsize, Place: choice.Place{
+	l := &target.Look{Path: m.o.Root, Size: int64(st.Blocks) * st.Bsize, BlockSize: int(st.Bsize), Place: choice.Place{
 		Path: m.o.Root, Made: true, Filesystem: t.Root.Super.Filesystem, RootUUID: t.Root.Super.UUID,
 		BootPoint: filepath.Join(m.o.Root, "boot"), NoBIOS: m.noBIOS(),
 	}}
