@@ -53,6 +53,10 @@ func FreezerMain() int {
 func freezeThaw(dir *os.File) error {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args, cmd.Env, cmd.Dir = []string{FreezerArg0}, []string{}, "/"
+	return freezeBy(cmd, dir)
+}
+
+func freezeBy(cmd *exec.Cmd, dir *os.File) error {
 	cmd.ExtraFiles = []*os.File{dir}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err := cmd.Run()

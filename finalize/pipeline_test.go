@@ -66,6 +66,7 @@ func statuses(r *Report, s Status) []string {
 // was, by a holder of a class and process.
 func wantHeld(t *testing.T, x *targettest.Target, target Target, stage string, class holders.Class, pid int) *HeldError {
 	t.Helper()
+	before := x.At().Line()
 	p := Pipeline{Stages: DiskStages()}
 	report, err := p.Run(t.Context(), target, nil)
 	var held *HeldError
@@ -75,9 +76,8 @@ func wantHeld(t *testing.T, x *targettest.Target, target Target, stage string, c
 	if failed := statuses(report, Failed); len(failed) != 1 || failed[0] != stage || held.Stage != stage {
 		t.Errorf("failed in %v (%s), want %s", failed, held.Stage, stage)
 	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(x.Dir, &st); err != nil || st.Flags&unix.ST_RDONLY != 0 {
-		t.Errorf("the target was not left writable: %v, flags %#x", err, st.Flags)
+	if now := x.At().Line(); now != before {
+		t.Errorf("the target is not as it was:\n%s\n%s", now, before)
 	}
 	if !slices.Contains(statuses(report, NotRun), "unmount") || !x.IsMounted() || report.Released {
 		t.Errorf("it was unmounted: %+v", report)
@@ -164,6 +164,23 @@ func TestFrozenBeforehand(t *testing.T) {
 		if out, err := exec.Command("fsfreeze", "--unfreeze", x.Dir).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
+		release(t, x)
+	}
+}
+
+// TestHeldIsLeftAsItWas has flags of a mount and of a superblock, which a release that fails late must restore.
+func TestHeldIsLeftAsItWas(t *testing.T) {
+	for _, fs := range targettest.Filesystems() {
+		x := targettest.New(t, fs)
+		socket := targettest.Hold(t, "socket", x.Path("dir"))
+		for _, options := range []string{"remount,sync,lazytime", "remount,bind,ro", "remount,bind,rw,nosuid,nodev,noexec,noatime", "remount,bind,ro,strictatime"} {
+			command(t, "mount", "-o", options, x.Dir)
+			held := wantHeld(t, x, targetOf(x), "prove-no-holders", holders.UnixSocket, socket.PID)
+			if held == nil {
+				t.Errorf("%s, %s: not held", fs, options)
+			}
+		}
+		socket.Stop()
 		release(t, x)
 	}
 }
