@@ -27,6 +27,7 @@ type Release struct {
 	reached []mounts.Mount    // in other namespaces, which go with the tree
 	copies  map[mountKey]bool // in other namespaces, which are to be unmounted there
 	cut     map[int]bool      // mounts of the tree that are to be made private before the unmount
+	blind   bool              // another PID namespace may have the file systems
 	gone    bool              // everything is unmounted
 
 	changed []mounts.Mount // made read-only by us, as they were before

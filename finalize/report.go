@@ -1,6 +1,7 @@
 package finalize
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -73,27 +74,27 @@ type HeldError struct {
 	Err     error   // the system call's error, when one led here
 }
 
-// Error names every holder, and what to do about it.
-func (e *HeldError) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "the target is held (%s)", e.Stage)
+// Error names every holder, a line for each, and how to make it let go.
+func (e *HeldError) Error() string { return errors.Join(e.Unwrap()...).Error() }
+
+// Unwrap returns an error for each line of the message. The first one wraps the system call's.
+func (e *HeldError) Unwrap() []error {
+	head := fmt.Sprintf("the target is held (%s)", e.Stage)
 	if e.Why != "" {
-		fmt.Fprintf(&b, ": %s", e.Why)
+		head += ": " + e.Why
 	}
+	list := []error{errors.New(head)}
 	if e.Err != nil {
-		fmt.Fprintf(&b, ": %v", e.Err)
+		list[0] = fmt.Errorf("%s: %w", head, e.Err)
 	}
 	for _, entry := range e.Handles {
-		fmt.Fprintf(&b, "\n  this process: %s", entry)
+		list = append(list, fmt.Errorf("  this process: %s", entry))
 	}
 	for _, h := range e.Holders {
-		fmt.Fprintf(&b, "\n  %s", h)
+		list = append(list, fmt.Errorf("  %s", h))
 	}
-	return b.String()
+	return list
 }
-
-// Unwrap returns the system call's error.
-func (e *HeldError) Unwrap() error { return e.Err }
 
 // StageError is any other failure of a stage.
 type StageError struct {

@@ -83,11 +83,17 @@ func withRoot(f filesystem, step func(filesystem, *os.File) (FilesystemResult, e
 	return step(f, dir)
 }
 
+// outOfSight is why nothing is done to a superblock.
+const outOfSight = "it may be in use outside of this PID namespace"
+
 // trim discards the blocks that the file system does not use. A failure harms nothing, and is a note.
 func trim(_ context.Context, r *Release) (Evidence, error) {
 	return r.each(func(f filesystem, dir *os.File) (FilesystemResult, error) {
 		if f.kind != stored {
 			return FilesystemResult{Done: f.FSType + " is on no block device: nothing to trim", Note: true}, nil
+		}
+		if r.blind {
+			return FilesystemResult{Done: "not trimmed: " + outOfSight, Note: true}, nil
 		}
 		area := struct{ start, length, minimum uint64 }{length: ^uint64(0)} // struct fstrim_range
 		err := ioctl(dir, fiTrim, uintptr(unsafe.Pointer(&area)))
@@ -110,6 +116,9 @@ func remountReadOnly(ctx context.Context, r *Release) (Evidence, error) {
 		}
 		if f.ReadOnlySuper() {
 			return FilesystemResult{Done: "it is read-only (" + f.SuperOptions + ")"}, nil
+		}
+		if r.blind {
+			return FilesystemResult{Done: "written out, and left writable: " + outOfSight, Note: true}, nil
 		}
 		dir.Close() // before a search for holders, which would find it
 		err := mounts.SetReadOnly(f.Mount, true)
@@ -199,6 +208,9 @@ func freezeThawEach(_ context.Context, r *Release) (Evidence, error) {
 		frozen, err := frozenNow(f.Mount)
 		if err != nil && f.kind == stored {
 			return FilesystemResult{}, fmt.Errorf("asking whether %s is frozen: %w", f.Point, err)
+		}
+		if err == nil && !frozen && r.blind {
+			return FilesystemResult{Done: "nobody keeps it frozen; not frozen here: " + outOfSight, Note: true}, nil
 		}
 		if err == nil && !frozen {
 			err = freezeThaw(dir)

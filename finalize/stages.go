@@ -20,7 +20,7 @@ func (s Stage) Name() string { return s.name }
 var (
 	DropHandles     = Stage{"drop-handles", dropHandles, HandlesClosed}
 	ProveSelfFree   = Stage{"prove-self-free", proveSelfFree, SelfFree}
-	ProveUnshared   = Stage{"prove-unshared", proveNoHolders, ""}
+	ProveUnshared   = Stage{"prove-unshared", proveUnshared, ""}
 	Trim            = Stage{"trim", trim, ""}
 	RemountReadOnly = Stage{"remount-read-only", remountReadOnly, WrittenOut}
 	FreezeThaw      = Stage{"freeze-thaw", freezeThawEach, NotFrozen}

@@ -48,6 +48,19 @@ func (r *Release) sortTree(snapshot *mounts.Snapshot) {
 	}
 }
 
+// leaveSubdirectories takes mounts of a subdirectory for binds of a file system that is mounted where this
+// process cannot look.
+func (r *Release) leaveSubdirectories() error {
+	r.systems = slices.DeleteFunc(r.systems, func(f filesystem) bool {
+		foreign := f.Dev != r.Root.Dev && f.Root != "/"
+		if foreign {
+			r.binds = append(r.binds, Bind{f.Mount, "a place out of sight, perhaps"})
+		}
+		return foreign
+	})
+	return r.matchDevices()
+}
+
 // findReached finds the mounts that go along with the unmount, by propagation. A bind mount in the tree
 // may be a peer of its original, as one of /dev or /sys made by mount --rbind: the unmount of a mount on
 // it would take the one on the original down too. Such a bind mount is to be cut off.

@@ -32,6 +32,10 @@ func exitStatus(err error) int {
 	switch {
 	case err == nil:
 		return exitDone
+	case is[*statusError](err):
+		var other *statusError
+		errors.As(err, &other)
+		return other.status
 	case is[*usageError](err), is[*image.UnknownTransportError](err):
 		return exitUsage
 	case is[*finalize.HeldError](err), is[*disk.StillAttachedError](err):

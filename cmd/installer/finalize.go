@@ -8,10 +8,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"installer/finalize"
-	"installer/finalize/mounts"
 	"installer/install"
 	"installer/install/outfile"
 
@@ -64,14 +62,11 @@ func runFinalize(parent context.Context, flags finalizeFlags, root string, stdou
 	if os.Geteuid() != 0 {
 		return &notRootError{"unmounting needs root"}
 	}
-	if err := enterNamespace(flags.namespace); err != nil {
+	directory, err := enterNamespace(flags.namespace, &flags.report)
+	if err != nil {
 		return err
 	}
-	root, err := filepath.Abs(root)
-	if err == nil {
-		root, err = filepath.EvalSymlinks(root)
-	}
-	if err != nil {
+	if root, err = filepath.EvalSymlinks(absolute(directory, root)); err != nil {
 		return fmt.Errorf("finding the target: %w", err)
 	}
 	guard := outfile.NewGuard()
@@ -121,21 +116,4 @@ func stageLines(flags finalizeFlags, stdout io.Writer) func(finalize.StageResult
 			fmt.Fprintf(stdout, "%-18s %-10s %s\n", s.Name, s.Status, squeeze(s.Summary))
 		}
 	}
-}
-
-// enterNamespace moves the process, as a whole, into the mount namespace of a
-// process or of a file; it executes the program anew there.
-func enterNamespace(name string) error {
-	if name == "" {
-		return nil
-	}
-	path := name
-	if pid, err := strconv.Atoi(name); err == nil {
-		path = fmt.Sprintf("/proc/%d/ns/mnt", pid)
-	}
-	env, err := mounts.EnterNamespace(namespaceMarker, path, os.Args, os.Environ())
-	if err != nil {
-		return err
-	}
-	return setEnvironment(env)
 }

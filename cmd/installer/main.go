@@ -42,7 +42,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if lost := out.close(); lost != nil && !errors.Is(err, errors.Unwrap(lost)) {
 		err = errors.Join(err, lost)
 	}
-	if err != nil {
+	if err != nil && !is[*statusError](err) {
 		writeError(stderr, cmd, err)
 	}
 	return exitStatus(err)
