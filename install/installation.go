@@ -95,9 +95,6 @@ func (i *installation) inspect(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := deploy.CheckTree(inv.Tree); err != nil {
-		return "", err
-	}
 	facts, err := choice.ReadFacts(i.opts.Source, i.source.Arch(), inv, i.configRoots()...)
 	if err != nil {
 		return "", err
@@ -143,7 +140,14 @@ func (i *installation) checkImage(ctx context.Context, inv *image.Inventory) (er
 	for _, note := range inv.Tree.Notes() {
 		i.run.Note("%s", note)
 	}
-	if err := bootloader.Check(c.Bootloader, c.Firmware, c.Arch, inv.FS()); err != nil {
+	if err := i.source.CheckBootable(inv, c.Bootloader == bootloader.SystemdBoot); err != nil {
+		return err
+	}
+	needs := bootloader.Needs{Arch: c.Arch, Firmware: c.Firmware, SectorSize: i.look.SectorSize}
+	if c.BootSpec == "" {
+		needs.Filesystem = string(c.Filesystem)
+	}
+	if err := needs.Check(c.Bootloader, inv.FS()); err != nil {
 		return err
 	}
 	if err := deploy.CheckComposefs(inv.FS(), c.Kargs); err != nil {

@@ -5,7 +5,9 @@ import (
 
 	"installer/disk"
 	"installer/finalize"
+	"installer/install/verify"
 	"installer/install/vm"
+	"installer/rootfs/bootable"
 	"installer/rootfs/bootloader"
 	"installer/rootfs/deploy"
 	"installer/rootfs/image"
@@ -42,10 +44,11 @@ func exitStatus(err error) int {
 		return exitHeld
 	case is[*vm.GuestError](err):
 		return guestStatus(err)
-	case is[*disk.InUseError](err), is[*disk.NotEmptyError](err), is[*disk.RefusedError](err), is[*disk.TooSmallError](err):
+	case is[*disk.InUseError](err), is[*disk.NotEmptyError](err), is[*disk.RefusedError](err), is[*disk.TooSmallError](err),
+		is[*bootloader.SectorError](err), is[*verify.ReferenceError](err), is[*verify.FormatError](err):
 		return exitRefused
-	case is[*image.SourceError](err), errors.Is(err, deploy.ErrNoKernel),
-		is[*deploy.TreeError](err), is[*deploy.ComposefsError](err), is[*bootloader.MissingError](err):
+	case is[*image.SourceError](err), is[*bootable.Error](err),
+		is[*deploy.ComposefsError](err), is[*bootloader.MissingError](err), is[*bootloader.ModuleError](err):
 		return exitSource
 	}
 	return exitFailed

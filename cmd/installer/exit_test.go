@@ -10,6 +10,8 @@ import (
 
 	"installer/disk"
 	"installer/finalize"
+	"installer/install/verify"
+	"installer/rootfs/bootable"
 	"installer/rootfs/bootloader"
 	"installer/rootfs/deploy"
 	"installer/rootfs/image"
@@ -33,10 +35,13 @@ func TestExitStatus(t *testing.T) {
 		{&disk.RefusedError{Path: "/dev/vda"}, exitRefused},
 		{&disk.TooSmallError{Need: 2, Have: 1}, exitRefused},
 		{&image.SourceError{Err: io.ErrUnexpectedEOF}, exitSource},
-		{deploy.ErrNoKernel, exitSource},
-		{&deploy.TreeError{}, exitSource},
+		{&bootable.Error{}, exitSource},
 		{&deploy.ComposefsError{}, exitSource},
 		{&bootloader.MissingError{}, exitSource},
+		{&bootloader.ModuleError{}, exitSource},
+		{&bootloader.SectorError{}, exitRefused},
+		{&verify.ReferenceError{}, exitRefused},
+		{&verify.FormatError{}, exitRefused},
 	} {
 		for _, err := range []error{c.err, wrapped(c.err)} {
 			if got := exitStatus(err); got != c.want {

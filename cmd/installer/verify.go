@@ -45,7 +45,7 @@ Exit status:
   1  damaged: there are findings of severity "error"; or incomplete; or the
      verification itself failed
   2  wrong usage
-  4  the disk is in use: what changes while it is read cannot be judged
+  4  the disk is in use, neither raw nor qcow2, or refers to other files
   5  the image given by --image was refused`
 
 // verifyFlags are the flags of verify as given.
@@ -54,6 +54,7 @@ type verifyFlags struct {
 	partial bool
 	image   string
 	accel   string
+	backing []string
 	events  bool
 }
 
@@ -75,6 +76,8 @@ func newVerifyCommand(stdout, stderr io.Writer) *cobra.Command {
 	f.SortFlags = false
 	flag{name: "image", value: "REF", brief: "check in a virtual machine on the kernel of this image", detail: "Any source of to-disk."}.text(f, &flags.image)
 	accelFlag().text(f, &flags.accel)
+	flag{name: "backing-file", value: "FILE", brief: "file that a qcow2 may refer to, as its backing file or external data file (repeatable)",
+		detail: "A qcow2 that refers to another file is refused: it would show that file as its own content."}.list(f, &flags.backing)
 	flag{name: "partial", brief: "succeed also when some checks could not be made"}.toggle(f, &flags.partial)
 	jsonFlag().toggle(f, &flags.json)
 	flag{name: "events", hidden: true, brief: "print a JSON object for each check, for the virtual machine"}.toggle(f, &flags.events)
@@ -119,7 +122,7 @@ func runVerify(parent context.Context, flags verifyFlags, path string, stdout, s
 // options says how the root is to be mounted: here, or in a virtual machine. It
 // may execute the program anew.
 func (f *verifyFlags) options(path string, stderr io.Writer) (verify.Options, error) {
-	o := verify.Options{Disk: path, TempDir: os.TempDir()}
+	o := verify.Options{Disk: path, BackingFiles: f.backing, TempDir: os.TempDir()}
 	machine := vm.Verifier{TempDir: o.TempDir, Accel: vm.Accel(f.accel), Note: func(format string, args ...any) {
 		printable.Fprintf(stderr, "note: "+format+"\n", args...)
 	}}

@@ -7,8 +7,10 @@ import (
 	"strings"
 
 	"installer/install/choice/config"
+	"installer/rootfs/bootloader"
 	"installer/rootfs/deploy"
 	"installer/rootfs/image"
+	"installer/rootfs/osrelease"
 )
 
 // selinuxConfig is the file of an image that has an SELinux policy.
@@ -60,10 +62,10 @@ func (f Facts) checkFile(name string) error {
 	return nil
 }
 
-// FactFiles lists the files of an image that ReadFacts and the checks of package deploy read, as paths of a scan.
+// FactFiles lists the files of an image that ReadFacts and the checks of the packages bootable, bootloader and deploy read, as paths of a scan.
 func FactFiles() []string {
-	files := config.ImageFiles()
-	for _, name := range deploy.PrepareRootFiles() {
+	files := append(config.ImageFiles(), bootloader.ModuleLists()...)
+	for _, name := range append(deploy.PrepareRootFiles(), osrelease.Paths()...) {
 		if strings.HasPrefix(name, "etc/") {
 			name = "usr/" + name
 		}

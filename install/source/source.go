@@ -9,6 +9,7 @@ import (
 
 	"installer/install/choice"
 	"installer/install/journal"
+	"installer/rootfs/bootable"
 	"installer/rootfs/bound"
 	"installer/rootfs/image"
 )
@@ -100,7 +101,23 @@ func (s *Source) Scan(ctx context.Context, files []string, exact bool) (*image.I
 	if s.o.Survey != nil && !exact {
 		return s.surveyed(ctx, files)
 	}
-	return s.Image.Scan(ctx, image.ScanOptions{Files: files, Exact: exact, ImportOptions: s.ImportOptions(s.Image.SourceSize())})
+	return s.Image.Scan(ctx, image.ScanOptions{Files: files, Exact: exact, Look: bootable.Looker, ImportOptions: s.ImportOptions(s.Image.SourceSize())})
+}
+
+// CheckBootable refuses an image that makes no host which starts and can be updated. efiStub demands a kernel that
+// firmware starts itself.
+func (s *Source) CheckBootable(inv *image.Inventory, efiStub bool) error {
+	notes, err := bootable.Check(inv.FS(), bootable.Options{Arch: s.Arch(), EFIStub: efiStub, Facts: func(name string) *bootable.Facts {
+		facts, _ := inv.Seen(name).(*bootable.Facts)
+		return facts
+	}})
+	for _, note := range notes {
+		s.log.Note("%s", note)
+	}
+	if err != nil {
+		return s.fault(err)
+	}
+	return nil
 }
 
 // ImportOptions bounds the reading of an image of so many bytes, and reports its progress; less than 0 is unknown.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"installer/rootfs/bootable"
 	"installer/rootfs/image"
 )
 
@@ -55,7 +56,7 @@ func (s *Source) surveyed(ctx context.Context, files []string) (*image.Inventory
 	if err != nil {
 		return nil, err
 	}
-	inv, err := tree.Scan(ctx, image.ScanOptions{Files: files})
+	inv, err := tree.Scan(ctx, image.ScanOptions{Files: files, Look: bootable.Looker})
 	if err = errors.Join(err, tree.Close()); err != nil {
 		return nil, err
 	}

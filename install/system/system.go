@@ -80,9 +80,6 @@ func (s *System) Import(ctx context.Context, img *image.Image, o image.ImportOpt
 	if err != nil {
 		return n, err
 	}
-	if err := deploy.CheckTree(tree); err != nil {
-		return n, err
-	}
 	target := s.choice.Target
 	if img.Manifest == nil { // a directory is under a plain ref of its own
 		target = ""
@@ -188,6 +185,5 @@ func (s *System) InstallBootloader(ctx context.Context, t bootloader.Target) err
 	t.Run = func(ctx context.Context, argv []string, files map[string][]byte) ([]byte, error) {
 		return confine.Output(ctx, confine.Program{Root: tree, Argv: argv, Files: files})
 	}
-	_, err = bootloader.Install(ctx, s.choice.Bootloader, t)
-	return err
+	return bootloader.Install(ctx, s.choice.Bootloader, t)
 }

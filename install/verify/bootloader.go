@@ -137,8 +137,7 @@ func (i *inspection) remake(ctx context.Context, kind bootloader.Kind, d *deploy
 	if i.bios != nil {
 		t.BIOSBoot = &bootloader.Range{Start: i.bios.Start, Size: i.bios.Size}
 	}
-	_, err = bootloader.Install(ctx, kind, t)
-	return err
+	return bootloader.Install(ctx, kind, t)
 }
 
 // compareESP compares the files of the EFI system partition with those made once more.
@@ -213,10 +212,10 @@ type remadeRange struct {
 	data []byte
 }
 
-// MkdirAll implements bootloader.ESP: directories are where files are.
+// MkdirAll implements bootloader.Place: directories are where files are.
 func (r *remade) MkdirAll(string) error { return nil }
 
-// WriteFile implements bootloader.ESP.
+// WriteFile implements bootloader.Place.
 func (r *remade) WriteFile(name string, size int64, content io.Reader) error {
 	sum := sha256.New()
 	n, err := io.Copy(sum, content)
@@ -253,5 +252,5 @@ func (r *remade) ReadAt(p []byte, at int64) (int, error) {
 	return len(p), nil
 }
 
-var _ bootloader.ESP = (*remade)(nil)
+var _ bootloader.Place = (*remade)(nil)
 var _ bootloader.Disk = (*remade)(nil)

@@ -31,6 +31,9 @@ func (i *inspection) askGuest(ctx context.Context) error {
 		return nil
 	}
 	d := GuestDisk{Path: i.opts.Disk, File: i.source.lock, Format: i.source.format, SectorSize: i.source.sector}
+	if i.source.file != i.source.lock { // unpacked
+		d.File, d.Format = i.source.file, Raw
+	}
 	report, err := i.opts.Guest(ctx, d, i.takeOver)
 	var unavailable *UnavailableError
 	switch {

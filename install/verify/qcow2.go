@@ -23,35 +23,57 @@ const qemuImg = "qemu-img"
 // file system has.
 const largestQcow2 = 1 << 44
 
-// measureQcow2 learns what can be known of a qcow2 without unpacking it. size is what its header says.
-func (s *source) measureQcow2(ctx context.Context, size int64) error {
-	if size <= 0 || size > largestQcow2 {
-		return fmt.Errorf("reading %s: its header claims a disk of %d bytes", s.image, size)
+// openQcow2 reads the header, and learns of the content what can be known without unpacking it. An image of several files
+// is unpacked at once: what reads it later is given one open file.
+func (s *source) openQcow2(ctx context.Context) error {
+	h, err := readQcow2Header(s.file)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", s.image, err)
 	}
-	s.size, s.sector = size, 512
+	if h.size <= 0 || h.size > largestQcow2 {
+		return fmt.Errorf("reading %s: its header claims a disk of %d bytes", s.image, h.size)
+	}
+	s.size, s.sector = h.size, 512
+	if err := checkReferences(s.image, h, s.backing); err != nil {
+		return err
+	}
+	if len(h.references()) > 0 {
+		path, err := filepath.Abs(s.image)
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", s.image, err)
+		}
+		return s.unpack(ctx, path)
+	}
+	return s.measureSectors(ctx)
+}
+
+// measureSectors learns the sector size from the beginning of the disk.
+func (s *source) measureSectors(ctx context.Context) error {
+	const beginning = 8192
+	if s.size < beginning {
+		return nil
+	}
 	fd, err := unix.MemfdCreate("head", unix.MFD_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("making a file in memory: %w", err)
 	}
 	head := os.NewFile(uintptr(fd), "head")
 	defer head.Close()
-	path, err := filepath.Abs(s.image)
-	if err != nil {
-		return fmt.Errorf("reading %s: %w", s.image, err)
-	}
-	if size < 8192 {
-		return nil
-	}
-	// Descriptor 3 is the first extra file.
-	err = runQemuImg(ctx, head, "dd", "-f", "qcow2", "-O", "raw", "bs=4096", "count=2", "if="+path, "of=/proc/self/fd/3")
+	err = s.runQemuImg(ctx, head, "dd", "-f", "qcow2", "-O", "raw", "bs=4096", "count=2", "if="+sourceFD, "of="+targetFD)
 	if ctx.Err() != nil || errors.Is(err, exec.ErrNotFound) {
 		return fmt.Errorf("reading %s: %w", s.image, err)
 	}
 	if err == nil { // else the image is damaged: its own check tells how
-		s.sector = sectorSize(head, 8192)
+		s.sector = sectorSize(head, beginning)
 	}
 	return nil
 }
+
+// Names of the disk and of a file to write to, for qemu-img: the first two extra files.
+const (
+	sourceFD = "/proc/self/fd/3"
+	targetFD = "/proc/self/fd/4"
+)
 
 // load makes a disk readable that is a qcow2: through open, or where that cannot be (no program, no FUSE in the kernel
 // or the container) as a copy.
@@ -60,21 +82,21 @@ func (s *source) load(ctx context.Context, open ImageOpener) error {
 		return nil
 	}
 	if open == nil {
-		return s.unpack(ctx)
+		return s.unpack(ctx, sourceFD)
 	}
 	file, release, err := open(ctx, s.lock)
 	if ctx.Err() != nil {
 		return fmt.Errorf("opening %s: %w", s.image, context.Cause(ctx))
 	}
 	if err != nil {
-		return s.unpack(ctx)
+		return s.unpack(ctx, sourceFD)
 	}
 	s.file, s.release, s.sector = file, release, sectorSize(file, s.size)
 	return nil
 }
 
-// unpack writes what a machine would see on a qcow2 to a sparse file.
-func (s *source) unpack(ctx context.Context) error {
+// unpack writes what a machine would see on a qcow2, which qemu-img opens as from, to a sparse file.
+func (s *source) unpack(ctx context.Context, from string) error {
 	raw, err := outfile.Scratch(s.tempDir)
 	if err != nil {
 		return fmt.Errorf("unpacking %s: %w", s.image, err)
@@ -83,12 +105,8 @@ func (s *source) unpack(ctx context.Context) error {
 	if err := raw.Truncate(s.size); err != nil {
 		return fmt.Errorf("making room to unpack %s in %s: %w", s.image, s.tempDir, err)
 	}
-	source, err := filepath.Abs(s.image)
-	if err != nil {
-		return fmt.Errorf("unpacking %s: %w", s.image, err)
-	}
 	// -n with an existing target: it has no name that qemu-img could create.
-	err = runQemuImg(ctx, raw, "convert", "-n", "--target-is-zero", "-f", "qcow2", "-O", "raw", source, "/proc/self/fd/3")
+	err = s.runQemuImg(ctx, raw, "convert", "-n", "--target-is-zero", "-f", "qcow2", "-O", "raw", from, targetFD)
 	if err != nil {
 		return fmt.Errorf("unpacking %s to %s: %w", s.image, s.tempDir, err)
 	}
@@ -97,22 +115,27 @@ func (s *source) unpack(ctx context.Context) error {
 }
 
 // checkQcow2 has the image's own structure checked.
-func checkQcow2(ctx context.Context, path string) error {
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return err
+func (s *source) checkQcow2(ctx context.Context) error {
+	from := sourceFD
+	if len(s.backing) > 0 { // names in the image are relative to its directory
+		var err error
+		if from, err = filepath.Abs(s.image); err != nil {
+			return err
+		}
 	}
-	return runQemuImg(ctx, nil, "check", "-q", "-f", "qcow2", path)
+	return s.runQemuImg(ctx, nil, "check", "-q", "-f", "qcow2", from)
 }
 
-func runQemuImg(ctx context.Context, target *os.File, args ...string) error {
+// runQemuImg runs qemu-img with the image as sourceFD and target, which may be nil, as targetFD.
+func (s *source) runQemuImg(ctx context.Context, target *os.File, args ...string) error {
 	path, err := hostprog.Find(qemuImg)
 	if err != nil {
 		return fmt.Errorf("%w; to do: install the package qemu-utils (Debian) or qemu-img (Fedora)", err)
 	}
 	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.ExtraFiles = []*os.File{s.lock}
 	if target != nil {
-		cmd.ExtraFiles = []*os.File{target}
+		cmd.ExtraFiles = append(cmd.ExtraFiles, target)
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C reaches it through ctx
 	var output strings.Builder

@@ -2,7 +2,6 @@ package verify
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -27,13 +26,14 @@ type source struct {
 	image  string // path of the qcow2, or ""
 	lock   *os.File
 
+	backing []string     // files that a qcow2 may refer to
 	tempDir string       // where a qcow2 is unpacked
 	release func() error // gives back what shows file; nil: nothing does
 }
 
 // openSource opens what path names: a block device, a qcow2, or a raw file. Of a qcow2 nothing but the beginning can be
 // read before it is loaded.
-func openSource(ctx context.Context, path, tempDir string) (*source, error) {
+func openSource(ctx context.Context, path string, o Options) (*source, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening the disk: %w", err)
@@ -52,7 +52,7 @@ func openSource(ctx context.Context, path, tempDir string) (*source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the disk: %w", err)
 	}
-	s := &source{file: file, lock: file, tempDir: tempDir}
+	s := &source{file: file, lock: file, tempDir: o.TempDir, backing: o.BackingFiles}
 	if err := s.prepare(ctx, path); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -77,11 +77,36 @@ func (s *source) prepare(ctx context.Context, path string) error {
 		s.format = BlockDevice
 	case string(head[:4]) == qcow2Magic:
 		s.format, s.image = QCOW2, path
-		return s.measureQcow2(ctx, int64(binary.BigEndian.Uint64(head[24:])))
+		return s.openQcow2(ctx)
+	case foreignFormat(head) != "":
+		return &FormatError{Path: path, Format: foreignFormat(head)}
 	default:
 		s.format = Raw
 	}
 	return s.measure()
+}
+
+// foreignFormat recognises a container of a disk that is none of those that are read, by how it begins.
+func foreignFormat(head []byte) string {
+	for magic, name := range map[string]string{
+		"KDMV": "VMDK", "# Disk DescriptorFile": "VMDK", "COWD": "VMDK", "vhdxfile": "VHDX", "conectix": "VHD",
+		"<<< ": "VDI", "QED\x00": "QED", "WithoutFreeSpace": "Parallels", "WithouFreSpacExt": "Parallels",
+	} {
+		if strings.HasPrefix(string(head), magic) {
+			return name
+		}
+	}
+	return ""
+}
+
+// FormatError refuses a disk in a container that is not read.
+type FormatError struct {
+	Path   string
+	Format string
+}
+
+func (e *FormatError) Error() string {
+	return fmt.Sprintf("%s is a disk of format %s; raw and qcow2 are read: convert it with qemu-img convert", e.Path, e.Format)
 }
 
 // claim refuses a disk that another program is writing to.
@@ -185,7 +210,7 @@ func (i *inspection) checkImage(ctx context.Context) error {
 		i.notApplicable("%s, %d bytes", d.Format, d.Size)
 		return nil
 	}
-	if err := checkQcow2(ctx, i.source.image); err != nil {
+	if err := i.source.checkQcow2(ctx); err != nil {
 		i.faultWith("qemu-img check -r may repair it", i.opts.Disk, "%v", err)
 	}
 	i.say("qcow2, %d bytes", d.Size)

@@ -20,6 +20,9 @@ type RunInTree func(ctx context.Context, tree string, argv []string, files map[s
 // Options say what to verify, and what there is to do it with.
 type Options struct {
 	Disk string // raw file, block device or qcow2
+	// BackingFiles are the files that a qcow2 may refer to, as its backing files or external data files. A disk that refers
+	// to another one is refused with a [*ReferenceError] before any program reads it.
+	BackingFiles []string
 	// OpenImage shows a qcow2. Without it, or where it fails, a qcow2 is unpacked in TempDir, sparse, to a file without a name.
 	OpenImage ImageOpener
 	TempDir   string
@@ -113,7 +116,7 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 	i := &inspection{opts: o, ledger: finalize.NewLedger(), broken: map[string]bool{}}
 	i.report = &Report{Version: ReportVersion, Started: time.Now(), Findings: []Finding{}}
 	i.report.Disk.Path = o.Disk
-	if i.source, err = openSource(ctx, o.Disk, o.TempDir); err != nil {
+	if i.source, err = openSource(ctx, o.Disk, o); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, i.source.Close()) }()

@@ -2,6 +2,7 @@ package vm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -55,6 +56,9 @@ func (b *build) checkOutput(ctx context.Context) (string, error) {
 	// qemu-img opens it too, which has descriptors of its own.
 	path := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), b.output.Fd())
 	found, err := verify.Run(ctx, verify.Options{Disk: path, TempDir: b.dir(), NoRoot: noMount})
+	if refers := (*verify.ReferenceError)(nil); errors.As(err, &refers) {
+		return "", &OutputError{Path: b.opts.Output, Faults: []string{fmt.Sprintf("it refers to the file %q", refers.Name)}, Count: 1}
+	}
 	if err != nil {
 		return "", b.explainOutput(err)
 	}

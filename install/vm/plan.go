@@ -2,7 +2,6 @@ package vm
 
 import (
 	"context"
-	"io"
 	"os"
 	"runtime"
 	"strings"
@@ -10,7 +9,7 @@ import (
 	"installer/disk"
 	"installer/install"
 	"installer/install/hostprog"
-	"installer/rootfs/deploy"
+	"installer/rootfs/bootable"
 	"installer/rootfs/image"
 )
 
@@ -48,13 +47,18 @@ func MakePlan(ctx context.Context, o Options) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	tree, err := img.Import(ctx, forget{}, image.ImportOptions{})
+	inv, err := img.Scan(ctx, image.ScanOptions{Files: []string{"usr/lib/os-release", "usr/etc/os-release"}, Exact: true, Look: bootable.Looker})
 	if err != nil {
 		return nil, err
 	}
-	if err := deploy.CheckTree(tree); err != nil {
+	err = checkBootable(img, inv.FS(), func(name string) *bootable.Facts {
+		facts, _ := inv.Seen(name).(*bootable.Facts)
+		return facts
+	})
+	if err != nil {
 		return nil, err
 	}
+	tree := inv.Tree
 	p := &Plan{Digest: img.ManifestDigest, Partitions: layout.Partitions, Modules: append(o.required(), o.possible()...), CPUs: cpus()}
 	p.Files, _, _, p.Bytes = tree.Stats()
 	version := kernelVersion(tree)
@@ -98,15 +102,4 @@ func (p *Plan) commands(b *build) {
 	}
 	after = append(after, "the checks of installer verify that need no mount")
 	p.After = strings.Join(after, ", ")
-}
-
-// forget is a sink that keeps nothing.
-type forget struct{}
-
-func (forget) Store(_ context.Context, _ image.Meta, target string, _ int64, content io.Reader) (image.ContentID, error) {
-	if target != "" {
-		return image.ContentID{}, nil
-	}
-	_, err := io.Copy(io.Discard, content)
-	return image.ContentID{}, err
 }

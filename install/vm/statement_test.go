@@ -275,7 +275,7 @@ func TestOutputIsChecked(t *testing.T) {
 		"empty":            {func(*testing.T, string) {}, "partition table"},
 		"text":             {func(t *testing.T, f string) { overwrite(t, f, 0, strings.Repeat("no disk ", 1000)) }, "partition table"},
 		"no file systems":  {partitioned, "super"},
-		"backing file":     {func(t *testing.T, f string) { qcow2(t, f, "-b", "/etc/passwd", "-F", "raw") }, ""},
+		"backing file":     {func(t *testing.T, f string) { qcow2(t, f, "-b", "/etc/passwd", "-F", "raw") }, "refers to"},
 		"another size":     {func(t *testing.T, f string) { qcow2(t, f) }, ""},
 		"a damaged backup": {func(t *testing.T, f string) { partitioned(t, f); overwrite(t, f, 1<<30-512, "nothing") }, "backup"},
 	} {

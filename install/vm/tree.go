@@ -12,7 +12,6 @@ import (
 
 	"installer/install/outfile"
 	"installer/install/vm/erofs"
-	"installer/rootfs/deploy"
 	"installer/rootfs/image"
 
 	"golang.org/x/sys/unix"
@@ -42,7 +41,8 @@ func readTree(ctx context.Context, img *image.Image, dir string, progress func(i
 	if t.tree, err = img.Import(ctx, t.writer, image.ImportOptions{Progress: progress}); err != nil {
 		return nil, full(err, dir)
 	}
-	if err = deploy.CheckTree(t.tree); err != nil {
+	all := contents{(&image.Inventory{Tree: t.tree}).FS(), t.writer.Content}
+	if err = checkBootable(img, all, all.facts); err != nil {
 		return nil, err
 	}
 	t.version = kernelVersion(t.tree)

@@ -29,8 +29,8 @@ type Tree interface {
 
 // Options describe the system that a tree becomes.
 type Options struct {
-	Arch string // of the tree, as Go and OCI call it
-	UEFI bool   // firmware starts the kernel itself, or through systemd-boot
+	Arch    string // of the tree, as Go and OCI call it
+	EFIStub bool   // the boot loader needs a kernel that is an EFI program
 	// Facts returns what Look found in the file that name leads to, or nil where its content is not known.
 	Facts func(name string) *Facts
 }
@@ -54,14 +54,6 @@ func (e *Error) Error() string {
 		texts[n] = f.String()
 	}
 	return "the image does not make a host that starts and can be updated: " + strings.Join(texts, "; ")
-}
-
-// ErrNoKernel is the cause of an Error where the tree has no kernel at all.
-var ErrNoKernel = errors.New("the image carries no kernel (usr/lib/modules/VERSION/vmlinuz): it is no bootable image")
-
-// Is reports whether the tree was found to have no kernel, for target ErrNoKernel.
-func (e *Error) Is(target error) bool {
-	return target == ErrNoKernel && len(e.Faults) > 0 && e.Faults[0] == noKernel
 }
 
 var noKernel = Finding{Modules, "holds no kernel (VERSION/vmlinuz): it is no bootable image"}
@@ -174,9 +166,17 @@ func (c *checker) content(name string, most int64) (facts *Facts, ok bool) {
 	case info.Size() > most:
 		c.fault(name, "has %d bytes, and the most that is sensible are %d", info.Size(), most)
 	default:
-		return c.o.Facts(name), true
+		return c.facts(name), true
 	}
 	return nil, false
+}
+
+// facts returns what was found in a file, or nil where its content was looked at for something else, or not at all.
+func (c *checker) facts(name string) *Facts {
+	if f := c.o.Facts(name); f != nil && f.role == roleOf(name) {
+		return f
+	}
+	return nil
 }
 
 func (c *checker) judgeKernel(name, version string, f *Facts) {
@@ -187,7 +187,7 @@ func (c *checker) judgeKernel(name, version string, f *Facts) {
 		c.fault(name, "is no Linux kernel that a boot loader starts: %s", f.Problem)
 	case f.Kernel != c.o.Arch:
 		c.fault(name, "is a kernel for %s, and the image is for %s", f.Kernel, c.o.Arch)
-	case c.o.UEFI && !f.EFI:
+	case c.o.EFIStub && !f.EFI:
 		c.fault(name, "has no EFI stub, without which systemd-boot cannot start it")
 	case f.Version != "" && f.Version != version:
 		c.note(name, "is version %s, and its directory is that of the modules of %s", f.Version, version)
@@ -289,7 +289,7 @@ func (c *checker) runs(name string, depth int) {
 		c.fault(name, "cannot be run: it is empty")
 		return
 	}
-	f := c.o.Facts(name)
+	f := c.facts(name)
 	switch {
 	case f == nil:
 		c.note(name, "was not looked into")

@@ -14,6 +14,7 @@ import (
 
 // Facts are what Look found in the content of a file.
 type Facts struct {
+	role    role
 	Problem string // why the file is not what its name says; "" where it is
 
 	Kernel  string // architecture of a kernel, as Go calls it; "" is no kernel
@@ -33,47 +34,63 @@ const scriptProgram = "script"
 // headSize is how much of a kernel or program is read, in bytes.
 const headSize = 64 << 10
 
-// Looks reports whether Look finds something in the regular file name of the mode, which Check may ask for. name may be
-// that in a layer.
-func Looks(name string, mode uint32) bool {
-	return kernelFile(name) != "" || mode&0o111 != 0
+// role is what a file is looked at for.
+type role int
+
+const (
+	programRole role = iota
+	kernelRole
+	initramfsRole
+)
+
+// roleOf returns what the file name, which may be that in a layer, is looked at for. A layer may have a kernel as a hard
+// link to a file in /boot.
+func roleOf(name string) role {
+	dir, base := path.Split(path.Clean("/" + name))
+	dir = path.Clean(dir)
+	if dir != "/boot" && !strings.HasSuffix(path.Dir(dir), "/lib/modules") {
+		return programRole
+	}
+	switch {
+	case strings.HasPrefix(base, "vmlinuz"):
+		return kernelRole
+	case strings.HasPrefix(base, "initramfs"), strings.HasPrefix(base, "initrd"):
+		return initramfsRole
+	}
+	return programRole
 }
 
-// kernelFile returns the base name of a file that belongs to a kernel, or "".
-func kernelFile(name string) string {
-	dir, base := path.Split(path.Clean("/" + name))
-	if !strings.HasSuffix(path.Dir(path.Clean(dir)), "/lib/modules") {
-		return ""
+// Looker returns a function that looks at the regular file name of a mode, or nil where Check does not ask for the file.
+// The result of that function is a *Facts.
+func Looker(name string, mode uint32) func(content io.Reader) (any, error) {
+	if roleOf(name) == programRole && mode&0o111 == 0 {
+		return nil
 	}
-	switch base {
-	case "vmlinuz", "initramfs.img", "initramfs":
-		return base
-	}
-	return ""
+	return func(content io.Reader) (any, error) { return Look(name, content) }
 }
 
 // Look reads as much of a file's content as its name asks for. The error is that of the reader.
 func Look(name string, content io.Reader) (*Facts, error) {
-	r := &countingReader{r: content}
-	f := &Facts{}
-	switch kernelFile(name) {
-	case "":
-		f.lookAtProgram(head(r, 4<<10))
-	case "vmlinuz":
+	r := &sourceReader{r: content}
+	f := &Facts{role: roleOf(name)}
+	switch f.role {
+	case kernelRole:
 		f.lookAtKernel(head(r, headSize))
-	default:
+	case initramfsRole:
 		f.lookAtInitramfs(r)
+	default:
+		f.lookAtProgram(head(r, 4<<10))
 	}
 	return f, r.err
 }
 
-// countingReader remembers an error of the source, which must not be taken for a fault of the content.
-type countingReader struct {
+// sourceReader remembers an error of the source, which must not be taken for a fault of the content.
+type sourceReader struct {
 	r   io.Reader
 	err error
 }
 
-func (c *countingReader) Read(p []byte) (int, error) {
+func (c *sourceReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	if err != nil && err != io.EOF {
 		c.err = err
@@ -84,7 +101,7 @@ func (c *countingReader) Read(p []byte) (int, error) {
 // head returns the first n bytes, or all where there are less.
 func head(r io.Reader, n int) []byte {
 	data := make([]byte, n)
-	got, _ := io.ReadFull(r, data) // an error of the source is kept by countingReader
+	got, _ := io.ReadFull(r, data) // an error of the source is kept by sourceReader
 	return data[:got]
 }
 

@@ -64,7 +64,7 @@ func formats() []format {
 }
 
 // lookAtInitramfs reads archives one after another, as the kernel does: microcode comes first, and is not compressed.
-func (f *Facts) lookAtInitramfs(r *countingReader) {
+func (f *Facts) lookAtInitramfs(r *sourceReader) {
 	in := bufio.NewReaderSize(r, headSize)
 	err := f.search(in, true)
 	switch {

@@ -150,7 +150,7 @@ func installOn(t *testing.T, disk string) {
 		BootUUID: rootUUID, BootPartition: 3, ESP: esp, ESPPartition: 2,
 		Disk: file, BIOSBoot: &Range{Start: mib, Size: mib}, SectorSize: 512,
 	}
-	if _, err := Install(t.Context(), GRUB, target); err != nil {
+	if err := Install(t.Context(), GRUB, target); err != nil {
 		t.Fatal(err)
 	}
 	fat := fmt.Sprintf("%s@@%d", disk, 2*mib)

@@ -69,9 +69,6 @@ type Place interface {
 	WriteFile(path string, size int64, r io.Reader) error
 }
 
-// ESP is the old name of Place.
-type ESP = Place
-
 // Disk is the whole disk, for what stands outside of every file system. Offsets are in bytes.
 type Disk interface {
 	io.ReaderAt
@@ -122,10 +119,9 @@ type Target struct {
 
 // Install puts the boot loader kind on t and reads it back. It fails with *MissingError or *ModuleError where the image
 // lacks a file of the loader, and with *ArgumentError where the loader cannot carry a kernel argument of the boot entry.
-func Install(ctx context.Context, kind Kind, t Target) (struct{}, error) {
-	none := struct{}{}
+func Install(ctx context.Context, kind Kind, t Target) error {
 	if err := (Needs{t.Arch, t.Firmware, t.Filesystem, t.SectorSize}).Check(kind, t.Tree); err != nil {
-		return none, err
+		return err
 	}
 	var err error
 	switch kind {
@@ -135,9 +131,9 @@ func Install(ctx context.Context, kind Kind, t Target) (struct{}, error) {
 		err = installSystemdBoot(t)
 	}
 	if err != nil {
-		return none, fmt.Errorf("installing boot loader %s for %s: %w", kind, t.Firmware, err)
+		return fmt.Errorf("installing boot loader %s for %s: %w", kind, t.Firmware, err)
 	}
-	return none, nil
+	return nil
 }
 
 // vendor names the loader's directory on the EFI system partition: ID of os-release, in letters that a path of GRUB and

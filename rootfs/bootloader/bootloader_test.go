@@ -246,7 +246,7 @@ func signedDisk() *memDisk {
 
 func TestGRUBLayout(t *testing.T) {
 	target := hostTarget(t)
-	_, err := Install(t.Context(), GRUB, target)
+	err := Install(t.Context(), GRUB, target)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +280,7 @@ func TestGRUBConfigInBoot(t *testing.T) {
 		if !uefi {
 			target.ESP = nil
 		}
-		if _, err := Install(t.Context(), GRUB, target); err != nil {
+		if err := Install(t.Context(), GRUB, target); err != nil {
 			t.Fatal(err)
 		}
 		config, err := os.ReadFile(filepath.Join(dir, "grub/grub.cfg"))
@@ -337,7 +337,7 @@ func TestGRUBIsDeterministic(t *testing.T) {
 	var disks, loaders [][]byte
 	for range 2 {
 		target := hostTarget(t)
-		if _, err := Install(t.Context(), GRUB, target); err != nil {
+		if err := Install(t.Context(), GRUB, target); err != nil {
 			t.Fatal(err)
 		}
 		efi, err := fs.ReadFile(target.ESP.(fs.FS), "EFI/BOOT/BOOTX64.EFI")
@@ -381,14 +381,14 @@ func TestGRUBRefuses(t *testing.T) {
 	for _, c := range cases {
 		target := hostTarget(t)
 		c.change(&target)
-		_, err := Install(t.Context(), GRUB, target)
+		err := Install(t.Context(), GRUB, target)
 		if err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: error %v; want one that says %q", c.name, err, c.says)
 		}
 	}
 	target := hostTarget(t)
 	target.Run = answer(nil, boom)
-	if _, err := Install(t.Context(), GRUB, target); !errors.Is(err, boom) {
+	if err := Install(t.Context(), GRUB, target); !errors.Is(err, boom) {
 		t.Errorf("the cause is lost in %v", err)
 	}
 }
@@ -406,7 +406,7 @@ func (e lossyESP) WriteFile(name string, size int64, r io.Reader) error {
 func TestSystemdBoot(t *testing.T) {
 	target := hostTarget(t)
 	target.Firmware.BIOS = false
-	if _, err := Install(t.Context(), SystemdBoot, target); err != nil {
+	if err := Install(t.Context(), SystemdBoot, target); err != nil {
 		t.Fatal(err)
 	}
 	esp := target.ESP.(*dirESP).dir
@@ -429,11 +429,11 @@ func TestSystemdBoot(t *testing.T) {
 		}
 	}
 	target.Boot = fstest.MapFS{}
-	if _, err := Install(t.Context(), SystemdBoot, target); !errors.Is(err, fs.ErrNotExist) {
+	if err := Install(t.Context(), SystemdBoot, target); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a kernel that is not there: %v", err)
 	}
 	target.Entry.Text = "title x\n"
-	if _, err := Install(t.Context(), SystemdBoot, target); err == nil {
+	if err := Install(t.Context(), SystemdBoot, target); err == nil {
 		t.Error("an entry without a kernel was accepted")
 	}
 }

@@ -94,11 +94,6 @@ func (n Needs) Check(kind Kind, tree fs.FS) error {
 	return fmt.Errorf("unknown boot loader %q", kind)
 }
 
-// Check is Needs.Check for a file system and sectors that are not known.
-func Check(kind Kind, fw Firmware, arch string, tree fs.FS) error {
-	return Needs{Arch: arch, Firmware: fw}.Check(kind, tree)
-}
-
 // require returns the first candidate that is a regular file of the tree, or the error missing.
 func require(tree fs.FS, missing MissingError, candidates ...string) (string, error) {
 	for _, name := range candidates {

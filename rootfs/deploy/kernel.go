@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -179,4 +180,16 @@ func (k kernel) install(root, deployment *beneath.Dir, at string) (KernelInfo, e
 		}
 	}
 	return info, nil
+}
+
+// oneKernel refuses what would leave open which kernel starts: ostree takes the first it comes across.
+func oneKernel(versions []string) error {
+	switch len(versions) {
+	case 0:
+		return ErrNoKernel
+	case 1:
+		return nil
+	}
+	return fmt.Errorf("the image carries %d kernels (%s), and only one can be installed: remove the others from usr/lib/modules",
+		len(versions), strings.Join(versions, ", "))
 }
