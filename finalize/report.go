@@ -3,6 +3,7 @@ package finalize
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,6 +64,11 @@ type Report struct {
 }
 
 const reportVersion = 1
+
+// Succeeded reports whether a stage was run, with no remark.
+func (r *Report) Succeeded(s Stage) bool {
+	return slices.ContainsFunc(r.Stages, func(result StageResult) bool { return result.Name == s.name && result.Status == OK })
+}
 
 // HeldError says that the target is held, and by whom. The mount is as it was,
 // unless the stage is one after the unmount.

@@ -38,7 +38,7 @@ type Proof string
 const (
 	HandlesClosed   Proof = "handles-closed"   // the program has closed all that it had open
 	SelfFree        Proof = "self-free"        // neither this process nor a child of it refers to the target
-	WrittenOut      Proof = "written-out"      // no write was lost, and the superblocks are read-only
+	WrittenOut      Proof = "written-out"      // the kernel reported no lost write
 	NotFrozen       Proof = "not-frozen"       // nobody keeps a file system frozen
 	NoHolders       Proof = "no-holders"       // nobody was found who refers to the target
 	TreeUnmounted   Proof = "unmounted"        // every mount of the tree is gone

@@ -12,6 +12,7 @@ import (
 	"installer/finalize"
 	"installer/install"
 	"installer/install/outfile"
+	"installer/install/printable"
 
 	"github.com/spf13/cobra"
 )
@@ -100,7 +101,25 @@ func release(ctx context.Context, flags finalizeFlags, root string, stdout io.Wr
 	}
 	pipeline := finalize.Pipeline{Stages: stages}
 	report, err := pipeline.Run(ctx, target, stageLines(flags, stdout))
+	if err == nil && !flags.quiet && !flags.json {
+		printable.Fprintf(stdout, "%s\n", closingLine(report, flags.keepMounted))
+	}
 	return errors.Join(err, flags.report.write(report))
+}
+
+// closingLine says in what state the tree is, and what the search for holders could not see.
+func closingLine(r *finalize.Report, keptMounted bool) string {
+	line := "released: " + r.Mountpoint
+	if keptMounted {
+		line = "mounted, no holder found: " + r.Mountpoint
+		if r.Succeeded(finalize.RemountReadOnly) {
+			line = "mounted read-only, no holder found: " + r.Mountpoint
+		}
+	}
+	if list := r.Unseen(); len(list) > 0 {
+		line += "; not seen: " + notSeen(list) + " (to see it: " + howToSee(list) + ")"
+	}
+	return line
 }
 
 // stageLines prints each stage as it ends.
