@@ -2,9 +2,7 @@ package tests
 
 import (
 	"archive/tar"
-	"bytes"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -102,16 +100,7 @@ func TestRefusedUsage(t *testing.T) {
 
 func TestRefusedNotRoot(t *testing.T) {
 	raw := rawFile(t, tinySize)
-	program, err := os.Open(BuildInstaller(t)) // an ordinary user may not reach it by its path
-	must(t, err)
-	defer program.Close()
-	cmd := exec.Command("/proc/self/fd/3", installArgs(TinyImage(t), raw)...)
-	cmd.ExtraFiles = []*os.File{program}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	_ = cmd.Run() // how it ended is judged below
-	checkRefusal(t, Result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}, 1, `not root.*sudo`)
+	checkRefusal(t, unprivileged(t, installArgs(TinyImage(t), raw)...), 1, `not root.*sudo`)
 }
 
 func TestRefusedSource(t *testing.T) {
@@ -232,7 +221,7 @@ func TestRefusedTarget(t *testing.T) {
 		refused(t, 4, installArgs(ref, raw, "--root-size", "2G"), `too small`)
 	})
 	t.Run("not there", func(t *testing.T) {
-		refused(t, 1, installArgs(ref, filepath.Join(t.TempDir(), "none")), `none: no such file`)
+		refused(t, 4, installArgs(ref, filepath.Join(t.TempDir(), "none")), `none: no such file`)
 	})
 	t.Run("a directory", func(t *testing.T) {
 		refused(t, 4, installArgs(ref, t.TempDir()), `neither a block device nor a regular file`)
@@ -252,8 +241,8 @@ func TestRefusedTarget(t *testing.T) {
 	t.Run("no file system maker", func(t *testing.T) {
 		for fs, pkg := range map[string]string{"xfs": "xfsprogs", "ext4": "e2fsprogs", "btrfs": "btrfs-progs"} {
 			raw := rawFile(t, tinySize)
-			args := append([]string{"PATH=/nonexistent", BuildInstaller(t)}, installArgs(ref, raw, "--filesystem", fs)...)
-			checkRefusal(t, RunBinary(t, "env", args...), 1, `mkfs\.`+fs+` is missing on this machine; to do: install the package `+pkg)
+			r := without("/usr/sbin/mkfs."+fs)(t, installArgs(ref, raw, "--filesystem", fs)...)
+			checkRefusal(t, r, 1, `mkfs\.`+fs+` is missing on this machine; to do: install the package `+pkg)
 		}
 	})
 }

@@ -312,7 +312,7 @@ func TestToFilesystemRefuses(t *testing.T) {
 	refuse("no ROOT", 2, tinyArgs(t, "")[:5], `takes ROOT`)
 	refuse("unknown replacement", 2, tinyArgs(t, m.root, "--replace=merge"), `--replace: .*wipe and alongside`)
 	refuse("blank in a specification", 2, tinyArgs(t, m.root, "--root-mount-spec", "a b"), `--root-mount-spec: .*blank`)
-	refuse("not there", 1, tinyArgs(t, m.root+"x"), `no such file`)
+	refuse("not there", 4, tinyArgs(t, m.root+"x"), `no such file`)
 	refuse("no mount point", 4, tinyArgs(t, plain), `it is no mount point, but a directory of the file system on /`)
 	refuse("a file", 4, tinyArgs(t, m.raw), `it is no directory: .*to-disk takes a disk`)
 	refuse("the running root", 4, tinyArgs(t, "/"), `the root that this program itself runs from`)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"installer/install"
 	"installer/install/vm"
@@ -115,6 +116,9 @@ func runBuild(parent context.Context, flags buildFlags, source, path string, std
 	}
 	guard, err := protectInputs(o.Install, flags.image.authFile, flags.config.sshKeys)
 	if err != nil {
+		return err
+	}
+	if err := requireTarget(filepath.Dir(path)); err != nil {
 		return err
 	}
 	if err := guard.Check(path); err != nil {

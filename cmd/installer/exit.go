@@ -2,15 +2,19 @@ package main
 
 import (
 	"errors"
+	"os"
 
 	"installer/disk"
 	"installer/finalize"
+	"installer/install/choice/config"
 	"installer/install/verify"
 	"installer/install/vm"
 	"installer/rootfs/bootable"
 	"installer/rootfs/bootloader"
 	"installer/rootfs/deploy"
 	"installer/rootfs/image"
+
+	"golang.org/x/sys/unix"
 )
 
 // Exit statuses of every command.
@@ -29,6 +33,22 @@ type usageError struct{ cause error }
 func (e *usageError) Error() string { return e.cause.Error() }
 func (e *usageError) Unwrap() error { return e.cause }
 
+// noTargetError refuses a target that is not there.
+type noTargetError struct{ cause error }
+
+func (e *noTargetError) Error() string { return "finding the target: " + e.cause.Error() }
+func (e *noTargetError) Unwrap() error { return e.cause }
+
+// requireTarget refuses a path that leads nowhere; whatever it leads to is judged by the command. A link
+// counts as itself.
+func requireTarget(path string) error {
+	_, err := os.Lstat(path)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return &noTargetError{err}
+	}
+	return nil
+}
+
 // exitStatus maps an error to the exit status of the command.
 func exitStatus(err error) int {
 	switch {
@@ -45,13 +65,20 @@ func exitStatus(err error) int {
 	case is[*vm.GuestError](err):
 		return guestStatus(err)
 	case is[*disk.InUseError](err), is[*disk.NotEmptyError](err), is[*disk.RefusedError](err), is[*disk.TooSmallError](err),
-		is[*bootloader.SectorError](err), is[*verify.ReferenceError](err), is[*verify.FormatError](err):
+		is[*bootloader.SectorError](err), is[*verify.ReferenceError](err), is[*verify.FormatError](err), is[*noTargetError](err):
 		return exitRefused
 	case is[*image.SourceError](err), is[*bootable.Error](err),
-		is[*deploy.ComposefsError](err), is[*bootloader.MissingError](err), is[*bootloader.ModuleError](err):
+		is[*deploy.ComposefsError](err), is[*bootloader.MissingError](err), is[*bootloader.ModuleError](err),
+		is[*config.FileError](err), lacksMaker(err):
 		return exitSource
 	}
 	return exitFailed
+}
+
+// lacksMaker reports whether an image lacks the program that makes its root file system.
+func lacksMaker(err error) bool {
+	var missing *disk.MissingProgramError
+	return errors.As(err, &missing) && missing.InImage
 }
 
 // guestStatus is the exit status of the installer in a virtual machine, which

@@ -10,6 +10,7 @@ import (
 
 	"installer/disk"
 	"installer/finalize"
+	"installer/install/choice/config"
 	"installer/install/verify"
 	"installer/rootfs/bootable"
 	"installer/rootfs/bootloader"
@@ -26,6 +27,12 @@ func TestExitStatus(t *testing.T) {
 		{errors.New("anything"), exitFailed},
 		{context.Canceled, exitFailed},
 		{&disk.MissingProgramError{Program: "mkfs.xfs", Package: "xfsprogs", Err: os.ErrNotExist}, exitFailed},
+		{&disk.MissingProgramError{Program: "mkfs.xfs", Package: "xfsprogs", InImage: true, Err: os.ErrNotExist}, exitSource},
+		{&config.FileError{}, exitSource},
+		{&noTargetError{os.ErrNotExist}, exitRefused},
+		{&notRootError{}, exitFailed},
+		{&outputError{io.ErrShortWrite}, exitFailed},
+		{&reportError{cause: io.ErrShortWrite}, exitFailed},
 		{&usageError{errors.New("flag")}, exitUsage},
 		{&image.UnknownTransportError{Ref: "x:y"}, exitUsage},
 		{&finalize.HeldError{Stage: "unmount"}, exitHeld},

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"installer/finalize"
 	"installer/install"
@@ -67,8 +66,8 @@ func runFinalize(parent context.Context, flags finalizeFlags, root string, stdou
 	if err != nil {
 		return err
 	}
-	if root, err = filepath.EvalSymlinks(absolute(directory, root)); err != nil {
-		return fmt.Errorf("finding the target: %w", err)
+	if root, err = resolveRoot(absolute(directory, root)); err != nil {
+		return err
 	}
 	guard := outfile.NewGuard()
 	if err := guard.AddFilesystem("the target", root); err != nil {

@@ -51,6 +51,9 @@ type holdersFlags struct {
 }
 
 func runHolders(ctx context.Context, path string, flags holdersFlags, stdout io.Writer) error {
+	if err := requireTarget(path); err != nil {
+		return err
+	}
 	guard := outfile.NewGuard()
 	if err := guard.AddFile("the path that is examined", path); err != nil {
 		return err

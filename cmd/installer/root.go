@@ -19,9 +19,9 @@ Exit status:
   0  done
   1  failed
   2  wrong usage
-  3  the target is held (the message says by whom)
-  4  the target was refused (in use, too small, not empty without --wipe)
-  5  the source was refused`
+  3  the target is held (the message names the holder)
+  4  the target was refused (not there, in use, too small, not empty)
+  5  the source was refused (not there, damaged, not bootable)`
 
 func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
 	var version bool

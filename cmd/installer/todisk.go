@@ -79,8 +79,13 @@ func runToDisk(parent context.Context, flags toDiskFlags, device string, s strea
 		return &usageError{err}
 	}
 	return flags.perform(parent, s, o, job{
-		protect: func(g *outfile.Guard) error { return g.AddFile("the target", device) },
-		enter:   enterWorkplace,
+		protect: func(g *outfile.Guard) error {
+			if err := requireTarget(device); err != nil {
+				return err
+			}
+			return g.AddFile("the target", device)
+		},
+		enter: enterWorkplace,
 		run: func(ctx context.Context, o install.Options, observe install.Observer) (*install.Report, error) {
 			report, err := install.ToDisk(ctx, o, observe)
 			return report, adviseOnSize(err, o)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -55,10 +54,7 @@ func (f *toFilesystemFlags) options(root string, given *pflag.FlagSet) (install.
 	if given.Changed("boot-mount-spec") {
 		m.BootMountSpec = &f.bootSpec
 	}
-	var err error
-	if m.Root, err = filepath.Abs(root); err != nil {
-		return o, m, fmt.Errorf("finding the target: %w", err)
-	}
+	m.Root = root
 	return o, m, errors.Join(o.Validate(), m.Validate())
 }
 
@@ -93,9 +89,8 @@ func runToFilesystem(cmd *cobra.Command, flags toFilesystemFlags, root string, s
 	}
 	return flags.perform(cmd.Context(), s, o, job{
 		protect: func(g *outfile.Guard) error {
-			// Mounts are the kernel's by the path that they resolve to.
-			if m.Root, err = filepath.EvalSymlinks(m.Root); err != nil {
-				return fmt.Errorf("finding the target: %w", err)
+			if m.Root, err = resolveRoot(m.Root); err != nil {
+				return err
 			}
 			return protectMounted(g, m.Root)
 		},
@@ -119,4 +114,19 @@ func protectMounted(g *outfile.Guard, root string) error {
 		}
 	}
 	return nil
+}
+
+// resolveRoot returns the path by which the kernel knows a mount: absolute, and without symlinks.
+func resolveRoot(root string) (string, error) {
+	if err := requireTarget(root); err != nil {
+		return "", err
+	}
+	path, err := filepath.Abs(root)
+	if err == nil {
+		path, err = filepath.EvalSymlinks(path)
+	}
+	if err != nil {
+		return "", &noTargetError{err}
+	}
+	return path, nil
 }

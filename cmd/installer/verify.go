@@ -85,6 +85,9 @@ func newVerifyCommand(stdout, stderr io.Writer) *cobra.Command {
 }
 
 func runVerify(parent context.Context, flags verifyFlags, path string, stdout, stderr io.Writer) error {
+	if err := requireTarget(path); err != nil {
+		return err
+	}
 	o, err := flags.options(path, stderr)
 	if err != nil {
 		return err

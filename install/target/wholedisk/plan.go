@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -13,6 +12,7 @@ import (
 
 	"installer/disk"
 	"installer/install/choice"
+	"installer/install/hostprog"
 	"installer/install/target"
 	"installer/rootfs/bootloader"
 )
@@ -34,7 +34,7 @@ func (d *Disk) Plan(ctx context.Context, c *choice.Choice, need target.Need) (*t
 	if err != nil {
 		return nil, err
 	}
-	if err := c.Filesystem.Require(exec.LookPath); err != nil {
+	if err := c.Filesystem.Require(hostprog.Find); err != nil {
 		return nil, err
 	}
 	d.choice, d.layout = c, layout
