@@ -7,7 +7,6 @@ import (
 	"io"
 	"sort"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -45,87 +44,65 @@ func (s *layeredSource) size() (sum int64) {
 	return sum
 }
 
-// layerImport is one import of a layered image.
-type layerImport struct {
-	img     *Image
-	src     *layeredSource
-	opts    ImportOptions
-	chunks  *sync.Pool
-	entries atomic.Int64
-	budget  *budget
-	out     storer
-	skimmer storer        // of a scan that may pass over contents; else nil
-	results []layerResult // one for each layer
-	records bool          // a scan does, for the import that follows
-	before  *scanned      // what an import repeats; nil: it parses the layers
+// layers reads the blobs of one image: it checks their lengths and digests, and decompresses them.
+type layers struct {
+	img    *Image
+	src    *layeredSource
+	opts   ImportOptions
+	chunks *sync.Pool
 }
 
-type layerResult struct {
-	root     *Node
-	dropped  map[string]int
-	ignored  Ignored
-	record   *recording
-	verified bool // the blob, and what it unpacks to
-	changed  bool // since the scan
+func (s *layeredSource) layers(img *Image, o ImportOptions) *layers {
+	return &layers{img: img, src: s, opts: o, chunks: newChunkPool()}
 }
 
-func (s *layeredSource) importTree(ctx context.Context, img *Image, sink Sink, o ImportOptions) (*Tree, error) {
-	li := &layerImport{img: img, src: s, opts: o, chunks: newChunkPool(), budget: newBudget(o.MaxTree), results: make([]layerResult, len(img.Layers))}
-	li.entries.Store(o.MaxEntries)
-	if img.scanned.repeats(o) {
-		li.before, img.scanned = img.scanned, nil
-	}
-	g, gctx := errgroup.WithContext(ctx)
-	pool := newStorePool(gctx, g, sink, o.Parallel)
-	li.out = pool
-	g.Go(func() error {
-		defer close(pool.jobs)
-		return li.readAll(gctx)
-	})
-	if err := g.Wait(); err != nil {
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("importing %s: %w", img.Ref, context.Cause(ctx))
-		}
-		return nil, err
-	}
-	if li.before != nil {
-		return li.before.tree, nil
-	}
-	return li.tree()
+// layerTask is the use that is made of an image's layers: a scan, an import, or the replay of a
+// scan. Its methods are called concurrently, for different layers.
+type layerTask interface {
+	// unpack reads the tar of layer i. It may leave bytes after the tar's end.
+	unpack(i int, plain io.Reader) error
+	// hashes reports whether the tar must be compared with its diff-id.
+	hashes(i int) bool
+	// verified is called once the blob of layer i is known to be right, and so is the tar.
+	verified(i int) error
 }
 
-// readAll reads the layers in parallel, the largest first, so that none of
-// those is left to run alone at the end. Equal layers are read once.
-func (li *layerImport) readAll(ctx context.Context) error {
-	first, order := li.distinct()
+// skimmer is a task that can do without most of a layer that lies uncompressed in a file.
+type skimmer interface {
+	skim(ctx context.Context, i int, blob io.ReadSeeker) error
+}
+
+// readAll reads the layers in parallel, the largest first, so that none of those is left to run
+// alone at the end. Equal layers are read once: first has the layer that stands for each.
+func (l *layers) readAll(ctx context.Context, task layerTask) (first []int, err error) {
+	first, order := l.distinct()
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(li.opts.Parallel)
+	g.SetLimit(l.opts.Parallel)
 	for _, i := range order {
 		g.Go(func() error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			return li.readLayer(ctx, i)
+			return l.readLayer(ctx, i, task)
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return err
+		return nil, err
 	}
-	for i := range li.results {
+	for i := range first {
 		if first[i] != i {
-			li.results[i] = li.results[first[i]]
-			li.opts.Progress(max(0, li.src.served[i].size))
+			l.opts.Progress(max(0, l.src.served[i].size))
 		}
 	}
-	return nil
+	return first, nil
 }
 
-// distinct tells for each layer the first one that is the same blob, and these
-// in the order to read them.
-func (li *layerImport) distinct() (first, order []int) {
+// distinct returns for each layer the first one that is the same blob, and these in the order to
+// read them.
+func (l *layers) distinct() (first, order []int) {
 	seen := map[[2]string]int{}
-	for i, l := range li.img.Layers {
-		key := [2]string{l.Digest, l.DiffID}
+	for i, info := range l.img.Layers {
+		key := [2]string{info.Digest, info.DiffID}
 		if _, known := seen[key]; !known {
 			seen[key] = i
 			order = append(order, i)
@@ -133,43 +110,44 @@ func (li *layerImport) distinct() (first, order []int) {
 		first = append(first, seen[key])
 	}
 	sort.SliceStable(order, func(a, b int) bool {
-		return li.src.served[order[a]].size > li.src.served[order[b]].size
+		return l.src.served[order[a]].size > l.src.served[order[b]].size
 	})
 	return first, order
 }
 
-// readLayer reads one layer. What is the source's fault becomes a SourceError.
-func (li *layerImport) readLayer(ctx context.Context, i int) error {
-	err := li.readBlob(ctx, i)
+// readLayer reads one layer. A fault of the source becomes a SourceError.
+func (l *layers) readLayer(ctx context.Context, i int, task layerTask) error {
+	err := l.readBlob(ctx, i, task)
 	if err == nil {
 		return nil
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	digest := l.img.Layers[i].Digest
 	if sink := (*sinkError)(nil); errors.As(err, &sink) {
-		return fmt.Errorf("layer %s: %w", li.img.Layers[i].Digest, err)
+		return fmt.Errorf("layer %s: %w", digest, err)
 	}
-	err = li.damage(ctx, i, err)
-	fault := &SourceError{Ref: li.img.Ref.String(), Layer: li.img.Layers[i].Digest, Err: err}
+	err = l.damage(ctx, i, err)
+	fault := &SourceError{Ref: l.img.Ref.String(), Layer: digest, Err: err}
 	if e := (*entryError)(nil); errors.As(err, &e) {
 		fault.Entry, fault.Err = e.entry, e.err
 	}
 	return fault
 }
 
-// damage looks for the cause of an error of reading a layer. Bytes that are not those of the
-// manifest make the layer unreadable in any way. A registry is not asked a second time.
-func (li *layerImport) damage(ctx context.Context, i int, err error) error {
-	if _, remote := li.src.blobs.(*spool); remote || errors.As(err, new(*damagedError)) {
+// damage looks for the cause of an error of reading a layer: bytes that are not those of the
+// manifest can make a layer unreadable in any way. A registry is not asked a second time.
+func (l *layers) damage(ctx context.Context, i int, err error) error {
+	if _, remote := l.src.blobs.(*spool); remote || errors.As(err, new(*damagedError)) {
 		return err
 	}
-	served := li.src.served[i]
-	blob, openErr := li.src.blobs.open(ctx, served)
+	served := l.src.served[i]
+	blob, openErr := l.src.blobs.open(ctx, served)
 	if openErr != nil {
 		return err
 	}
-	raw := startPump(ctx, blob, li.chunks, li.rawBounds(served), func(int64) {})
+	raw := startPump(ctx, blob, l.chunks, l.rawBounds(served), func(int64) {})
 	defer func() {
 		raw.stop()
 		blob.Close() // ends a read that is blocked
@@ -182,73 +160,82 @@ func (li *layerImport) damage(ctx context.Context, i int, err error) error {
 	return err
 }
 
-func (li *layerImport) readBlob(ctx context.Context, i int) error {
-	served := li.src.served[i]
-	blob, err := li.src.blobs.open(ctx, served)
+func (l *layers) readBlob(ctx context.Context, i int, task layerTask) error {
+	served := l.src.served[i]
+	blob, err := l.src.blobs.open(ctx, served)
 	if err != nil {
 		return fmt.Errorf("opening the blob: %w", err)
 	}
-	if seeker, ok := blob.(io.ReadSeekCloser); ok && li.skims(i) {
-		defer blob.Close()
-		return li.skim(ctx, i, seeker)
+	if s, ok := task.(skimmer); ok && served.digest == l.img.Layers[i].DiffID {
+		if seeker, ok := blob.(io.ReadSeekCloser); ok {
+			defer blob.Close()
+			return l.skim(ctx, i, s, seeker)
+		}
 	}
-	raw := startPump(ctx, blob, li.chunks, li.rawBounds(served), li.opts.Progress)
+	raw := startPump(ctx, blob, l.chunks, l.rawBounds(served), l.opts.Progress)
 	defer func() {
 		raw.stop()
 		blob.Close() // ends a read that is blocked
 		raw.wait()
 	}()
-	result, err := li.readStream(ctx, i, raw)
-	if err != nil {
+	if err := l.readStream(ctx, i, raw, task); err != nil {
 		return err
 	}
 	if err := checkRaw(raw, served); err != nil {
 		return err
 	}
-	if result.changed { // and is right now
-		return errOtherHeaders
+	return task.verified(i)
+}
+
+// skim leaves a layer to a task that reads only a part of it. Nothing is hashed: the import
+// verifies such a layer.
+func (l *layers) skim(ctx context.Context, i int, task skimmer, blob io.ReadSeeker) error {
+	size := max(0, l.src.served[i].size)
+	if size > l.opts.MaxLayerSize {
+		return l.tooLarge()
 	}
-	result.verified = true
-	li.results[i] = result
+	if err := task.skim(ctx, i, blob); err != nil {
+		return err
+	}
+	l.opts.Progress(size)
 	return nil
 }
 
-func (li *layerImport) rawBounds(served servedBlob) bounds {
+func (l *layers) rawBounds(served servedBlob) bounds {
 	if served.size < 0 {
-		return li.plainBounds()
+		return l.plainBounds()
 	}
 	return bounds{least: served.size, most: served.size, tooLong: errors.New("the blob is longer than its manifest says")}
 }
 
-func (li *layerImport) plainBounds() bounds {
-	return bounds{most: li.opts.MaxLayerSize, tooLong: li.tooLarge()}
+func (l *layers) plainBounds() bounds {
+	return bounds{most: l.opts.MaxLayerSize, tooLong: l.tooLarge()}
 }
 
-func (li *layerImport) tooLarge() error {
-	return fmt.Errorf("the layer exceeds the limit of %d bytes uncompressed", li.opts.MaxLayerSize)
+func (l *layers) tooLarge() error {
+	return fmt.Errorf("the layer exceeds the limit of %d bytes uncompressed", l.opts.MaxLayerSize)
 }
 
-// readStream decompresses, verifies and parses a layer's raw bytes.
-func (li *layerImport) readStream(ctx context.Context, i int, raw *pump) (_ layerResult, err error) {
-	plain, how, free, err := decompress(raw, li.src.served[i].mediaType)
+// readStream decompresses a layer's raw bytes for the task, and compares the tar with its digest.
+func (l *layers) readStream(ctx context.Context, i int, raw *pump, task layerTask) (err error) {
+	plain, how, free, err := decompress(raw, l.src.served[i].mediaType)
 	if err != nil {
-		return layerResult{}, err
+		return err
 	}
 	defer free()
 	// An uncompressed blob is its own tar: hashing it once is enough.
-	if how == uncompressed && li.img.Layers[i].DiffID == li.src.served[i].digest {
-		if li.src.served[i].size > li.opts.MaxLayerSize {
-			return layerResult{}, li.tooLarge()
+	if how == uncompressed && l.img.Layers[i].DiffID == l.src.served[i].digest {
+		if l.src.served[i].size > l.opts.MaxLayerSize {
+			return l.tooLarge()
 		}
-		return li.unpack(i, plain)
+		return task.unpack(i, plain)
 	}
-	// The same bytes unpack to the same: once is enough there, too.
-	known := li.before != nil && li.before.layers[i].verified
+	hashed := task.hashes(i)
 	var out *pump
-	if known {
-		out = startPlainPump(ctx, plain, li.chunks, li.plainBounds())
+	if hashed {
+		out = startPump(ctx, plain, l.chunks, l.plainBounds(), func(int64) {})
 	} else {
-		out = startPump(ctx, plain, li.chunks, li.plainBounds(), func(int64) {})
+		out = startPlainPump(ctx, plain, l.chunks, l.plainBounds())
 	}
 	defer func() {
 		out.stop()
@@ -257,38 +244,17 @@ func (li *layerImport) readStream(ctx context.Context, i int, raw *pump) (_ laye
 		}
 		out.wait()
 	}()
-	result, err := li.unpack(i, out)
-	if err != nil {
-		return layerResult{}, err
+	if err := task.unpack(i, out); err != nil {
+		return err
 	}
 	digest, err := out.finish()
 	if err != nil {
-		return layerResult{}, fmt.Errorf("reading on to the layer's end: %w", err)
+		return fmt.Errorf("reading on to the layer's end: %w", err)
 	}
-	if want := li.img.Layers[i].DiffID; !known && digest != want {
-		return layerResult{}, mismatch("the SHA-256 of the uncompressed layer (diff-id)", want, digest)
+	if want := l.img.Layers[i].DiffID; hashed && digest != want {
+		return mismatch("the SHA-256 of the uncompressed layer (diff-id)", want, digest)
 	}
-	return result, nil
-}
-
-// unpack sends a layer's contents where they belong, in a tree that is known or that it makes.
-func (li *layerImport) unpack(i int, plain io.Reader) (layerResult, error) {
-	if li.before == nil {
-		return li.parse(plain, li.out)
-	}
-	result := li.before.layers[i]
-	var err error
-	result.changed, err = result.record.replay(plain, li.out)
-	return result, err
-}
-
-func (li *layerImport) parse(plain io.Reader, to storer) (layerResult, error) {
-	r := tarReader{tree: newBuilder(li.budget), out: to, entries: &li.entries, bytes: li.opts.MaxLayerSize}
-	if li.records {
-		r.record = newRecording()
-	}
-	root, err := r.read(plain)
-	return layerResult{root: root, dropped: r.tree.dropped, ignored: r.tree.ignored, record: r.record}, err
+	return nil
 }
 
 // checkRaw compares all of a blob with its descriptor.

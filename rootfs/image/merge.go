@@ -6,21 +6,6 @@ import (
 	"strings"
 )
 
-// tree merges the layers and moves /etc to its place.
-func (li *layerImport) tree() (*Tree, error) {
-	roots := make([]*Node, len(li.results))
-	dropped := map[string]int{}
-	var ignored Ignored
-	for i, r := range li.results {
-		roots[i] = r.root
-		for name, n := range r.dropped {
-			dropped[name] += n
-		}
-		ignored.join(r.ignored)
-	}
-	return assemble(li.img.Ref, roots, dropped, ignored)
-}
-
 // assemble makes a Tree of layers as they were read, with /etc in its own place.
 func assemble(ref Ref, layers []*Node, dropped map[string]int, ignored Ignored) (*Tree, error) {
 	merged := mergeLayers(layers)

@@ -10,15 +10,54 @@ import (
 	"strings"
 )
 
-// A scan parses every layer, and the import that follows it would come to the
-// same trees: it takes them, and fills them with the contents, whose places in
-// the layers the scan has written down.
+// A scan parses every layer, and the import that follows it would make the same trees: instead it
+// takes them, and stores the contents, whose places in the layers the scan has written down.
 
-// scanned is what a scan leaves for an import of the same image, which takes it.
+// scanned is the result of a scan, which an import of the same image takes.
 type scanned struct {
 	limits [3]int64 // entries, bytes of a layer, and of the trees
 	tree   *Tree
-	layers []layerResult
+	layers []recordedLayer // empty where an earlier one is the same blob
+}
+
+// recordedLayer is a layer that was scanned.
+type recordedLayer struct {
+	*recording
+	verified bool // the blob, and the tar that it holds, have their digests
+}
+
+func (s *scanned) treeUnless(err error) (*Tree, error) {
+	if err != nil {
+		return nil, err
+	}
+	return s.tree, nil
+}
+
+// layerReplay stores the contents that a scan has found, in the scan's trees.
+type layerReplay struct {
+	before  *scanned
+	out     storer
+	changed []bool // since the scan
+}
+
+func newReplay(before *scanned, out storer) *layerReplay {
+	return &layerReplay{before, out, make([]bool, len(before.layers))}
+}
+
+func (t *layerReplay) unpack(i int, plain io.Reader) (err error) {
+	t.changed[i], err = t.before.layers[i].replay(plain, t.out)
+	return err
+}
+
+// hashes reports whether the scan did not hash the tar: equal blobs hold equal tars.
+func (t *layerReplay) hashes(i int) bool { return !t.before.layers[i].verified }
+
+// verified refuses a layer that is right now, and was not when it was scanned.
+func (t *layerReplay) verified(i int) error {
+	if t.changed[i] {
+		return errOtherHeaders
+	}
+	return nil
 }
 
 // recording says where the contents of a layer are. A nil one records nothing.
@@ -49,7 +88,7 @@ func (s *scanned) repeats(o ImportOptions) bool {
 		return false
 	}
 	for _, l := range s.layers {
-		if l.record == nil || l.record.sparse {
+		if l.recording != nil && l.sparse {
 			return false
 		}
 	}

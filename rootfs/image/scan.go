@@ -170,31 +170,62 @@ func (inv *Inventory) unkeptSizes(files []string) map[int64]bool {
 	return sizes
 }
 
+// layerScan parses layers, and writes down where their contents are.
+type layerScan struct {
+	*parser
+	out     storer
+	records []recordedLayer
+}
+
+func (t *layerScan) unpack(i int, plain io.Reader) error { return t.look(i, plain, t.out) }
+func (t *layerScan) hashes(int) bool                     { return true }
+
+func (t *layerScan) verified(i int) error {
+	t.records[i].verified = true
+	return nil
+}
+
+func (t *layerScan) look(i int, plain io.Reader, out storer) error {
+	t.records[i].recording = newRecording()
+	return t.parse(i, plain, out, t.records[i].recording)
+}
+
+// layerSkim is a scan that reads of uncompressed layers only the headers.
+type layerSkim struct {
+	*layerScan
+	passing storer
+}
+
+func (t *layerSkim) skim(ctx context.Context, i int, blob io.ReadSeeker) error {
+	return t.look(i, &skipReader{ctx: ctx, src: blob}, t.passing)
+}
+
 func (s *layeredSource) scanTree(ctx context.Context, img *Image, out *scanner, o ImportOptions) (*Tree, error) {
-	li := &layerImport{img: img, src: s, opts: o, chunks: newChunkPool(), out: out, records: true, budget: newBudget(o.MaxTree), results: make([]layerResult, len(img.Layers))}
-	li.entries.Store(o.MaxEntries)
+	scan := &layerScan{parser: newParser(img, o), out: out, records: make([]recordedLayer, len(img.Layers))}
+	var task layerTask = scan
 	if !out.exact {
-		li.skimmer = skimmer{out}
+		task = &layerSkim{scan, passOver{out}}
 	}
 	if remote, ok := s.blobs.(*spool); ok {
 		remote.fill(true)
 		defer remote.fill(false)
 	}
-	if err := li.readAll(ctx); err != nil {
+	first, err := s.layers(img, o).readAll(ctx, task)
+	if err != nil {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("looking through %s: %w", img.Ref, context.Cause(ctx))
 		}
 		return nil, err
 	}
-	tree, err := li.tree()
+	tree, err := scan.tree(img.Ref, first)
 	if err == nil {
-		img.scanned = &scanned{limits: o.limits(), tree: tree, layers: li.results}
+		img.scanned = &scanned{limits: o.limits(), tree: tree, layers: scan.records}
 	}
 	return tree, err
 }
 
 func (s *rootfsSource) scanTree(ctx context.Context, img *Image, out *scanner, o ImportOptions) (*Tree, error) {
-	w := newTreeWalk(ctx, skimmer{out}, o)
+	w := newTreeWalk(ctx, passOver{out}, o)
 	if err := walkDir(s.root, "", w); err != nil {
 		return nil, s.fault(ctx, img, err)
 	}

@@ -168,11 +168,11 @@ func (c *meter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// skimmer is a scanner that reads no content but the wanted.
-type skimmer struct{ *scanner }
+// passOver is a scanner that reads only the wanted contents.
+type passOver struct{ *scanner }
 
 // store implements storer for contents that can be passed over.
-func (s skimmer) store(node *Node, name string, content io.Reader) error {
+func (s passOver) store(node *Node, name string, content io.Reader) error {
 	if s.keeps(node, name) {
 		if err := s.keep(node, name, content); err != nil {
 			return err

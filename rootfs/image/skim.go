@@ -11,28 +11,6 @@ import (
 // over, in bytes: the header of an entry with what a small file has behind it.
 const skimBuffer = 8 << 10
 
-// skims tells whether a layer's contents can be passed over: it is served
-// uncompressed, and this is a scan that may.
-func (li *layerImport) skims(i int) bool {
-	return li.skimmer != nil && li.src.served[i].digest == li.img.Layers[i].DiffID
-}
-
-// skim looks through a layer by its headers. Nothing is hashed: the import is
-// what verifies such a layer.
-func (li *layerImport) skim(ctx context.Context, i int, blob io.ReadSeeker) error {
-	size := max(0, li.src.served[i].size)
-	if size > li.opts.MaxLayerSize {
-		return li.tooLarge()
-	}
-	result, err := li.parse(&skipReader{ctx: ctx, src: blob}, li.skimmer)
-	if err != nil {
-		return err
-	}
-	li.opts.Progress(size)
-	li.results[i] = result
-	return nil
-}
-
 // skipReader buffers little, so that seeking over contents reads little of them.
 type skipReader struct {
 	ctx  context.Context

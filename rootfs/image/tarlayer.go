@@ -39,15 +39,15 @@ func (img *Image) OpenTar(ctx context.Context, index int, o ImportOptions) (*Tar
 }
 
 func (l *TarLayer) start(ctx context.Context, o ImportOptions) error {
-	li := &layerImport{opts: o}
+	bounds := &layers{opts: o}
 	chunks := newChunkPool()
-	l.raw = startPump(ctx, l.blob, chunks, li.rawBounds(l.served), o.Progress)
+	l.raw = startPump(ctx, l.blob, chunks, bounds.rawBounds(l.served), o.Progress)
 	plain, _, free, err := decompress(l.raw, l.served.mediaType)
 	if err != nil {
 		return err
 	}
 	l.free = free
-	l.plain = startPump(ctx, plain, chunks, li.plainBounds(), func(int64) {})
+	l.plain = startPump(ctx, plain, chunks, bounds.plainBounds(), func(int64) {})
 	return nil
 }
 
