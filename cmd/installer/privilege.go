@@ -74,11 +74,7 @@ func setEnvironment(env []string) error {
 func untilSignal(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	signals := make(chan os.Signal, 4)
-	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
-		if !signal.Ignored(s) { // nohup(1), and a shell that starts a job in the background, ignore some
-			signal.Notify(signals, s)
-		}
-	}
+	notifyStop(signals)
 	// A reader of the output that went away does not stop the work; it fails the command in the end.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	go func() {
@@ -100,3 +96,13 @@ func (e *signalError) Error() string { return fmt.Sprintf("received %v", e.signa
 
 // Unwrap makes it an end that was asked for.
 func (e *signalError) Unwrap() error { return context.Canceled }
+
+// notifyStop passes on the signals that stop a command, but for those that were ignored when the program started:
+// nohup(1), and a shell that starts a job in the background, do that.
+func notifyStop(signals chan<- os.Signal) {
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(s) {
+			signal.Notify(signals, s)
+		}
+	}
+}

@@ -3,7 +3,8 @@ package size
 
 import (
 	"fmt"
-	"strconv"
+	"math/big"
+	"regexp"
 	"strings"
 )
 
@@ -13,23 +14,47 @@ var sizeUnits = []struct {
 	bytes  int64
 }{{"T", 1 << 40}, {"G", 1 << 30}, {"M", 1 << 20}, {"K", 1 << 10}}
 
-// Parse reads a size: a whole number with one of the suffixes K, M, G, T
-// (powers of 1024; "MiB" and the like are accepted), or a bare number of
-// mebibytes, as bootc reads --root-size. It returns bytes.
+// block is the size of the largest blocks of disks, in bytes.
+const block = 4096
+
+// form is a number, which may have a fraction, and its unit.
+var form = regexp.MustCompile(`^([0-9]{1,19}(?:\.[0-9]{1,19})?)(?:([KMGT])(?:IB|I|B)?)?$`)
+
+// Parse reads a size: a number with one of the suffixes K, M, G, T (powers of
+// 1024, in either case; "MiB" and the like are accepted), or a bare number of
+// mebibytes, as bootc reads --root-size. It returns bytes; a fraction is cut to
+// whole blocks of a disk.
 func Parse(s string) (int64, error) {
-	number := strings.TrimSuffix(strings.TrimSuffix(strings.TrimSpace(s), "B"), "i")
+	wrong := func(why string) error {
+		return fmt.Errorf("size %q %s: want a positive number with the suffix K, M, G or T, such as 10G or 0.5G", s, why)
+	}
+	parts := form.FindStringSubmatch(strings.ToUpper(strings.TrimSpace(s)))
+	if parts == nil {
+		return 0, wrong("cannot be read")
+	}
 	unit := int64(1 << 20)
 	for _, u := range sizeUnits {
-		if rest, ok := strings.CutSuffix(number, u.letter); ok {
-			number, unit = rest, u.bytes
-			break
+		if u.letter == parts[2] {
+			unit = u.bytes
 		}
 	}
-	n, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || n <= 0 || n > (1<<62)/unit {
-		return 0, fmt.Errorf("size %q: want a positive number with the suffix M, G or T, such as 10G", s)
+	number, ok := new(big.Rat).SetString(parts[1])
+	if !ok {
+		return 0, wrong("cannot be read")
 	}
-	return n * unit, nil
+	number.Mul(number, new(big.Rat).SetInt64(unit))
+	bytes := new(big.Int).Quo(number.Num(), number.Denom())
+	if bytes.BitLen() > 62 {
+		return 0, wrong("is too large")
+	}
+	n := bytes.Int64()
+	if strings.Contains(parts[1], ".") {
+		n -= n % block
+	}
+	if n == 0 {
+		return 0, wrong("is nothing")
+	}
+	return n, nil
 }
 
 // Format writes a number of bytes for a person.
