@@ -72,20 +72,29 @@ func (t *Target) open(m mounts.Mount) error {
 	return nil
 }
 
+// errCovered says that another mount stands on the root of a mount.
+var errCovered = errors.New("another mount covers it")
+
 // openMount opens the root of a mount, which must be a directory or a regular file: to open anything
 // else may wait for ever, or have an effect.
 func openMount(m mounts.Mount) (*os.File, error) {
+	fail := func(err error) (*os.File, error) {
+		return nil, fmt.Errorf("opening the root of the file system on %s: %w", m.Point, err)
+	}
 	place, err := os.OpenFile(m.Point, unix.O_PATH|unix.O_NOFOLLOW, 0)
 	if err != nil {
-		return nil, fmt.Errorf("opening the root of the file system: %w", err)
+		return fail(err)
 	}
 	defer place.Close()
-	var st unix.Stat_t
-	if err := unix.Fstat(int(place.Fd()), &st); err != nil {
-		return nil, fmt.Errorf("opening the root of the file system: %w", &os.PathError{Op: "fstat", Path: m.Point, Err: err})
+	var st unix.Statx_t
+	if err := unix.Statx(int(place.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE|unix.STATX_MNT_ID, &st); err != nil {
+		return fail(&os.PathError{Op: "statx", Path: m.Point, Err: err})
+	}
+	if st.Mask&unix.STATX_MNT_ID != 0 && int(st.Mnt_id) != m.ID {
+		return fail(errCovered)
 	}
 	if format := st.Mode & unix.S_IFMT; format != unix.S_IFDIR && format != unix.S_IFREG {
-		return nil, fmt.Errorf("opening the root of the file system: %s is neither a directory nor a regular file", m.Point)
+		return fail(errors.New("it is neither a directory nor a regular file"))
 	}
 	return os.Open(fmt.Sprintf("/proc/self/fd/%d", place.Fd()))
 }

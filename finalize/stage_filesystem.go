@@ -74,13 +74,44 @@ func (r *Release) each(step func(filesystem, *os.File) (FilesystemResult, error)
 	return evidence, nil
 }
 
+// withRoot runs a step with the root of a file system. What another mount covers is reached when that
+// one is unmounted: see writeOutLate.
 func withRoot(f filesystem, step func(filesystem, *os.File) (FilesystemResult, error)) (FilesystemResult, error) {
 	dir, err := openMount(f.Mount)
+	if errors.Is(err, errCovered) {
+		return FilesystemResult{Done: "left to the unmount: another mount covers it", Note: true}, nil
+	}
 	if err != nil {
 		return FilesystemResult{}, err
 	}
 	defer dir.Close()
 	return step(f, dir)
+}
+
+// writeOutLate does for a file system that was covered what remountReadOnly did for the others.
+func (r *Release) writeOutLate(m mounts.Mount) error {
+	at := slices.IndexFunc(r.systems, func(f filesystem) bool { return f.ID == m.ID })
+	if at < 0 || r.systems[at].kind == inMemory || r.systems[at].ReadOnlySuper() || r.blind {
+		return nil
+	}
+	now, err := current(m)
+	if err != nil || now.ReadOnlySuper() {
+		return err
+	}
+	dir, err := openMount(m)
+	if err != nil {
+		return err
+	}
+	err = unix.Syncfs(int(dir.Fd()))
+	dir.Close()
+	if err != nil {
+		return lostWrite(m, err)
+	}
+	return mounts.SetReadOnly(m, true)
+}
+
+func lostWrite(m mounts.Mount, err error) error {
+	return fmt.Errorf("writing %s out (syncfs): a write was lost, the device may be failing or full: %w", m.Point, err)
 }
 
 // outOfSight is why nothing is done to a superblock.
@@ -112,7 +143,7 @@ func trim(_ context.Context, r *Release) (Evidence, error) {
 func remountReadOnly(ctx context.Context, r *Release) (Evidence, error) {
 	return r.each(func(f filesystem, dir *os.File) (FilesystemResult, error) {
 		if err := unix.Syncfs(int(dir.Fd())); err != nil {
-			return FilesystemResult{}, fmt.Errorf("writing %s out (syncfs): a write was lost, the device may be failing or full: %w", f.Point, err)
+			return FilesystemResult{}, lostWrite(f.Mount, err)
 		}
 		if f.ReadOnlySuper() {
 			return FilesystemResult{Done: "it is read-only (" + f.SuperOptions + ")"}, nil

@@ -128,5 +128,13 @@ func proveUnshared(ctx context.Context, r *Release) (Evidence, error) {
 		r.blind = true
 		return evidence, errors.Join(err, r.leaveSubdirectories())
 	}
-	return evidence, err
+	if err != nil {
+		return evidence, err
+	}
+	for _, f := range r.systems {
+		if frozen, err := frozenNow(f.Mount); err == nil && frozen {
+			return evidence, &HeldError{Holders: []holders.Holder{frozenHolder(f.Mount)}, Why: "someone froze it and has not thawed it"}
+		}
+	}
+	return evidence, nil
 }

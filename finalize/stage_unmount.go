@@ -54,7 +54,11 @@ func unmount(ctx context.Context, r *Release) (Evidence, error) {
 		}
 	}
 	for _, m := range r.Tree {
-		if err := mounts.Unmount(m); err != nil {
+		err := r.writeOutLate(m)
+		if err == nil {
+			err = mounts.Unmount(m)
+		}
+		if err != nil {
 			if _, gone := current(m); errors.Is(gone, errNotMounted) {
 				done.Reached = append(done.Reached, m)
 				continue

@@ -277,6 +277,29 @@ func TestFIFO(t *testing.T) {
 	}
 }
 
+// TestCovered has file systems below others that are mounted on the same place.
+func TestCovered(t *testing.T) {
+	x, below := targettest.New(t, "ext4"), targettest.New(t, "xfs")
+	mount(t, below.Loop, x.Path("a"))
+	mount(t, "-t", "tmpfs", "test", x.Path("a"))
+	mount(t, "-t", "tmpfs", "test", x.Path("a"))
+	if err := unix.Unmount(below.Dir, 0); err != nil {
+		t.Fatal(err)
+	}
+	report, err := finalizeTree(t, x.Dir, CopiesHold)
+	if err != nil || len(report.Devices) != 2 {
+		t.Errorf("%v, devices %v", err, report.Devices)
+	}
+}
+
+// TestFrozenFirst has a file system that somebody has frozen: nothing is done to it.
+func TestFrozenFirst(t *testing.T) {
+	x := targettest.New(t, "xfs")
+	command(t, "fsfreeze", "--freeze", x.Dir)
+	refusedFirst(t, x.Dir, holders.Frozen, 0)
+	command(t, "fsfreeze", "--unfreeze", x.Dir)
+}
+
 // TestDeviceWithoutNode finds the devices of file systems whose nodes are not in /dev.
 func TestDeviceWithoutNode(t *testing.T) {
 	for _, fs := range targettest.Filesystems() {
