@@ -10,6 +10,7 @@ import (
 
 	"go.podman.io/image/v5/docker/reference"
 
+	"installer/rootfs/deploy"
 	"installer/rootfs/image"
 )
 
@@ -63,7 +64,7 @@ func defaultTarget(source image.Ref) (string, error) {
 		}
 		return ParseTarget(image.TransportDocker + "://" + name)
 	}
-	return source.String(), nil
+	return ParseTarget(source.String())
 }
 
 // sourceName is the source's name without what only this machine understands;
@@ -98,6 +99,9 @@ func ParseTarget(s string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := checkRecorded(ref.String()); err != nil {
+		return "", err
+	}
 	switch ref.Transport {
 	case image.TransportRootfs:
 		return "", fmt.Errorf("a host cannot follow the directory %q: name an image", ref)
@@ -107,6 +111,26 @@ func ParseTarget(s string) (string, error) {
 		}
 	}
 	return ref.String(), nil
+}
+
+// checkRecorded refuses a reference that the installed host could not keep: a line of the deployment's origin, and the
+// path of a ref of the repository.
+func checkRecorded(target string) error {
+	const nameMax = 255 // bytes of a file's name
+	bad := func(c rune) bool { return c < ' ' || c == 0x7f }
+	if strings.ContainsFunc(target, bad) || strings.TrimSpace(target) != target {
+		return fmt.Errorf("image reference %q holds a control character, or ends with a blank", target)
+	}
+	ref, err := deploy.ImageRef(target)
+	if err != nil {
+		return err
+	}
+	for part := range strings.SplitSeq(ref, "/") {
+		if len(part) > nameMax {
+			return fmt.Errorf("image reference %q is too long to be kept in the repository of the host", target)
+		}
+	}
+	return nil
 }
 
 // unreachable returns why a host that was installed from source will probably not find target, "" if nothing speaks

@@ -33,6 +33,8 @@ func TestTargetOf(t *testing.T) {
 		{"containers-storage:" + digest[8:], "", ""},
 		{"oci:/x", "Quay.io/FOO bar", ""}, {"oci:/x", "quay.io/FOO", ""}, {"oci:/x", "docker://quay.io/a b", ""},
 		{"oci:/x", "quay.io/a:b:c", "registry"}, {"oci:/x", "quay.io/a@sha256:12", ""}, {"oci:/x", "quay.io/a/", ""},
+		{"oci:/x", "oci:/a\tb", ""}, {"oci:/x", "oci:/a\nb", ""}, {"oci:/x", "oci:/a ", ""}, {"oci:/x", "oci:/\xff", ""},
+		{"oci:/x", "oci:/" + strings.Repeat("a", 256), ""}, {"oci:/x", "oci:" + strings.Repeat("/a:", 80), ""},
 	} {
 		if got, err := TargetOf(parse(t, c[0]), c[1], c[2]); err == nil {
 			t.Errorf("%q was taken as %s", c, got)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"installer/disk"
 	"installer/finalize"
+	"installer/finalize/holders"
 	"installer/finalize/mounts"
 	"installer/install/choice"
 	"installer/install/journal"
@@ -64,6 +66,7 @@ type Mounted struct {
 
 	choice  *choice.Choice // since Plan
 	written bool
+	beneath *os.File          // since Plan: the disk that boot code for BIOS goes to; nil is none
 	boot    bootloader.Target // since Prepare
 	opened  []*os.File        // directories of the file systems that are written to
 }
@@ -171,6 +174,9 @@ func (m *Mounted) checkContents() error {
 			if err := m.checkBeside(names); err != nil {
 				return err
 			}
+			if err := checkBoot(f.Mount.Point); err != nil {
+				return err
+			}
 			names = bootOf(names)
 		}
 		if m.o.Replace == ReplaceNone {
@@ -194,6 +200,18 @@ func (m *Mounted) checkBeside(names []string) error {
 	return nil
 }
 
+// checkBoot refuses a root whose boot is a link, or a file: boot files would go elsewhere.
+func checkBoot(root string) error {
+	info, err := os.Lstat(filepath.Join(root, "boot"))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.IsDir() {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("looking at the directory boot: %w", err)
+	}
+	return &disk.RefusedError{Path: root, Reason: "its boot is no directory: boot files and boot entries would not be found there"}
+}
+
 // bootOf is what an installation beside other files replaces of these: the directory boot.
 func bootOf(names []string) []string {
 	for _, name := range names {
@@ -213,19 +231,43 @@ func someOf(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// checkHolders refuses early what could not be released in the end.
+// checkHolders refuses early what could not be released in the end, and what would be deleted under somebody: for that,
+// the search must have a verdict.
 func (m *Mounted) checkHolders(ctx context.Context) error {
 	wanted := []finalize.Stage{finalize.ProveSelfFree, finalize.ProveNoHolders}
 	switch {
 	case m.tree.Running: // this program is one of those who hold it
 		return nil
-	case m.skipFinalize:
+	case m.skipFinalize && m.o.Replace == ReplaceNone:
 		wanted = wanted[:1]
 	}
-	if _, err := m.runStages(ctx, nil, wanted, nil); err != nil {
+	report, err := m.runStages(ctx, nil, wanted, nil)
+	if err != nil {
 		return fmt.Errorf("before anything was written: %w", err)
 	}
-	return nil
+	if m.o.Replace == ReplaceNone {
+		return nil
+	}
+	for _, stage := range report.Stages {
+		if search, ok := stage.Evidence.(finalize.Search); ok {
+			return verdict(m.o.Root, search.Report)
+		}
+	}
+	return fmt.Errorf("looking for holders of %s: the search left no evidence", m.o.Root)
+}
+
+// verdict refuses to delete files in use, and where nobody can know whether they are.
+func verdict(path string, r holders.Report) error {
+	if r.Verdict == holders.Free {
+		return nil
+	}
+	reason := "files on it would be deleted, and whether one is in use is not known"
+	if len(r.Holders) > 0 {
+		reason += ": " + r.Holders[0].String()
+	} else if len(r.Unseen) > 0 {
+		reason += ": " + r.Unseen[0].String() + "; to do: " + r.Unseen[0].Remedy()
+	}
+	return &disk.RefusedError{Path: path, Reason: reason}
 }
 
 // noteCopies notes where else the file systems stay mounted when the caller unmounts them: a copy keeps the superblock

@@ -2,10 +2,13 @@ package mounted
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"installer/disk"
+	"installer/finalize/holders"
 	"installer/finalize/mounts"
 )
 
@@ -22,5 +25,45 @@ func TestNoBIOS(t *testing.T) {
 	m.place.BIOSBoot = &disk.Partition{}
 	if got := m.noBIOS(); got != "" {
 		t.Errorf("with a BIOS boot partition: %q", got)
+	}
+}
+
+// Files are deleted only where a search proved that nobody uses them.
+func TestVerdict(t *testing.T) {
+	suspect := holders.Holder{Class: holders.Cwd, PID: 7, Comm: "sh", Suspect: true, Remedy: "end it"}
+	blind := holders.Unseen{Spot: holders.OtherPIDNamespaces, Subject: "processes of the host", Count: 1}
+	for name, c := range map[string]struct {
+		report holders.Report
+		says   string
+	}{
+		"free":                {report: holders.Report{Verdict: holders.Free, Unseen: []holders.Unseen{blind}}}, // the kernel counts no reference
+		"in a container":      {report: holders.Report{Verdict: holders.Unknown, Unseen: []holders.Unseen{blind}}, says: "--pid=host"},
+		"a suspect":           {report: holders.Report{Verdict: holders.Unknown, Holders: []holders.Holder{suspect}}, says: "process 7 (sh"},
+		"held by the kernel":  {report: holders.Report{Verdict: holders.KernelHeld}, says: "not known"},
+		"no verdict was made": {says: "not known"},
+	} {
+		err := verdict("/mnt", c.report)
+		if c.says == "" != (err == nil) || err != nil && (!errors.As(err, new(*disk.RefusedError)) || !strings.Contains(err.Error(), c.says)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A boot that is a link would have boot files written elsewhere.
+func TestCheckBoot(t *testing.T) {
+	for name, make := range map[string]func(string) error{
+		"nothing":     func(string) error { return nil },
+		"a directory": func(boot string) error { return os.Mkdir(boot, 0o755) },
+		"a link":      func(boot string) error { return os.Symlink("usr", boot) },
+		"a file":      func(boot string) error { return os.WriteFile(boot, nil, 0o644) },
+	} {
+		root := t.TempDir()
+		if err := make(filepath.Join(root, "boot")); err != nil {
+			t.Fatal(err)
+		}
+		refused := name == "a link" || name == "a file"
+		if err := checkBoot(root); errors.As(err, new(*disk.RefusedError)) != refused || err != nil != refused {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -2,7 +2,9 @@ package mounted
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -18,6 +20,9 @@ func (m *Mounted) Plan(_ context.Context, c *choice.Choice, need target.Need) (*
 	if err := m.checkRoom(c, need); err != nil {
 		return nil, err
 	}
+	if err := m.openDisk(c); err != nil {
+		return nil, err
+	}
 	m.choice = c
 	t := m.tree
 	p := &target.Plan{
@@ -30,6 +35,20 @@ func (m *Mounted) Plan(_ context.Context, c *choice.Choice, need target.Need) (*
 			entries.Mount.FSType, entries.Mount.Point, features))
 	}
 	return p, nil
+}
+
+// openDisk opens the disk beneath the file systems, for boot code outside of them. Nothing is written.
+func (m *Mounted) openDisk(c *choice.Choice) error {
+	if !c.Firmware.BIOS || m.beneath != nil {
+		return nil
+	}
+	f, err := os.OpenFile(m.place.Disk, os.O_RDWR, 0)
+	if err != nil {
+		return &disk.RefusedError{Path: m.o.Root, Reason: fmt.Sprintf("boot code for BIOS goes to the disk beneath, which cannot be opened for writing: %v", err)}
+	}
+	m.journal.Hold("disk beneath", func() error { return errors.Join(f.Sync(), f.Close()) })
+	m.beneath = f
+	return nil
 }
 
 // bootRoom is what boot loaders and boot entries take beside the kernel's files, in bytes.

@@ -2,7 +2,6 @@ package mounted
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 
@@ -69,7 +68,7 @@ func (m *Mounted) openBoot(esp *os.File) error {
 	return nil
 }
 
-// openBIOS opens the disk beneath, for boot code outside of file systems, and the directory boot.
+// openBIOS opens the directory boot, and passes on the disk beneath.
 func (m *Mounted) openBIOS() error {
 	m.boot.BIOSBoot = &bootloader.Range{Start: m.place.BIOSBoot.Start, Size: m.place.BIOSBoot.Size}
 	if err := m.root.MkdirAll("boot", 0o755); err != nil {
@@ -81,11 +80,6 @@ func (m *Mounted) openBIOS() error {
 	}
 	m.journal.Hold("directory boot", func() error { boot.Close(); return nil })
 	m.boot.BootDir = bootloader.NewDirectory(boot)
-	f, err := os.OpenFile(m.place.Disk, os.O_RDWR, 0)
-	if err != nil {
-		return fmt.Errorf("opening the disk beneath %s: %w", m.tree.Entries().Mount.Point, err)
-	}
-	m.journal.Hold("disk beneath", func() error { return errors.Join(f.Sync(), f.Close()) })
-	m.boot.Disk = f
+	m.boot.Disk = m.beneath
 	return nil
 }
