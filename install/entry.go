@@ -7,6 +7,7 @@ import (
 	"installer/install/place"
 	"installer/install/target/mounted"
 	"installer/install/target/wholedisk"
+	"installer/rootfs/image"
 )
 
 // ToDisk installs an image on a whole disk. It expects to run as root in a
@@ -38,6 +39,24 @@ func ToFilesystem(ctx context.Context, o Options, m MountedOptions, observe Obse
 		run: r, opts: o, wishes: wishes, job: place.ToFilesystem,
 		target: mounted.New(m.mounted(), &r.journal, r.ledger, r),
 	})
+}
+
+// PlannedDisk is a disk that a virtual machine will have.
+type PlannedDisk = wholedisk.Planned
+
+// PlanDisk does the part of ToDisk before the first write for a disk of a virtual machine, in which the programs of the
+// image will make the file systems: whatever ToDisk would refuse there is refused. It needs no privilege. img is the
+// source, which stays open. The report is complete as far as it came, also with an error; the survey of the source, whose
+// merged tree will stand in dir, spares the machine the same work.
+func PlanDisk(ctx context.Context, o Options, img *image.Image, d PlannedDisk, dir string, observe Observer) (*Report, *Survey, error) {
+	r := newRun(o, d.Path, observe)
+	r.report.Disk.Filesystem = o.Filesystem
+	i := &installation{run: r, opts: o, wishes: o.choice(), target: &d, image: img}
+	r.where = i.target.Where
+	if err := r.rehearse(ctx, i.looking()); err != nil {
+		return r.report, nil, err
+	}
+	return r.report, i.source.Survey(dir, i.inventory, i.need), nil
 }
 
 func perform(ctx context.Context, i *installation) (*Report, error) {

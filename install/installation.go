@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
+	"path"
 	"slices"
 	"strings"
 
@@ -31,6 +33,7 @@ type installation struct {
 	job    place.Job
 	wishes choice.Options
 	target target.Target
+	image  *image.Image // the source, of an installation that is planned for a virtual machine; else nil
 
 	source *source.Source // open-source
 	look   *target.Look   // claim-disk, look
@@ -38,6 +41,9 @@ type installation struct {
 	files  []string       // inspect: that the install configuration comes from
 	bound  *source.Bound  // inspect
 	need   source.Need    // inspect; made exact by plan
+
+	inventory *image.Inventory // inspect; made exact by plan
+
 	root   *target.Root   // import
 	system *system.System // import
 }
@@ -68,10 +74,13 @@ func (i *installation) writing() []target.Step {
 }
 
 func (i *installation) openSource(ctx context.Context) (_ string, err error) {
-	if err := place.Check(i.job); err != nil {
+	o := i.opts.source()
+	if i.image != nil {
+		o.Image, o.InGuest = i.image, true
+	} else if err := place.Check(i.job); err != nil {
 		return "", err
 	}
-	i.source, err = source.Open(ctx, i.opts.source(), choice.ThisMachine(), &i.run.journal, i.run)
+	i.source, err = source.Open(ctx, o, choice.ThisMachine(), &i.run.journal, i.run)
 	if err != nil {
 		return "", err
 	}
@@ -107,12 +116,12 @@ func (i *installation) inspect(ctx context.Context) (string, error) {
 	if err := i.checkImage(ctx, inv); err != nil {
 		return "", err
 	}
-	i.need = i.source.Measure(inv, i.bound)
+	i.inventory, i.need = inv, i.source.Measure(inv, i.bound)
 	return fmt.Sprintf("%s in %d files, install configuration of %d files", size.Format(inv.Stored), inv.Objects, len(facts.Config.Files)), nil
 }
 
 func (i *installation) scan(ctx context.Context, exact bool) (*image.Inventory, error) {
-	return i.source.Scan(ctx, choice.FactFiles(), exact)
+	return i.source.Scan(ctx, slices.Concat(choice.FactFiles(), bootloader.ModuleLists()), exact)
 }
 
 // configRoots returns the roots whose install configuration goes over the image's own.
@@ -153,10 +162,15 @@ func (i *installation) checkImage(ctx context.Context, inv *image.Inventory) (er
 	if err := deploy.CheckComposefs(inv.FS(), c.Kargs); err != nil {
 		return err
 	}
+	if i.image != nil {
+		if err := c.Filesystem.RequireInImage(programsOf(inv.Tree)); err != nil {
+			return err
+		}
+	}
 	if i.bound, err = i.source.Bind(ctx, inv); err != nil {
 		return err
 	}
-	if c.SignedOnly {
+	if c.SignedOnly && i.opts.SourceName == "" { // else the host of this virtual machine has seen to it
 		if err := i.source.DemandSignature(ctx); err != nil {
 			return err
 		}
@@ -165,6 +179,18 @@ func (i *installation) checkImage(ctx context.Context, inv *image.Inventory) (er
 		return i.source.CheckFetch(ctx, c.Target, inv)
 	}
 	return nil
+}
+
+// programsOf returns a function that finds a program of an image, as [exec.LookPath] does on a machine.
+func programsOf(tree *image.Tree) func(name string) (string, error) {
+	return func(name string) (string, error) {
+		for _, dir := range []string{"usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin"} {
+			if tree.Lookup(path.Join(dir, name)) != nil {
+				return path.Join("/", dir, name), nil
+			}
+		}
+		return "", exec.ErrNotFound
+	}
 }
 
 // plan settles everything that can be settled before the first write.
@@ -176,7 +202,7 @@ func (i *installation) plan(ctx context.Context) (string, error) {
 		if scanErr != nil {
 			return "", scanErr
 		}
-		i.need = i.source.Measure(inv, i.bound)
+		i.inventory, i.need = inv, i.source.Measure(inv, i.bound)
 		plan, err = i.target.Plan(ctx, i.choice, i.room())
 	}
 	if err != nil {

@@ -35,11 +35,6 @@ var ErrNoContainer = source.ErrNoContainer
 // FindContainer is source.FindContainer.
 func FindContainer() (*Container, error) { return source.FindContainer() }
 
-// SurveyOf is source.SurveyOf.
-func SurveyOf(digest, dir string, tree *image.Tree) *Survey {
-	return source.SurveyOf(digest, dir, tree)
-}
-
 // ParseBoundImages is source.ParseBoundImages.
 func ParseBoundImages(name string) (BoundImages, error) { return source.ParseBoundImages(name) }
 

@@ -3,6 +3,7 @@ package tests
 import (
 	"archive/tar"
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"installer/tests/layout"
 )
 
 // ordinaryUser is who builds in these tests: nobody.
@@ -105,18 +109,23 @@ func (h userHome) holds(t *testing.T, names ...string) {
 	}
 }
 
-// One command of an ordinary user makes a disk that is complete: released in the guest, whole as a
-// qcow2, cheap where it is empty, and what verify takes as its own.
+// The command of README's recipes for CI, as an ordinary user, makes a disk that is complete: released in the guest, whole
+// as a qcow2, cheap where it is empty, and what verify takes as its own.
 func TestBuildByAnOrdinaryUser(t *testing.T) {
+	line := recipe(t)
 	h := newUserHome(t, CacheImage(t))
-	cmd, result := h.prepare(t, "build", "--accel", "tcg", "--progress", "json", "--report", "report.json", "--disk-size", "6G",
-		"--karg", "console=ttyS0,115200n8", h.image, "disk.qcow2")
+	mustCommand(t, "ln", h.bin, filepath.Join(h.dir, "installer"))
+	// As podman save --format oci-archive writes it.
+	mustCommand(t, "skopeo", "--insecure-policy", "copy", "--quiet", h.image, "oci-archive:"+filepath.Join(h.dir, "myos.oci")+":localhost/myos:latest")
+	must(t, os.Chown(filepath.Join(h.dir, "myos.oci"), ordinaryUser, ordinaryUser))
+	cmd, result := h.prepare(t)
+	cmd.Path, cmd.Args = "/bin/sh", []string{"sh", "-euc", line}
 	var ended error
 	wait := aside(t, func() { ended = runChild(cmd) })
 	t.Parallel()
 	wait()
 	r := result(ended).Must(t)
-	h.holds(t, "disk.qcow2", "report.json")
+	h.holds(t, "disk.qcow2", "installer", "myos.oci", "report.json")
 	disk := filepath.Join(h.dir, "disk.qcow2")
 
 	mustCommand(t, "qemu-img", "check", "-q", disk)
@@ -129,34 +138,56 @@ func TestBuildByAnOrdinaryUser(t *testing.T) {
 		Size int64 `json:"virtual-size"`
 	}
 	must(t, json.Unmarshal([]byte(mustCommand(t, "qemu-img", "info", "--output=json", disk)), &info))
-	if info.Size != 6<<30 {
+	if info.Size != 10<<30 {
 		t.Errorf("the disk has %d bytes", info.Size)
 	}
-	checkBuildReport(t, filepath.Join(h.dir, "report.json"), h.image)
-	for _, event := range []string{`"step":"import"`, `"name":"prove-released","status":"ok"`} {
-		if !strings.Contains(r.Stdout, event) {
-			t.Errorf("the events have no %s", event)
-		}
+	checkBuildReport(t, filepath.Join(h.dir, "report.json"), "oci-archive:myos.oci")
+	if strings.Count(r.Stdout, "Installation complete: disk.qcow2 (10.0 GiB)") != 1 || guestDevice.MatchString(r.Stdout+r.Stderr) {
+		t.Errorf("it printed\n%s%s", r.Stdout, r.Stderr)
 	}
 	LoopSnapshot(t)
-	checkRecord(t, disk, h.image)
+	checkRecord(t, disk)
 	verifyInMachine(t, h, disk)
 }
 
-// checkRecord looks at what the disk says of its own making: nothing of the machine that it was made in.
-func checkRecord(t *testing.T, qcow2, image string) {
+// recipe returns the command by which README's recipes for CI build a disk: all of a recipe's commands but for sudo are
+// the same in both, and each reads what the one before it wrote.
+func recipe(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(repoRoot(t), "README.md"))
+	must(t, err)
+	var recipes [][]string
+	for _, block := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
+		var lines []string
+		for _, m := range regexp.MustCompile(`(?m)^ *- (?:run: )?(?:sudo )?((?:apt-get|podman|\./installer) .*)$`).FindAllStringSubmatch(block[1], -1) {
+			lines = append(lines, strings.ReplaceAll(m[1], "sudo ", ""))
+		}
+		recipes = append(recipes, lines)
+	}
+	if len(recipes) != 2 || !slices.Equal(recipes[0], recipes[1]) || len(recipes[0]) != 4 {
+		t.Fatalf("the recipes of README.md are %q", recipes)
+	}
+	lines := recipes[0]
+	for n, want := range []string{
+		"apt-get update && apt-get install -y --no-install-recommends podman qemu-system-x86 qemu-utils", "podman build -t localhost/myos .",
+		"podman save --format oci-archive -o myos.oci localhost/myos",
+	} {
+		if lines[n] != want {
+			t.Errorf("a recipe has %q, want %q", lines[n], want)
+		}
+	}
+	return lines[3]
+}
+
+// checkRecord looks at the disk's record of its own making and at the source of its updates: there is nothing of the
+// machine that it was made in. It damages an object.
+func checkRecord(t *testing.T, qcow2 string) {
 	t.Helper()
 	raw := filepath.Join(t.TempDir(), "disk.raw")
 	mustCommand(t, "qemu-img", "convert", "-f", "qcow2", "-O", "raw", qcow2, raw)
-	record := onRoot(t, raw, os.O_RDONLY, `cat "$1/.bootc-aleph.json"`)
-	var aleph struct{ Image string }
-	must(t, json.Unmarshal([]byte(record), &aleph))
-	_, want, _ := strings.Cut(image, ":")
-	if strings.HasPrefix(want, "/tmp") {
-		want = "" // as bootc leaves it out
-	}
-	if aleph.Image != want || strings.Contains(record, "/dev/") {
-		t.Errorf("the disk's record is %s, want the image %q", record, want)
+	record := onRoot(t, raw, os.O_RDONLY, `cat "$1/.bootc-aleph.json"; echo; cat "$1"/ostree/deploy/default/deploy/*.origin`)
+	if !strings.Contains(record, "myos.oci") || !strings.Contains(record, "quay.io/example/myos:latest") || strings.Contains(record, "/dev/") {
+		t.Errorf("the disk's record, and the source of its updates, are %s", record)
 	}
 	at := physical(t, raw, "ostree/deploy/*/deploy/*.0/usr/bin/bash") / 512 * 512
 	mustCommand(t, "qemu-io", "-f", "qcow2", "-c", fmt.Sprintf("write -P 0x5a %d 512", at), qcow2)
@@ -185,36 +216,45 @@ func verifyInMachine(t *testing.T, h userHome, disk string) {
 	if digest(t, disk) != before {
 		t.Error("verify has changed the disk")
 	}
-	h.holds(t, "disk.qcow2", "report.json")
+	h.holds(t, "disk.qcow2", "installer", "myos.oci", "report.json")
 }
 
 // guestDevice matches names of disks that only the guest knows.
 var guestDevice = regexp.MustCompile(`/dev/vd[a-z]|/dev/installer-|"vd[a-z]|/run/source`)
 
-// checkBuildReport looks at what a build says of itself.
+// checkBuildReport looks at the statements of a build about itself: they are the host's where it can know.
 func checkBuildReport(t *testing.T, path, image string) {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	must(t, err)
 	var report struct {
-		Outcome string `json:"outcome"`
-		Source  struct {
-			Reference string `json:"reference"`
-		} `json:"source"`
-		Finalize struct {
-			Released bool `json:"released"`
-		} `json:"finalize"`
+		runReport
+		Plan    struct{ Target string }
 		Machine struct {
-			Accel  string `json:"accel"`
+			Accel  string
 			Phases []struct {
-				Phase   string  `json:"phase"`
-				Seconds float64 `json:"seconds"`
-			} `json:"phases"`
-		} `json:"machine"`
+				Phase   string
+				Seconds float64
+			}
+			Checks []struct{ Name, Status string }
+		}
 	}
 	must(t, json.Unmarshal(data, &report))
-	if report.Outcome != "complete" || !report.Finalize.Released || report.Source.Reference != image || report.Machine.Accel != "tcg" {
+	dir, _ := splitRef(CacheImage(t))
+	manifest, err := layout.First(dir)
+	must(t, err)
+	if report.Outcome != "complete" || report.Finalize == nil || !report.Finalize.Released || report.Source.Reference != image ||
+		report.Source.Digest != manifest.Digest.String() || !strings.HasSuffix(report.Plan.Target, "quay.io/example/myos:latest") {
 		t.Errorf("the report is %+v", report)
+	}
+	checks := map[string]string{}
+	for _, c := range report.Machine.Checks {
+		checks[c.Name] = c.Status
+	}
+	for _, name := range []string{"image-file", "partition-table", "bios-boot", "esp-file-system", "esp-boot-files", "root-super-block"} {
+		if checks[name] != "passed" {
+			t.Errorf("the check %s of the host is %q", name, checks[name])
+		}
 	}
 	for _, p := range report.Machine.Phases {
 		t.Logf("phase %-10s %6.1f s", p.Phase, p.Seconds)
@@ -304,42 +344,81 @@ func gone(t *testing.T, pid int) {
 	t.Errorf("process %d is left", pid)
 }
 
-// What the image or the host lacks is named, with the exit status that to-disk has for it.
+// What to-disk refuses of an image or a request, build refuses on the host, before a machine is started, with the same words
+// and status; a dry run refuses the same.
 func TestBuildRefusals(t *testing.T) {
-	modules := kernelModules(t)
+	whole := Variant(t, TinyImage(t), emptyFiles("usr/sbin/mkfs.xfs", "usr/lib/modules/6.1.0/modules.dep")) // but for a boot loader
+	without := func(names ...string) string { return Variant(t, whole, emptyFiles(names...)) }
+	config := func(toml string) string {
+		return Variant(t, whole, func(w *tar.Writer) error {
+			err := w.WriteHeader(&tar.Header{Name: "usr/lib/bootc/install/50-test.toml", Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(toml))})
+			if err == nil {
+				_, err = w.Write([]byte(toml))
+			}
+			return err
+		})
+	}
+	none := "--bootloader=none"
 	for _, c := range []struct {
 		name   string
-		image  func() string
+		image  string
 		status int
 		want   string
 		args   []string
 	}{
-		{"no kernel", func() string { return NoKernelImage(t) }, 5, "kernel", nil},
-		{"kernel that does not unpack", func() string { return brokenKernelImage(t, modules) }, 5, "the image's kernel did not start", nil},
-		{"no modules", func() string {
-			return Variant(t, CacheImage(t), emptyFiles(modules+"/modules.dep"))
-		}, 5, "the kernel has no virtio_pci", nil},
-		{"no mkfs.xfs, seen in the guest", func() string { return withoutXFS(t) }, 1, "in the virtual machine", nil},
-		{"no mkfs.xfs, seen before", func() string { return withoutXFS(t) }, 1, "in the image: mkfs.xfs", []string{"--filesystem=xfs"}},
+		{"no kernel", without("usr/lib/modules/.wh.6.1.0"), 5, "kernel", []string{none}},
+		{"no modules", whole, 5, "the kernel has no virtio_pci", []string{none}},
+		{"no mkfs.xfs", TinyImage(t), 0, "xfsprogs", []string{none}},
+		{"no mkfs.ext4", whole, 0, "e2fsprogs", []string{none, "--filesystem=ext4"}},
+		{"no mkfs.btrfs for the configuration", config("[install.filesystem.root]\ntype = \"btrfs\"\n"), 0, "btrfs-progs", []string{none}},
+		{"no boot loader", whole, 5, "grub", nil},
+		{"too small", whole, 4, "choose a larger --disk-size", []string{none, "--disk-size=600M"}},
+		{"root too small", whole, 4, "choose a larger --root-size", []string{none, "--root-size=40M"}},
+		{"bad configuration", config("[install]\nkargs = 7\n"), 5, "50-test.toml", []string{none}},
+		{"tpm2-luks in the configuration", config("[install]\nblock = [\"tpm2-luks\"]\n"), 5, "tpm2-luks", []string{none}},
+		{"binds images", Variant(t, whole, linkLayer("usr/lib/bootc/bound-images.d/x.image", "/usr/share/containers/systemd/x.image")), 5, "--bound-images=skip", []string{none}},
+		{"quote in a kernel argument", whole, 0, "", []string{"--karg=a'b"}},
+		{"no place for the output", whole, 4, "missing", []string{none, "OUTPUT=missing/disk.qcow2"}},
+		{"output is a directory", whole, 2, "name a file", []string{none, "OUTPUT=."}},
+		{"arguments swapped", "", 2, "give the image first", []string{"IMAGE=disk.qcow2", "OUTPUT=oci:myos"}},
+		{"no image", "", 5, "/nonexistent", []string{"IMAGE=oci:/nonexistent"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			h := newUserHome(t, c.image())
-			r := h.run(t, append(append([]string{"build"}, c.args...), "--accel", "tcg", h.image, "disk.qcow2")...)
-			if strings.Contains(c.name, "xfs") && !strings.Contains(r.Stderr, "install the package xfsprogs") {
-				t.Errorf("no package is named:\n%s", r.Stderr)
+			h := newUserHome(t, cmp.Or(c.image, whole))
+			args, output := []string{"build", "--accel", "tcg"}, "disk.qcow2"
+			for _, arg := range c.args {
+				if name, value, _ := strings.Cut(arg, "="); name == "OUTPUT" {
+					output = value
+				} else if name == "IMAGE" {
+					h.image = value
+				} else {
+					args = append(args, arg)
+				}
 			}
-			if r.Code != c.status || !strings.Contains(r.Stderr, c.want) {
-				t.Errorf("exit status %d, want %d and %q:\n%s", r.Code, c.status, c.want, r.Stderr)
+			args = append(args, h.image, output)
+			r, dry := h.run(t, args...), h.run(t, append(args, "--dry-run")...)
+			if r.Code == 0 || c.status != 0 && r.Code != c.status || !strings.Contains(r.Stderr, c.want) || strings.Contains(r.Stdout, "Starting the virtual machine") {
+				t.Errorf("exit status %d, want %d and %q:\n%s%s", r.Code, c.status, c.want, r.Stdout, r.Stderr)
+			}
+			if dry.Code != r.Code || dry.Stderr != r.Stderr {
+				t.Errorf("a dry run ends with %d and %s", dry.Code, dry.Stderr)
+			}
+			if guestDevice.MatchString(r.Stderr) || strings.Contains(r.Stderr, "in the virtual machine") {
+				t.Errorf("the message names the guest: %s", r.Stderr)
 			}
 			h.holds(t)
 		})
 	}
 }
 
-// withoutXFS is the image without the program that makes its file system.
-func withoutXFS(t *testing.T) string {
-	t.Helper()
-	return Variant(t, CacheImage(t), emptyFiles("usr/sbin/.wh.mkfs.xfs"))
+// A kernel that only shows in the machine that it does not start is named as the image's fault.
+func TestBuildWithBrokenKernel(t *testing.T) {
+	h := newUserHome(t, brokenKernelImage(t, kernelModules(t)))
+	r := h.run(t, "build", "--accel", "tcg", h.image, "disk.qcow2")
+	if r.Code != 5 || !strings.Contains(r.Stderr, "the image's kernel did not start") {
+		t.Errorf("exit status %d:\n%s", r.Code, r.Stderr)
+	}
+	h.holds(t)
 }
 
 func TestBuildWithoutQEMU(t *testing.T) {
@@ -353,16 +432,27 @@ func TestBuildWithoutQEMU(t *testing.T) {
 	h.holds(t)
 }
 
-// A dry run says what would be done, and does nothing.
+// A dry run reports the plan of to-disk and the machine, and does nothing.
 func TestBuildDryRun(t *testing.T) {
-	h := newUserHome(t, TinyImage(t))
-	r := h.run(t, "build", "--dry-run", "--karg", "quiet", h.image, "disk.qcow2").Must(t)
-	for _, want := range []string{"EFI-SYSTEM", "6.1.0", "qemu-system-", "to-disk", "--karg=quiet"} {
+	h := newUserHome(t, CacheImage(t))
+	r := h.run(t, "build", "--dry-run", "--karg", "quiet", "--filesystem", "ext4", "--report", "report.json", h.image, "disk.qcow2").Must(t)
+	for _, want := range []string{"disk.qcow2: qcow2, 10.0 GiB", "EFI-SYSTEM", "ext4, needs", "grub for UEFI and BIOS", "qemu-system-", "quiet", "nothing was written"} {
 		if !strings.Contains(r.Stdout, want) {
 			t.Errorf("the plan has no %q:\n%s", want, r.Stdout)
 		}
 	}
-	h.holds(t)
+	if guestDevice.MatchString(r.Stdout) {
+		t.Errorf("the plan names devices of the guest:\n%s", r.Stdout)
+	}
+	h.holds(t, "report.json")
+	var report struct {
+		Outcome string
+		Machine struct{ Planned struct{ Installer string } }
+	}
+	must(t, json.Unmarshal([]byte(readText(t, filepath.Join(h.dir, "report.json"))), &report))
+	if report.Outcome != "planned" || !strings.Contains(report.Machine.Planned.Installer, "--filesystem=ext4") {
+		t.Errorf("the report is %+v", report)
+	}
 }
 
 // The file system of the output fills up, first under the image's tree, then under the disk that the guest writes.
@@ -407,6 +497,13 @@ func brokenKernelImage(t *testing.T, modules string) string {
 		}
 		return err
 	})
+}
+
+// linkLayer fills a layer with one symbolic link.
+func linkLayer(name, target string) func(*tar.Writer) error {
+	return func(w *tar.Writer) error {
+		return w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: target})
+	}
 }
 
 // emptyFiles fills a layer with empty files.

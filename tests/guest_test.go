@@ -23,7 +23,7 @@ import (
 )
 
 // Guest is a virtual machine in which a shell script runs as root, in the tree of the bootable image (read-only, with
-// tmpfs on /run and /tmp, and without systemd or udev), on that image's kernel. The script finds the installer in its
+// tmpfs on /run, /tmp and /var), on that image's kernel. The script finds the installer in its
 // PATH, the layout of the image to install in /run/image, and each disk as /dev/disk-NAME.
 type Guest struct {
 	Script  string
@@ -33,6 +33,7 @@ type Guest struct {
 	Modules []string          // kernel modules beside those of disks and root file systems
 	Policy  string            // binary SELinux policy that the guest loads before anything else; "" is no SELinux
 	Enforce bool
+	Systemd bool          // systemd is the first process, and the script one of its services, beside udevd and logind
 	Timeout time.Duration // 0 is 4 minutes
 }
 
@@ -98,7 +99,7 @@ func (g Guest) machineArgs(t *testing.T, initrd, console, output string) []strin
 
 // kernelArgs are for a guest that lives for a minute.
 func (g Guest) kernelArgs() string {
-	args := "console=ttyS0 loglevel=4 panic=-1 rdinit=/init random.trust_cpu=on mitigations=off audit=0 no_timer_check rcupdate.rcu_expedited=1"
+	args := "console=ttyS0 loglevel=4 panic=-1 rdinit=/init random.trust_cpu=on mitigations=off audit=0 no_timer_check rcupdate.rcu_expedited=1 systemd.unit=guest.service"
 	if g.Policy == "" {
 		return args + " selinux=0"
 	}
@@ -134,7 +135,7 @@ func (g Guest) initramfs(t *testing.T, path, tree string) {
 	}
 	modules := g.addModules(t, w, filepath.Join(tree, kernelModules(t)))
 	text, err := json.Marshal(map[string]any{
-		"Script": g.Script, "Policy": g.Policy != "", "Enforce": g.Enforce, "Files": files, "Modules": modules,
+		"Script": g.Script, "Policy": g.Policy != "", "Enforce": g.Enforce, "Systemd": g.Systemd, "Files": files, "Modules": modules,
 	})
 	must(t, err)
 	w.File("spec.json", 0o600, text)

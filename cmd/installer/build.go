@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"installer/disk"
 	"installer/install"
 	"installer/install/vm"
 	"installer/rootfs/image"
@@ -54,7 +55,7 @@ func accelFlag() flag {
 
 // options checks what the flags say and makes it the options of a build.
 func (f *buildFlags) options(source, output string) (vm.Options, error) {
-	o := vm.Options{Output: output, Compress: f.compress, Accel: vm.Accel(f.accel), Install: install.Options{GenericImage: true}}
+	o := vm.Options{Output: output, Compress: f.compress, Accel: vm.Accel(f.accel), Install: install.Options{GenericImage: true, DryRun: f.dryRun}}
 	f.image.source, f.image.argument = source, "IMAGE"
 	if _, err := image.ParseRef(source); err != nil {
 		if _, err := image.ParseRef(output); err == nil {
@@ -133,11 +134,20 @@ func runBuild(parent context.Context, flags buildFlags, source, path string, std
 	if err != nil {
 		return err
 	}
-	if flags.dryRun {
-		return printPlan(ctx, o, stdout)
-	}
 	report, err := vm.Build(ctx, o, out.event)
-	return errors.Join(explainStorage(err, o), finishBuild(out, report))
+	return errors.Join(adviseOnDiskSize(explainStorage(err, o)), finishBuild(out, report))
+}
+
+// adviseOnDiskSize adds the remedy for a disk that is too small.
+func adviseOnDiskSize(err error) error {
+	var small *disk.TooSmallError
+	switch {
+	case !errors.As(err, &small):
+		return err
+	case small.Root:
+		return &advisedError{err, "choose a larger --root-size"}
+	}
+	return &advisedError{err, "choose a larger --disk-size"}
 }
 
 // explainStorage says what to do where podman's storage of an ordinary user

@@ -65,7 +65,8 @@ func exitStatus(err error) int {
 	case is[*vm.GuestError](err):
 		return guestStatus(err)
 	case is[*disk.InUseError](err), is[*disk.NotEmptyError](err), is[*disk.RefusedError](err), is[*disk.TooSmallError](err),
-		is[*bootloader.SectorError](err), is[*verify.ReferenceError](err), is[*verify.FormatError](err), is[*noTargetError](err):
+		is[*bootloader.SectorError](err), is[*verify.ReferenceError](err), is[*verify.FormatError](err), is[*noTargetError](err),
+		is[*vm.OutputRefusedError](err):
 		return exitRefused
 	case is[*image.SourceError](err), is[*bootable.Error](err),
 		is[*deploy.ComposefsError](err), is[*bootloader.MissingError](err), is[*bootloader.ModuleError](err),

@@ -21,7 +21,7 @@ import (
 var types = map[string]any{
 	"event": install.Event{}, "report": vm.Report{}, "step": install.StepResult{}, "source": install.SourceReport{},
 	"disk": install.DiskReport{}, "partition": disk.Partition{}, "found": disk.Found{}, "plan": install.Plan{},
-	"deployment": install.DeploymentReport{}, "machine": vm.MachineReport{}, "phase": vm.PhaseTime{},
+	"deployment": install.DeploymentReport{}, "machine": vm.MachineReport{}, "phase": vm.PhaseTime{}, "plannedMachine": vm.Plan{},
 	"finalize": finalize.Report{}, "stage": finalize.StageResult{}, "dropped": finalize.Dropped{}, "entry": finalize.Entry{},
 	"perFilesystem": finalize.PerFilesystem{}, "filesystemResult": finalize.FilesystemResult{}, "unmounted": finalize.Unmounted{},
 	"elsewhere": finalize.Elsewhere{}, "mount": mounts.Mount{}, "dead": finalize.Dead{}, "deadDevice": finalize.DeadDevice{},

@@ -17,6 +17,7 @@ import (
 // Options say which image is installed, and how it is read.
 type Options struct {
 	Ref          image.Ref
+	Image        *image.Image // the source, open: it is left open; nil = Ref is opened
 	Open         image.OpenOptions
 	MaxLayerSize int64       // bound on a layer uncompressed, in bytes; 0 = image.DefaultMaxLayerSize
 	Container    *Container  // the source is the image of this container; nil = it was named
@@ -61,6 +62,10 @@ func Open(ctx context.Context, o Options, m choice.Machine, j *journal.Journal, 
 }
 
 func (s *Source) openImage(ctx context.Context) error {
+	if s.o.Image != nil {
+		s.Image = s.o.Image
+		return nil
+	}
 	img, err := image.Open(ctx, s.o.Ref, s.o.Open)
 	if err != nil {
 		if s.o.Container != nil {
@@ -75,6 +80,9 @@ func (s *Source) openImage(ctx context.Context) error {
 
 // Close lets go of the image, which may lie anywhere.
 func (s *Source) Close() error {
+	if s.o.Image != nil {
+		return nil
+	}
 	s.journal.Drop(s.open)
 	if err := s.Image.Close(); err != nil {
 		return fmt.Errorf("closing the source image: %w", err)
@@ -135,15 +143,23 @@ func (s *Source) DemandSignature(ctx context.Context) error {
 		return nil
 	}
 	s.o.Open.EnforceSigPolicy = true
-	if err := s.Close(); err != nil {
-		return err
+	given, digest := s.o.Image, s.Image.ManifestDigest
+	if given == nil {
+		if err := s.Close(); err != nil {
+			return err
+		}
 	}
-	digest := s.Image.ManifestDigest
+	s.o.Image = nil
 	if err := s.openImage(ctx); err != nil {
 		return fmt.Errorf("the install configuration demands a signature (enforce-container-sigpolicy): %w", err)
 	}
 	if got := s.Image.ManifestDigest; got != digest {
 		return s.fault(fmt.Errorf("it changed from %s to %s while it was looked at", digest, got))
 	}
-	return nil
+	if given == nil {
+		return nil
+	}
+	err := s.Close()
+	s.Image, s.o.Image = given, given
+	return err
 }

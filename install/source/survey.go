@@ -21,30 +21,9 @@ type Survey struct {
 	Inodes  int64  `json:"inodes"`  // likewise
 }
 
-// SurveyOf makes the survey of a source of which everything has been read.
-func SurveyOf(digest, dir string, tree *image.Tree) *Survey {
-	inv := &image.Inventory{Tree: tree, Bound: true}
-	seen := map[*image.Node]bool{}
-	for _, layer := range tree.Layers {
-		count(layer, inv, seen)
-	}
-	n := measure(inv)
-	return &Survey{Digest: digest, Tree: dir, Stored: inv.Stored, Objects: inv.Objects, Content: n.Content, Inodes: n.Inodes}
-}
-
-// count adds up what is stored of a layer, a file with several names once.
-func count(n *image.Node, inv *image.Inventory, seen map[*image.Node]bool) {
-	if seen[n] {
-		return
-	}
-	seen[n] = true
-	if n.Children == nil {
-		inv.Objects++
-		inv.Stored += (n.Size + image.StoredBlock - 1) / image.StoredBlock * image.StoredBlock
-	}
-	for _, child := range n.Children {
-		count(child, inv, seen)
-	}
+// Survey makes the survey of a source that was scanned and measured, whose merged tree will stand in dir.
+func (s *Source) Survey(dir string, inv *image.Inventory, n Need) *Survey {
+	return &Survey{Digest: s.Image.ManifestDigest, Tree: dir, Stored: inv.Stored, Objects: inv.Objects, Content: n.Content, Inodes: n.Inodes}
 }
 
 // surveyed returns the inventory that a scan of the source would make, but for equal contents.

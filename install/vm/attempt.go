@@ -26,7 +26,7 @@ func (b *build) install(ctx context.Context) (string, error) {
 		b.report.Machine.Phases = w.times
 	}
 	if b.guest != nil {
-		b.report.Report = *b.guest
+		b.adopt(b.guest)
 	}
 	if err != nil {
 		return "", b.explain(err)
@@ -65,7 +65,9 @@ func (b *build) guestSays(line []byte) error {
 	if err != nil {
 		return err
 	}
-	b.emit(e) // with the host's time: the guest's clock is its own
+	if e.Kind != install.EventNote || !b.noted[e.Message] {
+		b.emit(e) // with the host's time: the guest's clock is its own
+	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,8 @@ type build struct {
 	step  install.Event  // the one under way; its kind says if it was told to be done
 
 	image  *image.Image
+	survey *install.Survey // of the image, which the guest is given
+	noted  map[string]bool // notes of the host, which the guest would repeat
 	tree   *tree
 	source *source
 	output *outfile.File
@@ -63,7 +66,7 @@ func Build(ctx context.Context, o Options, observe install.Observer) (*Report, e
 func newBuild(o Options, observe install.Observer) *build {
 	return &build{
 		opts: o, observer: observe, report: newReport(o), started: time.Now(),
-		kvm: kvmDevice, limits: limits,
+		kvm: kvmDevice, limits: limits, noted: map[string]bool{},
 	}
 }
 
@@ -73,21 +76,31 @@ func newReport(o Options) *Report {
 	return r
 }
 
-// complete makes the report that of the build: where the host knows, it has the last word.
+// adopt takes over from the guest's report what the host cannot know.
+func (b *build) adopt(g *install.Report) {
+	r := &b.report.Report
+	kernel := r.Deployment.Kernel
+	r.Deployment, r.Steps, r.Finalize, r.UndoErrors = g.Deployment, g.Steps, g.Finalize, g.UndoErrors
+	r.Deployment.Kernel, r.Source.Bytes = kernel, g.Source.Bytes
+	for _, note := range g.Notes {
+		if !b.noted[note] {
+			r.Notes = append(r.Notes, note)
+		}
+	}
+}
+
+// complete ends the report.
 func (b *build) complete(err error) {
 	r := b.report
 	r.Version = install.ReportVersion
-	r.Source.Reference = b.opts.Install.Source.String()
-	if b.image != nil {
-		r.Source.Digest, r.Source.Layers = b.image.ManifestDigest, len(b.image.Layers)
-	}
-	if b.tree != nil {
-		r.Deployment.Kernel = b.tree.version
-	}
-	r.Disk.Path = b.opts.Output
+	r.Source.Reference, r.Disk.Path = b.opts.Install.Source.String(), b.opts.Output
 	r.Started, r.Ended, r.Outcome, r.Error = b.started, time.Now(), install.Complete, ""
-	if err != nil {
+	switch {
+	case err != nil:
 		r.Outcome, r.Error = install.Failed, err.Error()
+	case b.opts.Install.DryRun:
+		r.Outcome = install.Planned
+		r.Machine.Planned = b.commands()
 	}
 }
 
@@ -98,22 +111,26 @@ func (b *build) run(ctx context.Context) error {
 		do          func(context.Context) (string, error)
 	}{
 		{"open-image", "Opening the source image", b.open},
+		{"inspect", "Looking through the image", b.plan},
 		{"read-image", "Reading the image for the virtual machine", b.read},
-		{"machine", "Starting the virtual machine", b.install}, // told of as done when the installer in it starts
+		{"machine", "Starting the virtual machine", b.install}, // done when the installer in it starts
 		{"check", "Checking the disk on the host", b.check},
 		{"output", "Completing " + b.opts.Output, b.finish},
+	}
+	if b.opts.Install.DryRun {
+		steps = steps[:3]
 	}
 	for n, s := range steps {
 		b.step = install.Event{Kind: install.EventStep, Step: s.name, Title: s.title, Index: n + 1, Count: len(steps)}
 		b.began = time.Now()
 		b.emit(b.step)
 		message, err := s.do(ctx)
-		inMachine := b.step.Kind != install.EventStep // which has steps of its own
+		nested := s.name == "inspect" || b.step.Kind != install.EventStep // it has steps of its own, or the machine has
 		b.done(message, err)
 		if ctx.Err() != nil {
 			return fmt.Errorf("%s: interrupted: %w", s.title, context.Cause(ctx))
 		}
-		if err != nil && inMachine {
+		if err != nil && nested {
 			return err
 		}
 		if err != nil {
@@ -227,6 +244,29 @@ func (b *build) counter(step string, total int64) func(int64) {
 	}
 }
 
+// plan does on the host all that the installer in the guest will do before its first write.
+func (b *build) plan(ctx context.Context) (string, error) {
+	o := b.opts.Install
+	o.GenericImage, o.ConfigRoot, o.Confirm = true, "", nil
+	d := install.PlannedDisk{
+		Path: b.opts.Output, Model: string(b.opts.Format), Size: b.opts.DiskSize, SectorSize: sector, RootSize: o.RootSize,
+	}
+	var message string
+	r, survey, err := install.PlanDisk(ctx, o, b.image, d, wire.SourceDir, func(e install.Event) {
+		switch e.Kind {
+		case install.EventNote:
+			b.noted[e.Message] = true
+			b.emit(e)
+		case install.EventProgress:
+			b.emit(e)
+		case install.EventDone:
+			message = cmp.Or(e.Message, message)
+		}
+	})
+	b.report.Report, b.survey = *r, survey
+	return message, err
+}
+
 // read makes of the image what the guest is started from.
 func (b *build) read(ctx context.Context) (string, error) {
 	t, err := readTree(ctx, b.image, b.dir(), b.counter("read-image", b.image.SourceSize()))
@@ -236,21 +276,15 @@ func (b *build) read(ctx context.Context) (string, error) {
 	b.tree = t
 	b.onEnd(t.close)
 	b.report.Machine.Kernel = t.version
-	// The guest would say the same, later. A file system that the image chooses it alone knows.
-	if fs := b.opts.Install.Filesystem; fs != "" {
-		if err := fs.RequireInImage(t.program); err != nil {
-			return "", err
-		}
-	}
 	if b.kernel, err = t.kernel().image(); err != nil {
 		return "", err
 	}
 	b.onEnd(b.kernel.Close)
-	todo, err := b.opts.instructions(install.SurveyOf(b.image.ManifestDigest, wire.SourceDir, t.tree))
+	todo, err := b.instructions()
 	if err != nil {
 		return "", err
 	}
-	if b.initrd, err = makeInitramfs(t.kernel(), todo, b.opts.required(), b.opts.possible()); err != nil {
+	if b.initrd, err = makeInitramfs(t.kernel(), todo, modulesFor(b.report.Disk.Filesystem), nil); err != nil {
 		return "", b.blame(err)
 	}
 	b.onEnd(b.initrd.Close)

@@ -90,9 +90,6 @@ func (o Options) Validate() error {
 	case o.Memory < MinMemory:
 		return fmt.Errorf("%s of memory is too little for the guest: give it %s at least", install.FormatBytes(o.Memory), install.FormatBytes(MinMemory))
 	}
-	if o.Install.FetchCheck {
-		return errors.New("the virtual machine has no network, so it cannot be checked there whether updates can be fetched")
-	}
 	return o.Install.Validate()
 }
 
@@ -139,22 +136,22 @@ func (o Options) argv() []string {
 	return append(argv, wire.TargetNode)
 }
 
-// instructions are what the guest is told to do. The survey is of a source that has layers.
-func (o Options) instructions(survey *install.Survey) (wire.Instructions, error) {
+// instructions are the orders of the guest.
+func (b *build) instructions() (wire.Instructions, error) {
 	todo := wire.Instructions{
-		Argv: o.argv(), Nodes: map[string]string{wire.TargetDisk: wire.TargetNode},
+		Argv: b.opts.argv(), Nodes: map[string]string{wire.TargetDisk: wire.TargetNode},
 		Tree: true, SourceDir: true, Files: map[string][]byte{},
 	}
-	if o.Install.RootSSHKeys != nil {
-		todo.Files[sshKeysFile] = o.Install.RootSSHKeys
+	if b.opts.Install.RootSSHKeys != nil {
+		todo.Files[sshKeysFile] = b.opts.Install.RootSSHKeys
 	}
-	if o.fromDirectory() {
+	if b.opts.fromDirectory() { // it has no layers that would have to be read
 		return todo, nil
 	}
 	todo.Nodes[wire.SourceDisk] = wire.SourceNode
-	text, err := json.Marshal(survey)
+	text, err := json.Marshal(b.survey)
 	if err != nil {
-		return todo, fmt.Errorf("writing what is known of the source: %w", err)
+		return todo, fmt.Errorf("writing the survey of the source: %w", err)
 	}
 	todo.Files[surveyFile] = text
 	return todo, nil
@@ -166,22 +163,9 @@ const (
 	surveyFile  = "survey.json"
 )
 
-// required are the modules that the guest cannot do without.
-func (o Options) required() []string {
-	names := []string{"virtio_pci", "virtio_blk", "virtio_console", "erofs", "loop"}
-	if o.Install.Filesystem != "" {
-		names = append(names, string(o.Install.Filesystem))
-	}
-	return names
-}
-
-// possible are those that it may need: which file system it is to be may stand
-// in the image's configuration.
-func (o Options) possible() []string {
-	if o.Install.Filesystem != "" {
-		return nil
-	}
-	return []string{string(disk.XFS), string(disk.Ext4), string(disk.Btrfs)}
+// modulesFor are the kernel modules that the guest needs to make a root of that kind.
+func modulesFor(root disk.Filesystem) []string {
+	return []string{"virtio_pci", "virtio_blk", "virtio_console", "erofs", "loop", string(root)}
 }
 
 // shellWords writes a command line for a person.

@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"installer/disk"
-	"installer/install"
 	"installer/install/outfile"
 	"installer/install/printable"
 	"installer/install/verify"
@@ -70,6 +69,7 @@ func (b *build) checkOutput(ctx context.Context) (string, error) {
 			fault.Faults = append(fault.Faults, printable.Line(names.Replace(fmt.Sprintf(format, args...))))
 		}
 	}
+	b.compareOutput(found.Disk, add)
 	for _, f := range found.Findings {
 		if f.Severity == verify.Error && !b.expected(f) {
 			add("%s", f)
@@ -81,7 +81,6 @@ func (b *build) checkOutput(ctx context.Context) (string, error) {
 			add("%s could not be checked: %s", c.Title, c.Detail)
 		}
 	}
-	b.compareOutput(found.Disk, add)
 	if fault.Count > 0 {
 		return "", fault
 	}
@@ -104,18 +103,33 @@ func (b *build) expected(f verify.Finding) bool {
 	return f.Check == "esp-boot-files" && b.report.Disk.Bootloader == bootloader.None
 }
 
-// compareOutput compares the disk with what was asked for, and makes it the report's.
+// compareOutput compares the disk with the plan that the host has made for it, and takes over its identifiers.
 func (b *build) compareOutput(d verify.DiskInfo, add func(string, ...any)) {
 	r := &b.report.Disk
-	if d.Size != b.opts.DiskSize {
-		add("the disk has %s, and %s were asked for", install.FormatBytes(d.Size), install.FormatBytes(b.opts.DiskSize))
+	if d.Size != r.Size || d.SectorSize != r.SectorSize {
+		add("it has %d bytes in sectors of %d, planned were %d in sectors of %d", d.Size, d.SectorSize, r.Size, r.SectorSize)
 	}
-	if asked := b.opts.Install.Filesystem; asked != "" && d.Filesystem != string(asked) {
-		add("the root file system is %q, and %s was asked for", d.Filesystem, asked)
+	if d.Filesystem != string(r.Filesystem) {
+		add("the root file system is %q, planned was %s", d.Filesystem, r.Filesystem)
 	}
-	r.Size, r.SectorSize, r.Filesystem, r.RootUUID = d.Size, d.SectorSize, disk.Filesystem(d.Filesystem), d.RootUUID
-	r.Partitions = nil
-	for _, p := range d.Partitions {
-		r.Partitions = append(r.Partitions, disk.Partition{Number: p.Number, Name: printable.Line(p.Name), Type: p.Type, UUID: p.UUID, Start: p.Start, Size: p.Size})
+	for n := range max(len(d.Partitions), len(r.Partitions)) {
+		if n >= len(d.Partitions) || n >= len(r.Partitions) || !asPlanned(d.Partitions[n], r.Partitions[n]) {
+			add("its partition %d is not the one that was planned", n+1)
+			continue
+		}
+		r.Partitions[n].UUID = d.Partitions[n].UUID
 	}
+	planned := r.RootUUID
+	r.RootUUID = d.RootUUID
+	if p := b.report.Plan; p != nil && planned != "" {
+		p.Partitions = r.Partitions
+		for n, arg := range p.Kargs {
+			p.Kargs[n] = strings.ReplaceAll(arg, planned, d.RootUUID)
+		}
+	}
+}
+
+func asPlanned(found verify.Partition, planned disk.Partition) bool {
+	return found.Number == planned.Number && found.Name == planned.Name && found.Type == planned.Type &&
+		found.Start == planned.Start && found.Size == planned.Size
 }

@@ -22,6 +22,7 @@ type MachineReport struct {
 	HostSteps []install.Event `json:"host_steps"`         // those that ended on the host, with their times
 	Attempts  []string        `json:"attempts,omitempty"` // machines that did not get to the installer, and why
 	Checks    []verify.Check  `json:"checks,omitempty"`   // of OUTPUT, made on the host; those that need a mount are not made
+	Planned   *Plan           `json:"planned,omitempty"`  // of a dry run
 	Output    string          `json:"output"`
 	Format    Format          `json:"format"`
 	FileSize  int64           `json:"file_size"` // bytes

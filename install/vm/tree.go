@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path"
 
 	"installer/install/outfile"
@@ -41,11 +40,9 @@ func readTree(ctx context.Context, img *image.Image, dir string, progress func(i
 	if t.tree, err = img.Import(ctx, t.writer, image.ImportOptions{Progress: progress}); err != nil {
 		return nil, full(err, dir)
 	}
-	all := contents{(&image.Inventory{Tree: t.tree}).FS(), t.writer.Content}
-	if err = checkBootable(img, all, all.facts); err != nil {
-		return nil, err
+	if t.version = kernelVersion(t.tree); t.version == "" {
+		return nil, &image.SourceError{Ref: img.Ref.String(), Err: errors.New("it has no kernel in /" + modulesDir)}
 	}
-	t.version = kernelVersion(t.tree)
 	if t.size, err = t.writer.Finish(containerRoot(t.tree.Root)); err != nil {
 		return nil, full(err, dir)
 	}
@@ -72,9 +69,12 @@ func full(err error, dir string) error {
 
 const modulesDir = "usr/lib/modules"
 
-// kernelVersion is the version of the one kernel of a tree that was checked.
+// kernelVersion is the version of the kernel of a tree, "" if it has none.
 func kernelVersion(t *image.Tree) string {
 	modules := t.Lookup(modulesDir)
+	if modules == nil {
+		return ""
+	}
 	for _, name := range modules.Names() {
 		if n := modules.Lookup(name + "/vmlinuz"); n != nil && n.IsRegular() {
 			return name
@@ -111,13 +111,3 @@ func (t *tree) open(name string) (io.Reader, error) {
 
 // kernel is the image's own.
 func (t *tree) kernel() kernel { return kernel{version: t.version, open: t.open} }
-
-// program finds a program of the image by its name, as [exec.LookPath] does on the host.
-func (t *tree) program(name string) (string, error) {
-	for _, dir := range []string{"usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin"} {
-		if t.tree.Lookup(path.Join(dir, name)) != nil {
-			return path.Join("/", dir, name), nil
-		}
-	}
-	return "", exec.ErrNotFound
-}

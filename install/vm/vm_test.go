@@ -45,6 +45,17 @@ func openImage(t *testing.T, transport, name string) *image.Image {
 	return img
 }
 
+// forget is a sink that keeps nothing.
+type forget struct{}
+
+func (forget) Store(_ context.Context, _ image.Meta, target string, _ int64, content io.Reader) (image.ContentID, error) {
+	if target != "" {
+		return image.ContentID{}, nil
+	}
+	_, err := io.Copy(io.Discard, content)
+	return image.ContentID{}, err
+}
+
 // names lists an image's tree, having verified its layers.
 func names(t *testing.T, img *image.Image) string {
 	t.Helper()
@@ -167,7 +178,7 @@ func testOptions(t *testing.T) Options {
 		Install: install.Options{
 			Source: image.Ref{Transport: image.TransportOCI, Name: "os:v1"}, Filesystem: disk.Ext4, RootSize: 3 << 30,
 			Kargs: []string{"console=ttyS0", "-odd word"}, KargDeletes: []string{"quiet"}, Target: "oci:os:v1",
-			RootSSHKeys: []byte("ssh-ed25519 AAAA"), Stateroot: "default", Bootloader: bootloader.GRUB,
+			RootSSHKeys: []byte("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f test"), Stateroot: "default", Bootloader: bootloader.GRUB,
 		},
 		Output: filepath.Join(t.TempDir(), "disk.qcow2"), Format: QCOW2, DiskSize: 1 << 30, Memory: DefaultMemory, Accel: AccelAuto,
 	}
@@ -220,15 +231,4 @@ func TestMissingProgramNamesItsPackages(t *testing.T) {
 			t.Errorf("%s: %v", missing, err)
 		}
 	}
-}
-
-// forget is a sink that keeps nothing.
-type forget struct{}
-
-func (forget) Store(_ context.Context, _ image.Meta, target string, _ int64, content io.Reader) (image.ContentID, error) {
-	if target != "" {
-		return image.ContentID{}, nil
-	}
-	_, err := io.Copy(io.Discard, content)
-	return image.ContentID{}, err
 }

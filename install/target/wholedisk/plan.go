@@ -2,7 +2,6 @@ package wholedisk
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,16 +20,7 @@ const mib = 1 << 20
 
 // Plan lays the disk out, and tries what would else fail after the first write.
 func (d *Disk) Plan(ctx context.Context, c *choice.Choice, need target.Need) (*target.Plan, error) {
-	layout, err := disk.Plan(d.claimed.Size(), d.claimed.SectorSize(), disk.PlanOptions{
-		Arch:     c.Arch,
-		BIOSBoot: c.Arch == "amd64",
-		ESPSize:  espSize(c.Bootloader, need.Boot),
-		RootSize: d.o.RootSize,
-		MinRoot:  need.Root,
-	})
-	if tooSmall := (*disk.TooSmallError)(nil); errors.As(err, &tooSmall) {
-		return nil, &target.NoRoomError{Err: err}
-	}
+	layout, err := layOut(d.claimed.Size(), d.claimed.SectorSize(), d.o.RootSize, c, need)
 	if err != nil {
 		return nil, err
 	}

@@ -64,7 +64,9 @@ func New(o Options, j *journal.Journal, l *finalize.Ledger, log journal.Log) *Di
 }
 
 // Words implements target.Target.
-func (d *Disk) Words() target.Words {
+func (d *Disk) Words() target.Words { return words() }
+
+func words() target.Words {
 	return target.Words{LookName: "claim-disk", Look: "Claiming the disk", Plan: "Planning the disk", Release: "Releasing the disk"}
 }
 

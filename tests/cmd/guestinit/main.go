@@ -21,6 +21,7 @@ type spec struct {
 	Modules []string // files in /modules, in the order to load them
 	Policy  bool     // load /policy
 	Enforce bool
+	Systemd bool // the script is a service of systemd, with udevd and logind
 	Script  string
 	Files   []string // of the initramfs, to be seen in /run/files
 }
@@ -75,7 +76,31 @@ func work() (int, error) {
 	if err := enter(s); err != nil {
 		return 0, err
 	}
+	if s.Systemd {
+		return 0, becomeSystemd(s.Script)
+	}
 	return run(s.Script)
+}
+
+// service is the unit of the script. Its output goes where run sends it.
+const service = `[Unit]
+Wants=systemd-udevd.service systemd-udev-trigger.service systemd-logind.service dbus.service
+After=systemd-udevd.service systemd-udev-trigger.service systemd-logind.service dbus.service
+[Service]
+Type=oneshot
+TimeoutStartSec=infinity
+Environment=PATH=/run/files:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8
+ExecStart=/bin/sh -c '{ s=0; /bin/sh -eu /run/guest-script || s=$$?; echo; echo exit status $$s; } 2>&1 | cat >/dev/ttyS1; sync; echo o >/proc/sysrq-trigger'
+`
+
+// becomeSystemd makes this process systemd, which the kernel's command line tells to start the service.
+func becomeSystemd(script string) error {
+	for name, text := range map[string]string{"/run/systemd/system/guest.service": service, "/run/guest-script": script} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o644)); err != nil {
+			return err
+		}
+	}
+	return unix.Exec("/usr/lib/systemd/systemd", []string{"systemd"}, []string{"PATH=/usr/sbin:/usr/bin"})
 }
 
 // loadPolicy makes this machine one with SELinux. The kernel takes a policy as one write.
@@ -115,7 +140,7 @@ func enter(s spec) error {
 	if err := mount("/dev/disk-tree", newRoot, "erofs", unix.MS_RDONLY, ""); err != nil {
 		return err
 	}
-	for _, m := range [][3]string{{"run", "tmpfs"}, {"tmp", "tmpfs"}} {
+	for _, m := range [][3]string{{"run", "tmpfs"}, {"tmp", "tmpfs"}, {"var", "tmpfs"}} {
 		if err := mount(m[1], filepath.Join(newRoot, m[0]), m[1], 0, "mode=0755"); err != nil {
 			return err
 		}
