@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"installer/install"
-	"installer/install/printable"
 	"installer/install/vm"
 )
 
@@ -55,7 +54,5 @@ func writeMachine(w io.Writer, r *vm.Report) {
 			{"after it", strings.Join(p.After, ", ")},
 		}
 	}
-	for _, row := range rows {
-		printable.Fprintf(w, "  %-12s %s\n", row[0], row[1])
-	}
+	writeRows(w, rows)
 }

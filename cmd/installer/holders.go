@@ -15,6 +15,7 @@ import (
 	"installer/finalize/holders"
 	"installer/install/outfile"
 	"installer/install/printable"
+	"installer/install/size"
 
 	"github.com/spf13/cobra"
 )
@@ -105,7 +106,7 @@ type unknownError struct {
 func (e *unknownError) Error() string {
 	reason := "no holder was found"
 	if suspects := len(e.report.Holders); suspects > 0 {
-		reason = fmt.Sprintf("no holder was found but %s", count(suspects, "suspect"))
+		reason = fmt.Sprintf("no holder was found but %s", size.Count(suspects, "suspect"))
 	}
 	if e.report.Probed == holders.IsReferenced {
 		reason = "the kernel counts references to it"
@@ -131,7 +132,7 @@ func writeHolders(w io.Writer, path string, r holders.Report, verbose bool) erro
 	if len(r.Holders) > 0 {
 		fmt.Fprintf(&b, " by %s", classSummary(r))
 	}
-	fmt.Fprintf(&b, "\nsearched: %s, %s\n", count(r.Processes, "process"), count(r.Namespaces, "mount namespace"))
+	fmt.Fprintf(&b, "\nsearched: %s, %s\n", size.Count(r.Processes, "process"), size.Count(r.Namespaces, "mount namespace"))
 	if len(r.Unseen) > 0 {
 		fmt.Fprintf(&b, "not seen: %s\n", squeeze(notSeen(r.Unseen)))
 		switch {
@@ -157,7 +158,7 @@ func writeHolders(w io.Writer, path string, r holders.Report, verbose bool) erro
 func writeClass(b *strings.Builder, class holders.Class, r holders.Report, verbose bool) {
 	list := slices.DeleteFunc(slices.Clone(r.Holders), func(h holders.Holder) bool { return h.Class != class })
 	slices.SortStableFunc(list, func(a, b holders.Holder) int { return strings.Compare(a.Remedy, b.Remedy) })
-	fmt.Fprintf(b, "\n%s\n", count(len(list), string(class)+" holder"))
+	fmt.Fprintf(b, "\n%s\n", size.Count(len(list), string(class)+" holder"))
 	for i, h := range list {
 		if i == rowsShown && !verbose {
 			fmt.Fprintf(b, "  and %d more (--verbose and --json list all)\n", len(list)-i)
@@ -175,7 +176,7 @@ func writeClass(b *strings.Builder, class holders.Class, r holders.Report, verbo
 		}
 		row = strings.TrimSpace(row + squeeze(h.Path))
 		if h.Namespace != "" {
-			row += " in " + h.Namespace
+			row += " in " + squeeze(h.Namespace)
 		}
 		if h.Suspect {
 			row += " (suspect)"
@@ -207,18 +208,7 @@ func classSummary(r holders.Report) string {
 		}
 		parts = append(parts, fmt.Sprintf("%d %s", n, class))
 	}
-	return fmt.Sprintf("%s (%s)", count(len(r.Holders), "holder"), strings.Join(parts, ", "))
-}
-
-// count writes a number with its noun.
-func count(n int, noun string) string {
-	switch {
-	case n == 1:
-		return "1 " + noun
-	case strings.HasSuffix(noun, "s"):
-		return fmt.Sprintf("%d %ses", n, noun)
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
+	return fmt.Sprintf("%s (%s)", size.Count(len(r.Holders), "holder"), strings.Join(parts, ", "))
 }
 
 // notSeen writes the things that a search could not see as one phrase.
@@ -246,7 +236,7 @@ func notSeen(list []holders.Unseen) string {
 	}
 	slices.Sort(pids)
 	if pids = slices.Compact(pids); len(pids) > 0 {
-		add(fmt.Sprintf("open files, mappings or directories of %s (%s)", count(len(pids), "process"), numbers(pids)))
+		add(fmt.Sprintf("open files, mappings or directories of %s (%s)", size.Count(len(pids), "process"), numbers(pids)))
 	}
 	return strings.Join(parts, "; ")
 }

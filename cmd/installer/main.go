@@ -15,6 +15,7 @@ import (
 
 	"installer/finalize"
 	"installer/install/confine"
+	"installer/install/printable"
 
 	"go.podman.io/storage/pkg/reexec"
 )
@@ -27,7 +28,7 @@ func main() {
 		os.Exit(finalize.FreezerMain())
 	}
 	if os.Args[0] == confine.Arg0 {
-		fmt.Fprintln(os.Stderr, confine.Main())
+		fmt.Fprintln(os.Stderr, printable.Error(confine.Main()))
 		os.Exit(exitFailed)
 	}
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))

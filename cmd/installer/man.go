@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"installer/install/outfile"
+	"installer/install/printable"
 )
 
 // newManCommand is for those who make packages of the installer.
@@ -35,7 +36,7 @@ func newManCommand(stdout io.Writer) *cobra.Command {
 				if err := outfile.Write(path, []byte(manPage(c, date)), earlierPage); err != nil {
 					return fmt.Errorf("writing the manual page %s: %w", path, err)
 				}
-				fmt.Fprintln(stdout, path)
+				printable.Fprintf(stdout, "%s\n", path)
 			}
 			return nil
 		},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -41,18 +42,14 @@ func writePlan(w io.Writer, p *install.Plan) {
 		{root, fmt.Sprintf("%s, needs %s", p.Filesystem, install.FormatBytes(p.RootNeed))},
 		{"image", p.Source},
 		{"digest", p.Digest},
-		{"updates from", p.Target},
+		{"updates from", cmp.Or(p.Target, "nowhere: no image was named")},
 		{"binds", boundText(p.BoundImages)},
 		{"stateroot", p.Stateroot},
 		{"boot loader", fmt.Sprintf("%s for %s", p.Bootloader, p.Firmware)},
 		{"kernel args", strings.Join(p.Kargs, " ")},
 		{"configured by", strings.Join(p.Config, ", ")},
 	}
-	for _, row := range rows {
-		if row[1] != "" {
-			printable.Fprintf(w, "  %-13s %s\n", row[0], row[1])
-		}
-	}
+	writeRows(w, rows)
 }
 
 // boundText names the images that are brought along.

@@ -10,6 +10,7 @@ import (
 
 	"installer/cmd/installer/page"
 	"installer/install/outfile"
+	"installer/install/printable"
 
 	"github.com/spf13/cobra"
 )
@@ -68,7 +69,7 @@ func runReport(stdin io.Reader, input, output string, stdout io.Writer) error {
 	if err := outfile.Write(output, html.Bytes(), replaceable(guard)); err != nil {
 		return fmt.Errorf("writing the page %s: %w", output, err)
 	}
-	fmt.Fprintln(stdout, output)
+	printable.Fprintf(stdout, "%s\n", output)
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -21,13 +22,14 @@ func writeSummary(w io.Writer, r *install.Report) {
 	switch r.Outcome {
 	case install.Complete:
 	case install.Unproven:
-		title = "Installed, and not released as asked for"
+		title = "Installed; release skipped"
 	default:
 		return
 	}
 	rows := [][2]string{
 		{"image", r.Source.Reference},
 		{"digest", r.Source.Digest},
+		{"updates from", updatesFrom(r)},
 		{"deployment", r.Deployment.Path},
 		{"kernel", r.Deployment.Kernel},
 		{"content", fmt.Sprintf("%s in %d files", install.FormatBytes(r.Deployment.Bytes), r.Deployment.Files)},
@@ -39,11 +41,24 @@ func writeSummary(w io.Writer, r *install.Report) {
 		{"time", fmt.Sprintf("%.1f s", r.Ended.Sub(r.Started).Seconds())},
 	}
 	printable.Fprintf(w, "%s: %s (%s)\n", title, r.Disk.Path, install.FormatBytes(r.Disk.Size))
+	writeRows(w, rows)
+}
+
+// writeRows writes a table of labels and values, without the rows that have no value.
+func writeRows(w io.Writer, rows [][2]string) {
 	for _, row := range rows {
 		if row[1] != "" {
-			printable.Fprintf(w, "  %-12s %s\n", row[0], row[1])
+			printable.Fprintf(w, "  %-13s %s\n", row[0], row[1])
 		}
 	}
+}
+
+// updatesFrom returns the image that the host takes its updates from.
+func updatesFrom(r *install.Report) string {
+	if r.Plan == nil {
+		return ""
+	}
+	return cmp.Or(r.Plan.Target, "nowhere: no image was named")
 }
 
 // unseenBy says what the search for holders could not see, and how it can be seen the next time.
@@ -61,7 +76,7 @@ func stillMounted(r *install.Report) string {
 	case len(r.Disk.Mounted) == 0:
 		return ""
 	case r.Outcome == install.Unproven:
-		return "as before, writable"
+		return "as before, writable (--skip-finalize, or the running system's root)"
 	}
 	return "read-only, with nobody holding it; umount -R or installer finalize " + r.Disk.Path
 }

@@ -8,10 +8,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"installer/install/confine"
+	"installer/install/place"
 	"installer/install/printable"
+	"installer/install/size"
 	"installer/install/verify"
 	"installer/install/vm"
 
@@ -139,8 +140,9 @@ func (f *verifyFlags) options(path string, stderr io.Writer) (verify.Options, er
 		o.NoRoot, o.Guest = "it needs root, or a virtual machine", machine.Verify
 		return o, nil
 	}
-	err = rootHere()
-	if err == nil {
+	if place.InUserNamespace() {
+		err = errors.New("root in a user namespace cannot mount this")
+	} else {
 		err = enterWorkplace()
 	}
 	if err != nil {
@@ -152,19 +154,6 @@ func (f *verifyFlags) options(path string, stderr io.Writer) (verify.Options, er
 	o.OpenImage = verify.Mounter{WorkDir: filepath.Join(filepath.Dir(workspaceDir), "installer-verify-image")}.OpenImage
 	o.RunInTree = runInDeployment
 	return o, nil
-}
-
-// rootHere tells root from the root of a user namespace (user_namespaces(7)), such as a rootless container's,
-// who may mount no disk.
-func rootHere() error {
-	ids, err := os.ReadFile("/proc/self/uid_map")
-	if err != nil {
-		return fmt.Errorf("finding out whose root this is: %w", err)
-	}
-	if strings.Join(strings.Fields(string(ids)), " ") != "0 0 4294967295" {
-		return errors.New("this is the root of a user namespace, who may not")
-	}
-	return nil
 }
 
 // runInDeployment runs a program of a deployment, confined as during an installation.
@@ -197,7 +186,7 @@ func verdict(r *verify.Report) string {
 	}
 	text := string(r.Outcome)
 	if n := r.Errors(); n > 0 {
-		text += fmt.Sprintf(", %d faults", n)
+		text += ", " + size.Count(n, "fault")
 	}
 	if missing > 0 {
 		text += fmt.Sprintf(", %d of %d checks not made", missing, len(r.Checks))
@@ -209,9 +198,9 @@ func verdict(r *verify.Report) string {
 func verifyError(r *verify.Report, partial bool) error {
 	switch {
 	case r.Outcome == verify.Damaged:
-		return fmt.Errorf("%s is damaged: %d faults were found", r.Disk.Path, r.Errors())
+		return fmt.Errorf("%s is damaged: %s found", r.Disk.Path, size.Count(r.Errors(), "fault"))
 	case r.Outcome == verify.Incomplete && !partial:
-		return fmt.Errorf("the verification of %s is incomplete: what is missing, and why, stands beside each check that was not made; say --partial if this is enough", r.Disk.Path)
+		return fmt.Errorf("the verification of %s is incomplete: the reason stands beside each check that was not made; --partial accepts this", r.Disk.Path)
 	}
 	return nil
 }

@@ -19,9 +19,7 @@ func Read() Facts {
 		Proc: isMounted("/proc", unix.PROC_SUPER_MAGIC), Sys: isMounted("/sys", unix.SYSFS_MAGIC),
 		Null: isNull(), CPUs: runtime.NumCPU(), Denied: denied(), Namespaces: tryNamespaces(),
 	}
-	ids, err := os.ReadFile("/proc/self/uid_map")
-	f.UserNamespace = err != nil || strings.Join(strings.Fields(string(ids)), " ") != "0 0 4294967295"
-	f.UserNamespace = f.UserNamespace && f.Proc
+	f.UserNamespace = f.Proc && InUserNamespace()
 	status, _ := os.ReadFile("/proc/self/status") // without it there is no capability
 	f.Capabilities = effective(string(status))
 	var limit unix.Rlimit
@@ -31,6 +29,13 @@ func Read() Facts {
 	meminfo, _ := os.ReadFile("/proc/meminfo") // without it the memory is unknown
 	f.Memory = least(available(string(meminfo)), cgroupMemory("/proc/self/cgroup", "/sys/fs/cgroup"))
 	return f
+}
+
+// InUserNamespace reports whether the process is in another user namespace than the first one
+// (user_namespaces(7)), such as a rootless container's, whose root cannot mount a disk.
+func InUserNamespace() bool {
+	ids, err := os.ReadFile("/proc/self/uid_map")
+	return err != nil || strings.Join(strings.Fields(string(ids)), " ") != "0 0 4294967295"
 }
 
 func isMounted(dir string, magic int64) bool {

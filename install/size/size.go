@@ -1,4 +1,4 @@
-// Package size reads and writes numbers of bytes as people do.
+// Package size reads and writes numbers, of bytes and of things, as people do.
 package size
 
 import (
@@ -65,4 +65,15 @@ func Format(n int64) string {
 		}
 	}
 	return fmt.Sprintf("%d bytes", n)
+}
+
+// Count writes a number of things, whose name takes -s or -es in the plural: "1 fault", "2 faults", "3 processes".
+func Count(n int, thing string) string {
+	switch {
+	case n == 1:
+		return "1 " + thing
+	case strings.HasSuffix(thing, "s"):
+		return fmt.Sprintf("%d %ses", n, thing)
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }

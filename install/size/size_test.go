@@ -33,3 +33,14 @@ func TestFormat(t *testing.T) {
 		}
 	}
 }
+
+func TestCount(t *testing.T) {
+	for n, want := range map[int]string{0: "0 faults", 1: "1 fault", 2: "2 faults"} {
+		if got := Count(n, "fault"); got != want {
+			t.Errorf("%d: %q, want %q", n, got, want)
+		}
+	}
+	if got := Count(2, "process"); got != "2 processes" {
+		t.Errorf("%q", got)
+	}
+}

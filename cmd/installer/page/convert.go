@@ -18,7 +18,7 @@ func installPage(r *vm.Report, hasMachine bool) *page {
 	case install.Planned:
 		p.Tone, p.Verdict = fair, "Planned, nothing was written"
 	case install.Unproven:
-		p.Tone, p.Verdict = fair, "Installed; its release was left out"
+		p.Tone, p.Verdict = fair, "Installed; release skipped"
 	default:
 		p.Tone, p.Verdict = bad, "Installation failed"
 	}

@@ -8,6 +8,7 @@ import (
 	"installer/finalize/holders"
 	"installer/finalize/mounts"
 	"installer/install"
+	"installer/install/size"
 	"installer/install/verify"
 )
 
@@ -102,7 +103,7 @@ func verifyPage(r *verify.Report) *page {
 	case verify.Incomplete:
 		p.Tone, p.Verdict = fair, "Not all checks could be made"
 	default:
-		p.Tone, p.Verdict = bad, fmt.Sprintf("The disk is damaged: %d faults", r.Errors())
+		p.Tone, p.Verdict = bad, "The disk is damaged: "+size.Count(r.Errors(), "fault")
 	}
 	p.Title = p.Verdict + ": " + p.Subject
 	p.Facts = facts(

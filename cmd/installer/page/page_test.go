@@ -81,7 +81,7 @@ func TestEveryKind(t *testing.T) {
 		"build":    {build, append(common, "tcg, 2 processors, 1.0 GiB", "disk.qcow2", "kvm hangs", "kernel")},
 		"finalize": {held(), []string{"Not released", "/mnt", "/dev/loop7", "held by tail", "end process 4711"}},
 		"holders":  {holders.Report{Verdict: holders.KernelHeld, Holders: []holders.Holder{{Class: holders.Kernel, Remedy: "reboot", Suspect: true}}, Unreadable: []string{"maps of 1"}}, []string{"Held by the kernel", "reboot", "maps of 1", "may hold it"}},
-		"verify":   {verified, []string{"The disk is damaged: 1 faults", "x.raw", "Table", "differs", "not-checked", "is torn", "write it anew"}},
+		"verify":   {verified, []string{"The disk is damaged: 1 fault:", "x.raw", "Table", "differs", "not-checked", "is torn", "write it anew"}},
 	} {
 		html := render(t, c.report)
 		for _, want := range c.wants {
@@ -102,7 +102,7 @@ func TestOutcomes(t *testing.T) {
 	kept.Stages = kept.Stages[:1]
 	for want, r := range map[string]any{
 		`"good" id="outcome"`: complete, `"fair" id="outcome"`: planned, `"bad" id="outcome"`: failed(),
-		"its release was left out: /dev/vdq": unproven, "/mnt/x: ext4 on /dev/vdz1": unproven,
+		"release skipped: /dev/vdq": unproven, "/mnt/x: ext4 on /dev/vdz1": unproven,
 		"Released: /mnt": released, "Ready to be unmounted: /mnt": kept,
 		"Nobody holds it":               holders.Report{Verdict: holders.Free, Holders: []holders.Holder{}},
 		"Cannot tell whether":           holders.Report{Verdict: holders.Unknown},
