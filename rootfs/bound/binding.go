@@ -126,7 +126,7 @@ func resolveSpecifiers(value string) (string, error) {
 	parts := strings.Split(value, "%%")
 	for _, part := range parts {
 		if strings.Contains(part, "%") {
-			return "", fmt.Errorf("Image=%s: specifiers of systemd are not supported of bound images", value)
+			return "", fmt.Errorf("value Image=%s: specifiers of systemd are not supported of bound images", value)
 		}
 	}
 	return strings.Join(parts, "%"), nil
@@ -135,7 +135,7 @@ func resolveSpecifiers(value string) (string, error) {
 // namesOf are the full names that an image may have.
 func namesOf(image string) ([]reference.Named, error) {
 	if ext := path.Ext(image); !strings.Contains(image, "/") && (ext == ".image" || ext == ".build") {
-		return nil, fmt.Errorf("Image=%s names another quadlet: bind that one, or name the image", image)
+		return nil, fmt.Errorf("value Image=%s names another quadlet: bind that one, or name the image", image)
 	}
 	candidates := []string{image}
 	if isShort(image) {
@@ -145,12 +145,12 @@ func namesOf(image string) ([]reference.Named, error) {
 	for _, candidate := range candidates {
 		name, err := reference.ParseNormalizedNamed(candidate)
 		if err != nil {
-			return nil, fmt.Errorf("Image=%s: %w", image, err)
+			return nil, fmt.Errorf("value Image=%s: %w", image, err)
 		}
 		// The digest alone counts where there is a tag, too.
 		if digested, ok := name.(reference.Digested); ok {
 			if name, err = reference.WithDigest(reference.TrimNamed(name), digested.Digest()); err != nil {
-				return nil, fmt.Errorf("Image=%s: %w", image, err)
+				return nil, fmt.Errorf("value Image=%s: %w", image, err)
 			}
 		}
 		names = append(names, reference.TagNameOnly(name))

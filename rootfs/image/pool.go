@@ -34,8 +34,9 @@ type storePool struct {
 type storeJob struct {
 	node *Node
 	path string
-	data []byte // the file's bytes
-	kind int    // index of the buffer's size; -1: no buffer
+	data []byte  // the file's bytes
+	buf  *[]byte // that holds them
+	kind int     // index of the buffer's size; -1: no buffer
 }
 
 // newStorePool starts workers in g. They end when jobs is closed or ctx is done.
@@ -46,7 +47,7 @@ func newStorePool(ctx context.Context, g *errgroup.Group, sink Sink, workers int
 		room: semaphore.NewWeighted(maxInFlight),
 	}
 	for i, size := range bufferSizes {
-		p.buffers[i].New = func() any { return make([]byte, size) }
+		p.buffers[i].New = func() any { b := make([]byte, size); return &b }
 	}
 	for range workers {
 		g.Go(p.work)
@@ -122,7 +123,8 @@ func (p *storePool) load(j *storeJob, content io.Reader) error {
 		j.kind = -1
 		return context.Cause(p.ctx)
 	}
-	j.data = p.buffers[j.kind].Get().([]byte)[:j.node.Size]
+	j.buf = p.buffers[j.kind].Get().(*[]byte)
+	j.data = (*j.buf)[:j.node.Size]
 	if _, err := io.ReadFull(content, j.data); err != nil {
 		p.free(*j)
 		return &streamError{path: j.path, err: noEOF(err)}
@@ -134,7 +136,7 @@ func (p *storePool) free(j storeJob) {
 	if j.kind < 0 {
 		return
 	}
-	p.buffers[j.kind].Put(j.data[:cap(j.data)])
+	p.buffers[j.kind].Put(j.buf)
 	p.room.Release(int64(bufferSizes[j.kind]))
 }
 

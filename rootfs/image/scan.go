@@ -48,10 +48,8 @@ type Inventory struct {
 	// may find less. The files of a directory are never read.
 	Bound bool
 
-	ref    Ref
-	layers []LayerInfo
-	kept   map[*Node][]byte
-	seen   map[*Node]any // what ScanOptions.Look found
+	kept map[*Node][]byte
+	seen map[*Node]any // what ScanOptions.Look found
 }
 
 // Seen returns what ScanOptions.Look found in the file that name leads to, or nil.

@@ -144,25 +144,7 @@ func TestVariantAccess(t *testing.T) {
 	if s, err := StringValue("x").Str(); s != "x" || err != nil {
 		t.Error(s, err)
 	}
-	if b, err := BoolValue(true).Bool(); !b || err != nil {
-		t.Error(b, err)
-	}
-	if n, err := Uint32Value(7).Uint32(); n != 7 || err != nil {
-		t.Error(n, err)
-	}
-	if n, err := Uint64Value(1 << 40).Uint64(); n != 1<<40 || err != nil {
-		t.Error(n, err)
-	}
-	if l, err := StringsValue([]string{"a", ""}).Strings(); !reflect.DeepEqual(l, []string{"a", ""}) || err != nil {
-		t.Error(l, err)
-	}
-	if l, err := BlobsValue([][]byte{{1}, {}}).Blobs(); !reflect.DeepEqual(l, [][]byte{{1}, {}}) || err != nil {
-		t.Error(l, err)
-	}
-	if kv, err := DictValue([]KeyValue{{"k", BytesValue([]byte{9})}}).Dict(); err != nil || kv[0].Value != BytesValue([]byte{9}) {
-		t.Error(kv, err)
-	}
-	if _, err := StringValue("x").Uint32(); !errors.Is(err, ErrCorrupt) {
+	if _, err := Uint32Value(7).Str(); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("a string read as a number: %v", err)
 	}
 }
@@ -245,10 +227,10 @@ func TestDecodeRefuses(t *testing.T) {
 func TestWideOffsetsRefused(t *testing.T) {
 	body := append(bytes.Repeat([]byte{'x'}, 252), 0)
 	wide := append(bytes.Clone(body), 0xfd, 0)
-	if err := checkNormal(append(wide, 0), typeStrings, 0); err == nil {
+	if err := checkNormal(append(wide, 0), mustType("as"), 0); err == nil {
 		t.Error("an array with a two-byte offset of 256 bytes is taken as normal")
 	}
-	if err := checkNormal(append(bytes.Clone(body), 0xfd), typeStrings, 0); err != nil {
+	if err := checkNormal(append(bytes.Clone(body), 0xfd), mustType("as"), 0); err != nil {
 		t.Errorf("an array with a one-byte offset: %v", err)
 	}
 }

@@ -33,8 +33,6 @@ var (
 	typeDict    = mustType("a{sv}")
 	typeEntry   = typeDict.elem
 	typeCommit  = mustType("(a{sv}aya(say)sstayay)")
-	typeStrings = mustType("as")
-	typeBlobs   = mustType("aay")
 )
 
 // mustType is for the constant types above.

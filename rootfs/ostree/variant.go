@@ -1,8 +1,6 @@
 package ostree
 
 import (
-	"bytes"
-	"encoding/binary"
 	"strings"
 	"unicode/utf8"
 )
@@ -24,59 +22,6 @@ type KeyValue struct {
 // are refused when the commit is written.
 func StringValue(s string) Variant { return Variant{"s", s + "\x00"} }
 
-// BoolValue makes a value of type b.
-func BoolValue(b bool) Variant {
-	if b {
-		return Variant{"b", "\x01"}
-	}
-	return Variant{"b", "\x00"}
-}
-
-// Uint32Value makes a value of type u in little-endian order, as producers on
-// little-endian machines write it.
-func Uint32Value(n uint32) Variant {
-	return Variant{"u", string(binary.LittleEndian.AppendUint32(nil, n))}
-}
-
-// Uint64Value makes a value of type t in little-endian order.
-func Uint64Value(n uint64) Variant {
-	return Variant{"t", string(binary.LittleEndian.AppendUint64(nil, n))}
-}
-
-// BytesValue makes a value of type ay.
-func BytesValue(b []byte) Variant { return Variant{"ay", string(b)} }
-
-// StringsValue makes a value of type as.
-func StringsValue(list []string) Variant {
-	var b []byte
-	ends := make([]int, 0, len(list))
-	for _, s := range list {
-		b = append(append(b, s...), 0)
-		ends = append(ends, len(b))
-	}
-	return Variant{"as", string(appendOffsets(b, 0, ends))}
-}
-
-// BlobsValue makes a value of type aay.
-func BlobsValue(list [][]byte) Variant {
-	var b []byte
-	ends := make([]int, 0, len(list))
-	for _, s := range list {
-		b = append(b, s...)
-		ends = append(ends, len(b))
-	}
-	return Variant{"aay", string(appendOffsets(b, 0, ends))}
-}
-
-// DictValue makes a value of type a{sv}, keeping the order.
-func DictValue(kv []KeyValue) Variant { return Variant{"a{sv}", string(appendDict(nil, kv))} }
-
-// Type returns the GVariant type string.
-func (v Variant) Type() string { return v.sig }
-
-// Serialized returns a copy of the value's bytes, without the type.
-func (v Variant) Serialized() []byte { return []byte(v.data) }
-
 // check verifies the type and the normal form of what a caller built.
 func (v Variant) check() error {
 	t, err := parseType(v.sig)
@@ -86,80 +31,15 @@ func (v Variant) check() error {
 	return checkNormal([]byte(v.data), t, 0)
 }
 
-// want returns the bytes of a value that must have the given type.
-func (v Variant) want(sig string) ([]byte, error) {
-	if v.sig != sig {
-		return nil, formatErrorf("value has type %q, want %q", v.sig, sig)
-	}
-	return []byte(v.data), v.check()
-}
-
 // Str returns the text of a value of type s.
 func (v Variant) Str() (string, error) {
-	b, err := v.want("s")
-	if err != nil {
+	if v.sig != "s" {
+		return "", formatErrorf("value has type %q, want \"s\"", v.sig)
+	}
+	if err := v.check(); err != nil {
 		return "", err
 	}
-	return decodeString(b)
-}
-
-// Bool returns a value of type b.
-func (v Variant) Bool() (bool, error) {
-	b, err := v.want("b")
-	return err == nil && b[0] == 1, err
-}
-
-// Uint32 returns a value of type u, read as little-endian.
-func (v Variant) Uint32() (uint32, error) {
-	b, err := v.want("u")
-	if err != nil {
-		return 0, err
-	}
-	return binary.LittleEndian.Uint32(b), nil
-}
-
-// Uint64 returns a value of type t, read as little-endian.
-func (v Variant) Uint64() (uint64, error) {
-	b, err := v.want("t")
-	if err != nil {
-		return 0, err
-	}
-	return binary.LittleEndian.Uint64(b), nil
-}
-
-// Bytes returns a value of type ay.
-func (v Variant) Bytes() ([]byte, error) { return v.want("ay") }
-
-// Strings returns a value of type as.
-func (v Variant) Strings() ([]string, error) {
-	b, err := v.want("as")
-	if err != nil {
-		return nil, err
-	}
-	parts, err := splitArray(b, typeStrings.elem)
-	out := make([]string, len(parts))
-	for i, p := range parts {
-		out[i] = string(bytes.TrimSuffix(p, []byte{0}))
-	}
-	return out, err
-}
-
-// Blobs returns a value of type aay.
-func (v Variant) Blobs() ([][]byte, error) {
-	b, err := v.want("aay")
-	if err != nil {
-		return nil, err
-	}
-	return splitArray(b, typeBlobs.elem)
-}
-
-// Dict returns the entries of a value of type a{sv}.
-func (v Variant) Dict() ([]KeyValue, error) {
-	b, err := v.want("a{sv}")
-	if err != nil {
-		return nil, err
-	}
-	return decodeDict(b)
+	return decodeString([]byte(v.data))
 }
 
 // appendDict appends a{sv}. The array must start at a multiple of 8.

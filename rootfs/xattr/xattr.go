@@ -47,7 +47,7 @@ const (
 
 // errUnsupported is the answer EOPNOTSUPP of setxattr(2), on which container engines leave the
 // attribute out.
-var errUnsupported = errors.New("Linux has no such attribute")
+var errUnsupported = errors.New("no such attribute in Linux")
 
 // Canonical returns the attributes that a file of this mode shows after they were set on it, sorted
 // by name, and its mode then: an access control list changes the permissions. Attributes without a
@@ -103,7 +103,7 @@ func canonical(mode *uint32, a Attr) ([]byte, error) {
 	case rest == "":
 		return nil, errors.New("nothing follows the namespace in its name")
 	case namespace == "user" && *mode&modeType == modeSymlink:
-		return nil, errors.New("Linux refuses attributes of the namespace user on a symbolic link")
+		return nil, errors.New("a symbolic link cannot have attributes of the namespace user")
 	}
 	return a.Value, nil
 }
