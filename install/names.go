@@ -35,12 +35,6 @@ var ErrNoContainer = source.ErrNoContainer
 // FindContainer is source.FindContainer.
 func FindContainer() (*Container, error) { return source.FindContainer() }
 
-// ParseBoundImages is source.ParseBoundImages.
-func ParseBoundImages(name string) (BoundImages, error) { return source.ParseBoundImages(name) }
-
-// ParseReplace is mounted.ParseReplace.
-func ParseReplace(name string) (Replace, error) { return mounted.ParseReplace(name) }
-
 // TargetOf is choice.TargetOf.
 func TargetOf(src image.Ref, name, transport string) (string, error) {
 	return choice.TargetOf(src, name, transport)

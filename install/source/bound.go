@@ -22,15 +22,6 @@ const (
 	BoundSkip   BoundImages = "skip"   // left for the host to fetch
 )
 
-// ParseBoundImages reads the name of a treatment.
-func ParseBoundImages(name string) (BoundImages, error) {
-	switch b := BoundImages(name); b {
-	case BoundStored, BoundPull, BoundSkip:
-		return b, nil
-	}
-	return "", fmt.Errorf("unknown treatment %q: known are %s, %s and %s", name, BoundStored, BoundPull, BoundSkip)
-}
-
 // BoundImage is a container image that is brought to the target.
 type BoundImage struct {
 	File   string `json:"file"`   // of the image, that binds it

@@ -46,9 +46,6 @@ func New(c *choice.Choice, path string, root *beneath.Dir, j *journal.Journal, l
 	return &System{choice: c, path: path, root: root, journal: j, ledger: l, log: log}
 }
 
-// Repo returns the repository, nil before Import.
-func (s *System) Repo() *ostree.Repo { return s.repo }
-
 // Imported counts what an import has written.
 type Imported struct {
 	Read               int64 // bytes of the source

@@ -41,15 +41,6 @@ const (
 	ReplaceAlongside Replace = "alongside" // only the boot loader's is: the directory boot, and the EFI system partition
 )
 
-// ParseReplace reads the name of a way to replace.
-func ParseReplace(name string) (Replace, error) {
-	switch r := Replace(name); r {
-	case ReplaceNone, ReplaceWipe, ReplaceAlongside:
-		return r, nil
-	}
-	return "", fmt.Errorf("unknown way %q: known are %s and %s", name, ReplaceWipe, ReplaceAlongside)
-}
-
 // Mounted is a set of file systems that the caller has mounted.
 type Mounted struct {
 	o       Options
