@@ -19,6 +19,9 @@ const (
 // grubConfig is where GRUB for BIOS has its configuration on a disk without an EFI system partition.
 const grubConfig = "boot/grub/grub.cfg"
 
+// peersConfig is the configuration that bootupd and distributions make.
+const peersConfig = "boot/grub2/grub.cfg"
+
 // checkBIOS follows the boot code from the boot sector to the BIOS boot partition.
 func (i *inspection) checkBIOS(context.Context) error {
 	switch {
@@ -95,12 +98,16 @@ func (i *inspection) checkBootConfig(context.Context) error {
 		i.notApplicable("no GRUB is there to read it")
 		return nil
 	}
-	text, err := i.tree.read(grubConfig)
+	name := grubConfig
+	if !i.isRegular(name) && i.isRegular(peersConfig) {
+		name = peersConfig
+	}
+	text, err := i.tree.read(name)
 	if err != nil {
 		i.fault("/"+grubConfig, "the boot sector starts GRUB, which has no configuration: %v", err)
 		return nil
 	}
-	i.judgeGRUBConfig("/"+grubConfig, string(text))
+	i.judgeGRUBConfig("/"+name, string(text))
 	i.say("it looks for the boot entries on %s", strings.Join(i.entriesOn(), " "))
 	return nil
 }

@@ -117,19 +117,19 @@ func (i *inspection) remake(ctx context.Context, kind bootloader.Kind, d *deploy
 	t := bootloader.Target{
 		Arch:     i.architecture(),
 		Firmware: bootloader.Firmware{UEFI: uefi, BIOS: i.bootCode && i.bios != nil},
-		Vendor:   release["ID"],
+		Vendor:   release.ID,
 		Tree:     treeFS,
 		Run: func(ctx context.Context, argv []string, files map[string][]byte) ([]byte, error) {
 			return i.opts.RunInTree(ctx, path.Join(i.root.Path, d.path), argv, files)
 		},
-		Boot:     bootFS,
-		Entry:    bootloader.Entry{Name: d.entry.name, Text: d.entry.text},
-		BootUUID: i.super.UUID, BootPartition: i.rootfs.Number,
+		Boot:       bootFS,
+		Entry:      bootloader.Entry{Name: d.entry.name, Text: d.entry.text},
+		Filesystem: string(i.super.Type), BootUUID: i.super.UUID, BootPartition: i.rootfs.Number,
 		BootDir: inBoot,
 		Disk:    made, SectorSize: i.source.sector,
 	}
 	if i.boot != nil {
-		t.BootUUID, t.BootPartition = i.bootSuper.UUID, i.boot.Number
+		t.Filesystem, t.BootUUID, t.BootPartition = string(i.bootSuper.Type), i.bootSuper.UUID, i.boot.Number
 	}
 	if i.esp != nil {
 		t.ESP, t.ESPPartition = made, i.esp.Number

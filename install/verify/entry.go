@@ -42,7 +42,7 @@ func parseEntry(name, text string) (*bootEntry, []string) {
 	} else {
 		add("its name is none that ostree gives to a boot entry")
 	}
-	if !utf8.ValidString(text) || strings.ContainsFunc(text, func(c rune) bool { return c != '\n' && !unicode.IsPrint(c) }) {
+	if !utf8.ValidString(text) || strings.ContainsFunc(text, func(c rune) bool { return c != '\n' && c != '\t' && !unicode.IsPrint(c) }) {
 		add("it holds characters that no boot entry has")
 	}
 	if !strings.HasSuffix(text, "\n") {
@@ -66,9 +66,8 @@ func parseEntry(name, text string) (*bootEntry, []string) {
 			e.initrds = append(e.initrds, value)
 		case "devicetree", "fdtdir":
 			e.trees = append(e.trees, value)
-		case "aboot", "abootcfg", "machine-id", "sort-key", "architecture", "devicetree-overlay":
 		default:
-			if !strings.HasPrefix(key, "x-") {
+			if !knownKey(key) {
 				add("it has the unknown key %q", key)
 			}
 		}
@@ -90,6 +89,16 @@ func parseEntry(name, text string) (*bootEntry, []string) {
 		add("its kernel arguments say neither rw nor ro")
 	}
 	return e, problems
+}
+
+// knownKey reports whether a key has no meaning here and is known from elsewhere: the Boot Loader Specification, ostree,
+// Fedora's GRUB, or a program that marks its keys as its own.
+func knownKey(key string) bool {
+	switch key {
+	case "aboot", "abootcfg", "machine-id", "sort-key", "architecture", "devicetree-overlay", "efi", "uki", "uki-url", "profile", "extra", "id":
+		return true
+	}
+	return strings.HasPrefix(key, "x-") || strings.HasPrefix(key, "grub_")
 }
 
 // splitArguments splits kernel arguments at blanks outside of double quotes, as the kernel does.

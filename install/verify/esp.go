@@ -73,7 +73,7 @@ func (i *inspection) checkBootFiles(context.Context) error {
 	if !uefi && !i.bootCode {
 		i.faultWith("expected after --bootloader none", espPath(loader), "it is missing, and the boot sector has no code: nothing starts this disk")
 	}
-	programs, configs, entries := 0, 0, 0
+	programs, foreign, configs, entries := 0, 0, 0, 0
 	for _, name := range i.fat.names {
 		f, ok := i.fat.find(name)
 		if !ok {
@@ -82,7 +82,11 @@ func (i *inspection) checkBootFiles(context.Context) error {
 		switch lower := strings.ToLower(name); {
 		case strings.HasPrefix(lower, "efi/") && strings.HasSuffix(lower, ".efi"):
 			programs++
-			i.checkProgram(f, machine)
+			ours := strings.EqualFold(name, loader)
+			if !ours {
+				foreign++
+			}
+			i.checkProgram(f, machine, ours)
 		case strings.HasPrefix(lower, "efi/") && path.Base(lower) == "grub.cfg":
 			configs++
 			i.checkGRUBConfig(f)
@@ -91,23 +95,35 @@ func (i *inspection) checkBootFiles(context.Context) error {
 			i.checkESPEntry(f)
 		}
 	}
-	if configs == 0 && entries == 0 {
+	switch {
+	case configs > 0 || entries > 0:
+	case foreign > 0:
+		i.note(i.esp.String(), "it has neither a configuration of GRUB nor boot entries: how its boot loader finds the system is not known")
+	default:
 		i.fault(i.esp.String(), "it has neither a configuration of GRUB nor boot entries: no boot loader finds the system")
 	}
 	i.say("%d EFI programs, %d configurations of GRUB, %d boot entries", programs, configs, entries)
 	return nil
 }
 
-// checkProgram checks that firmware of the disk's architecture would start a program.
-func (i *inspection) checkProgram(f *fatFile, machine uint16) {
+// checkProgram checks a program. Firmware of the disk's architecture must start the first one; others may be for other
+// machines, or drivers.
+func (i *inspection) checkProgram(f *fatFile, machine uint16, first bool) {
 	data, err := i.fat.readFile(f, espLimit)
 	if err == nil {
 		err = checkEFIProgram(data, machine)
 	}
-	if err != nil {
+	switch {
+	case err == nil:
+	case !first && errors.Is(err, errOtherProgram):
+		i.note(espPath(f.path), "%v", err)
+	default:
 		i.fault(espPath(f.path), "%v", err)
 	}
 }
+
+// errOtherProgram is a program that the firmware of this architecture does not start.
+var errOtherProgram = errors.New("it is a program")
 
 func checkEFIProgram(data []byte, machine uint16) error {
 	file, err := pe.NewFile(bytes.NewReader(data))
@@ -121,9 +137,9 @@ func checkEFIProgram(data []byte, machine uint16) error {
 	header, ok := file.OptionalHeader.(*pe.OptionalHeader64)
 	switch {
 	case !ok || header.Subsystem != efiApplication:
-		return errors.New("it is a program, but no 64-bit EFI application")
+		return fmt.Errorf("%w, but no 64-bit EFI application", errOtherProgram)
 	case file.Machine != machine:
-		return fmt.Errorf("it is for machine type %#x, and the system for %#x", file.Machine, machine)
+		return fmt.Errorf("%w for machine type %#x, and the system is for %#x", errOtherProgram, file.Machine, machine)
 	}
 	for _, s := range file.Sections {
 		if int64(s.Offset)+int64(s.Size) > int64(len(data)) {
@@ -136,18 +152,46 @@ func checkEFIProgram(data []byte, machine uint16) error {
 // uuidPattern is how a file system is named in the configuration of a boot loader.
 var uuidPattern = regexp.MustCompile(`\b[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\b`)
 
-// checkGRUBConfig checks a configuration of GRUB on the EFI system partition.
+// checkGRUBConfig checks a configuration of GRUB on the EFI system partition. It may have others of its directory read:
+// bootupd's has its file system in bootuuid.cfg.
 func (i *inspection) checkGRUBConfig(f *fatFile) {
-	text, err := i.fat.readFile(f, espLimit)
+	data, err := i.fat.readFile(f, configLimit)
 	if err != nil {
 		i.fault(espPath(f.path), "%v", err)
 		return
 	}
-	i.judgeGRUBConfig(espPath(f.path), string(text))
+	text := string(data)
+	for _, name := range sourcedBy(text) {
+		if other, ok := i.fat.find(path.Join(path.Dir(f.path), name)); ok {
+			more, err := i.fat.readFile(other, configLimit)
+			if err != nil {
+				i.fault(espPath(other.path), "%v", err)
+			}
+			text += "\n" + string(more)
+		}
+	}
+	i.judgeGRUBConfig(espPath(f.path), text)
 }
 
+// configLimit is the largest configuration that is read, in bytes.
+const configLimit = 1 << 20
+
+// sourcedBy returns the base names of the files that a configuration has GRUB run.
+func sourcedBy(text string) []string {
+	var names []string
+	for line := range strings.Lines(text) {
+		if words := strings.Fields(line); len(words) > 1 && (words[0] == "source" || words[0] == "." || words[0] == "configfile") {
+			names = append(names, path.Base(strings.Trim(words[1], `"';`)))
+		}
+	}
+	return names
+}
+
+// ownConfig is in the first line of a configuration that an installation makes.
+const ownConfig = "written once by the installer"
+
 // judgeGRUBConfig checks that GRUB looks for the boot entries on the file system of this disk that has them: the root, or
-// one of their own.
+// one of their own. A configuration that others made may find it in a way that does not show here.
 func (i *inspection) judgeGRUBConfig(where, text string) {
 	known := i.entriesOn()
 	if len(known) == 0 {
@@ -157,18 +201,24 @@ func (i *inspection) judgeGRUBConfig(where, text string) {
 	if i.boot != nil {
 		what = "/boot"
 	}
-	found := false
-	named := append(searchedFor(text), uuidPattern.FindAllString(text, -1)...)
-	slices.Sort(named)
-	for _, id := range slices.Compact(named) {
-		if slices.Contains(known, strings.ToLower(id)) {
-			found = true
-			continue
-		}
-		i.fault(where, "it names the file system %s, and %s is %s", id, what, want)
+	right := func(id string) bool { return slices.Contains(known, strings.ToLower(id)) }
+	named, own := searchedFor(text), strings.Contains(text, ownConfig)
+	found := slices.ContainsFunc(named, right)
+	if own || !found {
+		named = append(named, uuidPattern.FindAllString(text, -1)...)
+		slices.Sort(named)
 	}
-	if !found {
+	for _, id := range slices.Compact(named) {
+		if !right(id) && (own || !found) {
+			i.fault(where, "it names the file system %s, and %s is %s", id, what, want)
+		}
+	}
+	switch {
+	case found || slices.ContainsFunc(named, right):
+	case own || len(named) > 0:
 		i.fault(where, "it does not look for the file system of %s, %s", what, want)
+	default:
+		i.note(where, "it names no file system by its UUID: whether it finds the boot entries on %s is not known", what)
 	}
 }
 
@@ -178,6 +228,10 @@ func searchedFor(text string) []string {
 	var ids []string
 	for line := range strings.Lines(text) {
 		command, _, _ := strings.Cut(strings.TrimSpace(line), ";")
+		if id, is := strings.CutPrefix(command, "set BOOT_UUID="); is { // bootupd's, which its search has as a variable
+			ids = append(ids, strings.Trim(id, `"'`))
+			continue
+		}
 		_, arguments, is := strings.Cut(" "+command, " search ")
 		if !is || strings.HasPrefix(command, "#") || !strings.Contains(arguments, "--fs-uuid") {
 			continue
@@ -199,7 +253,11 @@ func searchedFor(text string) []string {
 
 // checkESPEntry checks a boot entry that a loader reads from this partition: its files are here, too.
 func (i *inspection) checkESPEntry(f *fatFile) {
-	text, err := i.fat.readFile(f, espLimit)
+	if !entryName.MatchString(path.Base(f.path)) {
+		i.note(espPath(f.path), "it is not a boot entry that ostree made, and was not checked")
+		return
+	}
+	text, err := i.fat.readFile(f, configLimit)
 	if err != nil {
 		i.fault(espPath(f.path), "%v", err)
 		return
@@ -216,7 +274,7 @@ func (i *inspection) checkESPEntry(f *fatFile) {
 	i.checkRootArgument(espPath(f.path), entry)
 }
 
-// checkRootArgument checks that the kernel is told of the root that is on this disk.
+// checkRootArgument checks that the kernel is given the root that is on this disk.
 func (i *inspection) checkRootArgument(where string, e *bootEntry) {
 	id, ok := i.rootUUID()
 	if !ok {
@@ -224,12 +282,23 @@ func (i *inspection) checkRootArgument(where string, e *bootEntry) {
 	}
 	i.checkBootArgument(where, e)
 	for _, arg := range e.options {
-		if value, isRoot := strings.CutPrefix(arg, "root="); isRoot {
-			if !strings.EqualFold(value, "UUID="+id) {
-				i.fault(where, "its kernel argument is root=%s, and the root file system has UUID %s", value, id)
-			}
-			return
+		value, isRoot := strings.CutPrefix(arg, "root=")
+		if !isRoot {
+			continue
 		}
+		kind, _, _ := strings.Cut(value, "=")
+		switch {
+		case strings.EqualFold(value, "UUID="+id):
+		case slices.Contains([]string{"LABEL", "PARTUUID", "PARTLABEL"}, kind), strings.HasPrefix(value, "/dev/"), value == "gpt-auto":
+			i.note(where, "its kernel argument is root=%s: whether that is the root file system is not known", value)
+		default:
+			i.fault(where, "its kernel argument is root=%s, and the root file system has UUID %s", value, id)
+		}
+		return
+	}
+	if i.arch != "" && !slices.Contains(e.options, "systemd.gpt_auto=0") {
+		i.note(where, "it has no kernel argument root=: the initramfs finds the root by its partition type")
+		return
 	}
 	i.fault(where, "it has no kernel argument root=")
 }

@@ -3,9 +3,13 @@ package verify
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -13,6 +17,8 @@ import (
 
 	"installer/disk"
 	"installer/disk/fsinfo"
+	"installer/finalize"
+	"installer/rootfs/bootloader"
 )
 
 const goodEntry = `title Lab OS 1 (ostree:0)
@@ -303,7 +309,168 @@ func TestGRUBConfigNamesTheRoot(t *testing.T) {
 			}
 		}
 	}
-	if found := judged("set root=hd0\nsearch --fs-uuid $id\n"); len(found) != 1 || !strings.Contains(found[0].What, "does not look for") {
+	const unclear = "set root=hd0\nsearch --fs-uuid $id\n"
+	if found := judged(grubHeader + unclear); len(found) != 1 || found[0].Severity != Error || !strings.Contains(found[0].What, "does not look for") {
 		t.Errorf("%v", found)
+	}
+	if found := judged(unclear); len(found) != 1 || found[0].Severity != Note {
+		t.Errorf("a configuration of others: %v", found)
+	}
+}
+
+// grubHeader begins a configuration that an installation made.
+const grubHeader = "# GRUB's configuration, written once by the installer. It reads\n"
+
+// bootupdStub does on an EFI system partition what bootupd's configuration does there.
+const bootupdStub = `if [ -f ${config_directory}/bootuuid.cfg ]; then
+  source ${config_directory}/bootuuid.cfg
+fi
+if [ -n "${BOOT_UUID}" ]; then
+  search --fs-uuid "${BOOT_UUID}" --set prefix --no-floppy
+else
+  search --label boot --set prefix --no-floppy
+fi
+configfile ($prefix)/grub2/grub.cfg
+`
+
+// A disk that bootupd made is judged by what it is: its configuration names the file system in a file beside it.
+func TestDisksOfPeers(t *testing.T) {
+	const id = "ad720d50-f42c-4f05-8316-a45e19bf497a"
+	program := func(machine byte) string {
+		b := make([]byte, 1024)
+		copy(b, "MZ")
+		b[0x3c] = 0x40
+		copy(b[0x40:], "PE\x00\x00\x64\x86")
+		b[0x45] = machine
+		copy(b[0x44+16:], "\xf0\x00\x22\x00\x0b\x02")
+		b[0x44+20+68] = 10
+		b[0x44+20+108] = 16
+		return string(b)
+	}
+	amd64 := program(0x86)
+	disk := map[string]string{
+		"EFI/BOOT/BOOTX64.EFI": amd64, "EFI/BOOT/fbx64.efi": amd64, "EFI/BOOT/mmx64.efi": amd64, "EFI/debian/BOOTX64.CSV": "x",
+		"EFI/debian/shimx64.efi": amd64, "EFI/debian/grubx64.efi": amd64,
+		"EFI/debian/grub.cfg": bootupdStub, "EFI/debian/bootuuid.cfg": "set BOOT_UUID=\"" + id + "\"\n",
+	}
+	for _, c := range []struct {
+		name   string
+		change map[string]string
+		fault  string // "" is none
+		note   string
+	}{
+		{"as it was made", nil, "", ""},
+		{"another file system", map[string]string{"EFI/debian/bootuuid.cfg": "set BOOT_UUID=\"" + strings.Replace(id, "ad", "da", 1) + "\"\n"}, "names the file system", ""},
+		{"no file that names it", map[string]string{"EFI/debian/bootuuid.cfg": ""}, "", "not known"},
+		{"programs for other machines", map[string]string{"EFI/BOOT/BOOTAA64.EFI": program(0xaa)}, "", "machine type"},
+		{"an entry of a unified kernel", map[string]string{"loader/entries/0123-6.1.conf": "title x\nefi /EFI/Linux/x.efi\n"}, "", "not a boot entry that ostree made"},
+		{"another boot loader", map[string]string{"EFI/debian/grub.cfg": "", "EFI/debian/bootuuid.cfg": ""}, "", "is not known"},
+		{"a first program that is damaged", map[string]string{"EFI/BOOT/BOOTX64.EFI": "MZ"}, "no EFI program", ""},
+	} {
+		files := maps.Clone(disk)
+		maps.Copy(files, c.change)
+		i := &inspection{report: &Report{}, super: fsinfo.Superblock{UUID: id}, arch: "amd64", esp: &Partition{Number: 2}, fat: fatOf(t, files)}
+		i.perform(t.Context(), check{name: "esp-boot-files", run: (*inspection).checkBootFiles})
+		if kind := i.bootLoaderKind(); kind != bootloader.None {
+			t.Errorf("%s: taken for %s of an installation", c.name, kind)
+		}
+		faults, notes := "", ""
+		for _, f := range i.report.Findings {
+			if f.Severity == Error {
+				faults += f.String()
+			} else {
+				notes += f.String()
+			}
+		}
+		if (faults == "") != (c.fault == "") || !strings.Contains(faults, c.fault) || !strings.Contains(notes, c.note) {
+			t.Errorf("%s: faults %q, want %q; notes %q, want %q", c.name, faults, c.fault, notes, c.note)
+		}
+	}
+}
+
+// fatOf makes an EFI system partition of the files that are not empty, by the programs that others wrote.
+func fatOf(t *testing.T, files map[string]string) *fatVolume {
+	t.Helper()
+	image, dir := filepath.Join(t.TempDir(), "esp"), t.TempDir()
+	for name, text := range files {
+		if text == "" {
+			continue
+		}
+		at := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(at), 0o755), os.WriteFile(at, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const size = 40 << 20
+	for _, argv := range [][]string{
+		{"truncate", "-s", strconv.Itoa(size), image}, {"mkfs.vfat", "-F", "32", "-s", "1", image},
+		{"sh", "-c", `mcopy -s -i "$1" "$2"/* ::`, "sh", image, dir},
+	} {
+		if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", argv, err, out)
+		}
+	}
+	f, err := os.Open(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	v, err := openFAT(f, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.walk(func(where, what string) { t.Errorf("%s: %s", where, what) })
+	return v
+}
+
+// A deployment is seen with its own directory as the root, whatever its links say.
+func TestDeploymentFS(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"usr/lib/os-release": "ID=x\n", "usr/bin/sh": "program"} {
+		at := filepath.Join(dir, "d", name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(at), 0o755), os.WriteFile(at, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, target := range map[string]string{"bin": "usr/bin", "absolute": "/usr/bin/sh", "out": "../../../../../etc/passwd"} {
+		if err := os.Symlink(target, filepath.Join(dir, "d", link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Mkfifo(filepath.Join(dir, "d/fifo"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	i := &inspection{ledger: finalize.NewLedger()}
+	i.tree = tree{root: root, ledger: i.ledger}
+	err = i.inDeployment(&deployment{path: "d"}, func(f deploymentFS) error {
+		for _, name := range []string{"bin/sh", "absolute", "usr/lib/os-release"} {
+			if data, err := fs.ReadFile(f, name); err != nil || len(data) == 0 {
+				t.Errorf("%s: %q, %v", name, data, err)
+			}
+		}
+		for _, name := range []string{"out", "fifo", "bin", "../x"} {
+			if _, err := fs.ReadFile(f, name); err == nil {
+				t.Errorf("%s is read", name)
+			}
+		}
+		if target, err := f.ReadLink("absolute"); err != nil || target != "/usr/bin/sh" {
+			t.Errorf("a link to %q, %v", target, err)
+		}
+		if info, err := f.Lstat("bin"); err != nil || info.Mode().Type() != fs.ModeSymlink {
+			t.Errorf("%v, %v", info, err)
+		}
+		entries, err := f.ReadDir("usr")
+		if err != nil || len(entries) != 2 || !entries[0].IsDir() {
+			t.Errorf("%v, %v", entries, err)
+		}
+		return nil
+	})
+	if open := i.ledger.Open(); err != nil || len(open) > 0 {
+		t.Errorf("%v, left open: %v", err, open)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"installer/rootfs/deploy"
+	"installer/rootfs/osrelease"
 	"installer/rootfs/ostree"
 )
 
@@ -237,12 +238,9 @@ func (i *inspection) checkTitle(where string, e *bootEntry) {
 		i.fault("/"+e.target.path, "its os-release: %v", err)
 		return
 	}
-	name := release["PRETTY_NAME"]
-	if name == "" {
-		name = release["ID"]
-	}
-	if !strings.HasPrefix(e.title, name) || !titleEnd.MatchString(e.title) {
-		i.fault(where, "its title is %q, and its deployment calls itself %q", e.title, name)
+	named := strings.HasPrefix(e.title, release.Name()) || strings.HasPrefix(e.title, release.Title())
+	if !named || !titleEnd.MatchString(e.title) {
+		i.fault(where, "its title is %q, and its deployment calls itself %q", e.title, release.Name())
 	}
 }
 
@@ -250,34 +248,13 @@ func (i *inspection) checkTitle(where string, e *bootEntry) {
 var titleEnd = regexp.MustCompile(` \(ostree:([A-Za-z0-9_.-]+:)?[0-9]+\)$`)
 
 // osRelease reads os-release(5) of a deployment.
-func (i *inspection) osRelease(d *deployment) (map[string]string, error) {
-	data, err := i.tree.read(path.Join(d.path, "usr/lib/os-release"))
-	if errors.Is(err, fs.ErrNotExist) {
-		data, err = i.tree.read(path.Join(d.path, "etc/os-release"))
-	}
-	values := map[string]string{}
-	for line := range strings.Lines(string(data)) {
-		name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
-		if ok && !strings.HasPrefix(name, "#") {
-			values[name] = unquote(value)
-		}
-	}
-	return values, err
+func (i *inspection) osRelease(d *deployment) (release osrelease.Release, err error) {
+	err = i.inDeployment(d, func(f deploymentFS) (err error) {
+		release, err = osrelease.Read(f)
+		return err
+	})
+	return release, err
 }
-
-// unquote takes the quotes of a shell off a word; in double ones a backslash keeps the character after it.
-func unquote(word string) string {
-	if len(word) < 2 || word[0] != word[len(word)-1] || word[0] != '"' && word[0] != '\'' {
-		return word
-	}
-	inner := word[1 : len(word)-1]
-	if word[0] == '\'' {
-		return inner
-	}
-	return escaped.ReplaceAllString(inner, "$1")
-}
-
-var escaped = regexp.MustCompile(`\\(.)`)
 
 // checkLinks checks the links beneath ostree/boot.N and that every deployment can be started.
 func (i *inspection) checkLinks(context.Context) error {

@@ -62,6 +62,7 @@ func checks() []check {
 		{"boot-configuration", "GRUB's configuration in /boot", (*inspection).noRoot, (*inspection).checkBootConfig},
 		{"repository", "Repository", (*inspection).noRoot, (*inspection).checkRepository},
 		{"deployment", "Deployments", (*inspection).noRepository, (*inspection).checkDeployments},
+		{"bootable", "First boot and first update", (*inspection).noRoot, (*inspection).checkBootable},
 		{"kernel", "Kernels", (*inspection).noRoot, (*inspection).checkKernels},
 		{"origin", "Origins", (*inspection).noRepository, (*inspection).checkOrigins},
 		{"etc", "Configuration", (*inspection).noRoot, (*inspection).checkEtc},
