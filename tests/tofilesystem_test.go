@@ -310,7 +310,7 @@ func TestToFilesystemRefuses(t *testing.T) {
 		return []string{"to-filesystem", "--source-imgref", TinyImage(t), "--bootloader", "systemd", root}
 	}
 	refuse("no ROOT", 2, tinyArgs(t, "")[:5], `takes ROOT`)
-	refuse("unknown replacement", 2, tinyArgs(t, m.root, "--replace=merge"), `--replace: .*wipe and alongside`)
+	refuse("unknown replacement", 2, tinyArgs(t, m.root, "--replace=merge"), `--replace: .*wipe or alongside`)
 	refuse("blank in a specification", 2, tinyArgs(t, m.root, "--root-mount-spec", "a b"), `--root-mount-spec: .*blank`)
 	refuse("not there", 4, tinyArgs(t, m.root+"x"), `no such file`)
 	refuse("no mount point", 4, tinyArgs(t, plain), `it is no mount point, but a directory of the file system on /`)

@@ -59,6 +59,7 @@ func Make(o Options, f Facts, p Place, m Machine) (*Choice, error) {
 	if why := unreachable(o.Target, f.Ref); why != "" {
 		c.note(fmt.Sprintf("updates come from %s, and %s: name the image that the host follows by --target-imgref", o.Target, why))
 	}
+	c.note(noteKeys(o.RootSSHKeys))
 	if c.RootKeys, err = rootKeys(f.RootLink, o.RootSSHKeys); err != nil {
 		return nil, f.fault(err)
 	}

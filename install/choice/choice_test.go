@@ -117,23 +117,33 @@ func TestCheckSSHKeys(t *testing.T) {
 		ed25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMARgZZefO/Mw4W1s4vdODA5SEGBybNwzy97XJ1AusWu root@vm"
 		ecdsa   = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBNomVnC1EyrRU3Umtp9ylbmj5q/y7IoAPiZvI5DCrzQ031AXosxE1ac5sAGMb1Yx950hpu4mUcpU2oKhIJ3G6ZQ= root@vm"
 	)
-	for text, want := range map[string]bool{
-		ed25519:             true,
-		ecdsa:               true,
-		"# a\n\n" + ed25519: true,
-		`from="10.0.0.1",command="echo a b" ` + ed25519: true,
-		"no-pty " + ed25519 + "\n":                      true,
-		"hello":                                         false,
-		"":                                              false,
-		"# none\n \n":                                   false,
-		"# " + ed25519:                                  false,
-		"ssh-rsa " + strings.Fields(ed25519)[1]:         false, // the type is another
-		"ssh-ed25519 AAAAC3Nza":                         false,
-		strings.Fields(ecdsa)[0]:                        false,
-		"-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk\n": false,
+	for text, want := range map[string]struct {
+		refused bool
+		noted   string
+	}{
+		ed25519:             {},
+		ecdsa:               {},
+		"# a\n\n" + ed25519: {},
+		`from="10.0.0.1",command="echo a b" ` + ed25519: {},
+		"no-pty " + ed25519 + "\n":                      {},
+		"sk-ssh-ed25519@openssh.com AAAA me":            {noted: "1 line"},
+		"ssh-ed25519 ABCDE example@demo":                {noted: "1 line"},
+		"ssh-ed25519 ABCDE\n" + ed25519 + "\nssh-rsa x": {noted: "2 lines"},
+		"ssh-rsa " + strings.Fields(ed25519)[1]:         {noted: "1 line"}, // the type is another
+		"hello":                                         {refused: true},
+		"":                                              {refused: true},
+		"# none\n \n":                                   {refused: true},
+		"# " + ed25519:                                  {refused: true},
+		strings.Fields(ecdsa)[0]:                        {refused: true},
+		"<html>\n<p>ssh keys</p>":                       {refused: true},
+		"-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk\n": {refused: true},
+		ed25519 + "\n-----BEGIN RSA PRIVATE KEY-----":            {refused: true},
 	} {
-		if err := checkSSHKeys([]byte(text)); (err == nil) != want {
+		if err := checkSSHKeys([]byte(text)); (err != nil) != want.refused {
 			t.Errorf("%q: %v", text, err)
+		}
+		if note := noteKeys([]byte(text)); (note != "") != (want.noted != "") || !strings.Contains(note, want.noted) {
+			t.Errorf("%q: note %q, want %q", text, note, want.noted)
 		}
 	}
 	if checkSSHKeys(nil) == nil {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -15,28 +17,50 @@ func checkSSHKeys(keys []byte) error {
 	if bytes.Contains(keys, []byte("PRIVATE KEY-----")) {
 		return errors.New("the file of root's SSH keys holds a private key: give the public one, whose name ends in .pub")
 	}
-	for line := range bytes.Lines(keys) {
-		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' && hasKey(string(line)) {
-			return nil
-		}
+	if named, _ := countKeys(keys); named == 0 {
+		return errors.New("the file of root's SSH keys holds no key: it needs a line such as \"ssh-ed25519 AAAA… name\"")
 	}
-	return errors.New("the file of root's SSH keys holds no key: it needs a line such as \"ssh-ed25519 AAAA… name\"")
+	return nil
 }
 
-// hasKey reports whether a line has the type of a key and the key itself, which begins with its type (RFC 4253, section
-// 6.6). Options may stand before them, with blanks in quotes.
-func hasKey(line string) bool {
-	fields := strings.Fields(line)
-	for i := range len(fields) - 1 {
+// keyType is the form of the name of a key's type, such as ssh-ed25519 and sk-ecdsa-sha2-nistp256@openssh.com.
+var keyType = regexp.MustCompile(`^(ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9.@-]+$`)
+
+// countKeys returns how many lines name the type of a key, with something behind it, and how many of them hold a key of
+// that type: it begins with its type (RFC 4253, section 6.6). Options may stand before the type, with blanks in quotes.
+func countKeys(keys []byte) (named, whole int) {
+	for line := range bytes.Lines(keys) {
+		fields := strings.Fields(string(line))
+		if len(fields) == 0 || fields[0][0] == '#' {
+			continue
+		}
+		i := slices.IndexFunc(fields[:len(fields)-1], keyType.MatchString)
+		if i < 0 {
+			continue
+		}
+		named++
 		key, err := base64.StdEncoding.DecodeString(fields[i+1])
 		if err != nil || len(key) < 4 {
 			continue
 		}
 		if n := binary.BigEndian.Uint32(key); uint64(n) < uint64(len(key)-4) && string(key[4:4+n]) == fields[i] {
-			return true
+			whole++
 		}
 	}
-	return false
+	return named, whole
+}
+
+// noteKeys describes lines that sshd will not take for keys.
+func noteKeys(keys []byte) string {
+	named, whole := countKeys(keys)
+	switch bad := named - whole; bad {
+	case 0:
+		return ""
+	case 1:
+		return "root's SSH keys: 1 line names a type and holds no key of that type, so sshd will not accept it"
+	default:
+		return fmt.Sprintf("root's SSH keys: %d lines name a type and hold no key of that type, so sshd will not accept them", bad)
+	}
 }
 
 // sshTmpfilesLine is the line of tmpfiles.d(5) that makes root's keys: type f,

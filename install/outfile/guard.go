@@ -124,7 +124,7 @@ func (g *Guard) AddTree(role, path string) error {
 // AddFilesystem protects the directory path, and the file system that it lies on, wherever that is mounted.
 func (g *Guard) AddFilesystem(role, path string) error {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return nil // the command itself refuses it
 	}
 	if err != nil {
