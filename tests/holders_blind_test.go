@@ -101,3 +101,31 @@ func TestDeviceKeptByNamespaceAlone(t *testing.T) {
 	}
 	unix.Close(fd)
 }
+
+// TestWipeNeedsAVerdict has files that are to be deleted, where the installer cannot see who uses them:
+// as in a container without --pid=host. They are refused before one is deleted, with how to see more.
+func TestWipeNeedsAVerdict(t *testing.T) {
+	LoopSnapshot(t)
+	w := newWorkplace(t)
+	x := w.target("ext4")
+	install := func(in ...string) Result {
+		argv := x.argv(append(append(in, BuildInstaller(t)), tinyArgs(t, x.dir, "--replace=wipe", "--dry-run")...)...)
+		return RunBinary(t, argv[0], argv[1:]...)
+	}
+	blind := []string{"unshare", "--pid", "--fork", "--mount-proc"}
+	h := x.hold("map", x.path("file"))
+	if r := install(); r.Code != 3 || !strings.Contains(r.Stderr, "map by process "+strconv.Itoa(h.pid())) {
+		t.Errorf("in sight: exit status %d, want 3 and the process named:\n%s", r.Code, r.Stderr)
+	}
+	r := install(blind...)
+	if r.Code != 4 || !strings.Contains(r.Stderr, "processes outside of this PID namespace") || !strings.Contains(r.Stderr, "--pid=host") || strings.Contains(r.Stderr, "kernel itself") {
+		t.Errorf("out of sight: exit status %d, want 4 and how to see it:\n%s", r.Code, r.Stderr)
+	}
+	h.stop()
+	if r := install(); r.Code != 0 {
+		t.Errorf("unused: exit status %d\n%s", r.Code, r.Stderr)
+	}
+	if _, err := os.Stat(x.outside(x.path("file"))); err != nil {
+		t.Error(err)
+	}
+}

@@ -6,70 +6,82 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 )
 
-// podman is a store of containers of its own, with the image of the installer in it.
+// podman is a store of containers of its own, with the image of the installer in it. It stands where
+// podman has its storage on any machine, in a mount namespace of the test's, whose mounts are shared as
+// those of a host with systemd are.
 type podman struct {
-	dir string
-	run string // podman takes no path of more than 50 characters
+	*workplace
+	state string // podman takes no path of more than 50 characters
 }
 
-// installerImage is the image that Containerfile makes of the bootable one.
-const installerImage = "localhost/bootable-with-installer"
+// podmanRoot is podman's storage, as the README has it.
+const podmanRoot = "/var/lib/containers/storage"
 
-// newPodman copies the bootable image into a new store and builds on it by the Containerfile.
+// installerImage is the image that Containerfile makes of the bootable one.
+const installerImage = "localhost/bootable-installer"
+
+// newPodman copies the bootable image into a new store and builds on it by the Containerfile, as the
+// README says.
 func newPodman(t *testing.T) podman {
 	t.Helper()
-	run, err := os.MkdirTemp("/run", "installer-podman-")
+	state, err := os.MkdirTemp("/run", "installer-podman-")
 	must(t, err)
-	p := podman{dir: t.TempDir(), run: run}
-	t.Cleanup(func() { p.remove(t) })
+	t.Cleanup(func() { must(t, os.RemoveAll(state)) })
+	store := t.TempDir()
+	must(t, os.MkdirAll(filepath.Dir(podmanRoot), 0o700))
+	p := podman{newWorkplace(t), state}
+	p.run("mount", "--make-rshared", "/")
+	p.run("mount", "--bind", store, filepath.Dir(podmanRoot))
 	dir, tag := splitRef(CacheImage(t))
-	mustCommand(t, "skopeo", "copy", "--quiet", "oci:"+dir+":"+tag,
-		fmt.Sprintf("containers-storage:[overlay@%s+%s]localhost/bootable:latest", p.root(), p.run))
+	p.run("skopeo", "copy", "--quiet", "oci:"+dir+":"+tag,
+		fmt.Sprintf("containers-storage:[overlay@%s+%s]localhost/bootable:latest", podmanRoot, p.state))
 	build := t.TempDir()
 	copyTo(t, BuildInstaller(t), filepath.Join(build, "installer"), 0o755)
-	p.must(t, "build", "--quiet", "--pull=never", "--build-arg", "BASE=localhost/bootable:latest",
-		"--tag", installerImage, "--file", filepath.Join(repoRoot(t), "Containerfile"), build)
+	copyTo(t, filepath.Join(repoRoot(t), "Containerfile"), filepath.Join(build, "Containerfile"), 0o644)
+	p.readme(t, build, `^podman build `, "IMAGE-installer", installerImage, "IMAGE", "localhost/bootable").Must(t)
 	return p
 }
 
-func (p podman) root() string { return filepath.Join(p.dir, "root") }
-func (p podman) flags(a ...string) []string {
-	return append([]string{"--root", p.root(), "--runroot", p.run, "--tmpdir", filepath.Join(p.dir, "tmp"), "--runtime", "runc"}, a...)
-}
-
-func (p podman) must(t *testing.T, args ...string) {
+// readme runs the one command of README.md that matches a pattern, in a directory, with the names that a
+// reader has to put in for those that stand there, and with the flags that podman needs on this machine.
+func (p podman) readme(t *testing.T, dir, pattern string, names ...string) Result {
 	t.Helper()
-	mustCommand(t, "podman", p.flags(args...)...)
+	commands := readmeCommands(t, pattern)
+	if len(commands) != 1 {
+		t.Fatalf("README.md has %d commands that match %q: %q", len(commands), pattern, commands)
+	}
+	fields := strings.Fields(strings.NewReplacer(names...).Replace(commands[0])) // none of them is quoted
+	argv := p.podman(dir, fields[1], fields[2:]...)
+	return RunBinary(t, argv[0], argv[1:]...)
 }
 
-// install runs the installer in a privileged container of its own image. The limits are what a container
-// gets that may not raise its own.
+// podman is a command of podman in a directory, with what it takes where nobody may raise limits and no network can be made.
+func (p podman) podman(dir, command string, args ...string) []string {
+	argv := p.argv("env", "--chdir="+dir, "podman", "--runroot", p.state, "--tmpdir", p.state+"/tmp", "--runtime", "runc", command)
+	if command == "run" {
+		argv = append(argv, "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000")
+		if !slices.Contains(args, "--network=none") {
+			argv = append(argv, "--network=none")
+		}
+	}
+	return append(argv, args...)
+}
+
+// install runs to-disk in a privileged container of the installer's own image.
 func (p podman) install(t *testing.T, volumes []string, args ...string) Result {
 	t.Helper()
-	run := p.flags("run", "--rm", "--pull=never", "--privileged", "--pid=host", "--network=none",
-		"--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000", "--volume", "/dev:/dev")
+	run := []string{"--rm", "--pull=never", "--privileged", "--pid=host", "--volume", "/dev:/dev"}
 	for _, v := range volumes {
 		run = append(run, "--volume", v)
 	}
-	return RunBinary(t, "podman", append(append(run, installerImage, "installer", "to-disk", "--generic-image"), args...)...)
-}
-
-// remove undoes the mount that the storage library leaves on its directory, and what no temporary
-// directory of the test holds.
-func (p podman) remove(t *testing.T) {
-	t.Helper()
-	must(t, os.RemoveAll(p.run))
-	mounts, err := os.ReadFile("/proc/self/mounts")
-	must(t, err)
-	if at := filepath.Join(p.root(), "overlay"); strings.Contains(string(mounts), " "+at+" ") {
-		_, err := command(context.Background(), "umount", at)
-		must(t, err)
-	}
+	argv := p.podman("/", "run", append(append(run, installerImage, "installer", "to-disk", "--generic-image"), args...)...)
+	return RunBinary(t, argv[0], argv[1:]...)
 }
 
 func copyTo(t *testing.T, from, to string, mode os.FileMode) {
@@ -84,8 +96,8 @@ func copyTo(t *testing.T, from, to string, mode os.FileMode) {
 	must(t, out.Close())
 }
 
-// The image installs itself from inside a container: from a layout on a raw disk file, and from podman's
-// store on a block device.
+// The image installs itself from inside a container: from a layout on a raw disk file, and by the commands
+// of the README.
 func TestPodman(t *testing.T) {
 	p := newPodman(t)
 	t.Run("layout to file", func(t *testing.T) {
@@ -93,33 +105,22 @@ func TestPodman(t *testing.T) {
 		raw := filepath.Join(dir, "disk.raw")
 		makeRaw(t, raw, diskSize)
 		layoutDir, _ := splitRef(CacheImage(t))
-		p.install(t, []string{layoutDir + ":/src:ro", dir + ":/out"}, "--via-loopback", "--source-imgref", "oci:/src",
-			"--report", "/out/report.json", "/out/disk.raw").Must(t)
-		nothingLeft(t, dir)
-		if r := readReport(t, filepath.Join(dir, "report.json")); r.Outcome != "complete" || r.Finalize == nil || !r.Finalize.Released {
-			t.Errorf("the report says %q", r.Outcome)
-		}
-		FsckAll(t, raw, "xfs")
-		OstreeChecks(t, MountRootReadOnly(t, raw))
-	})
-	t.Run("store to device", func(t *testing.T) {
-		raw := filepath.Join(t.TempDir(), "disk.raw")
-		makeRaw(t, raw, diskSize)
-		device := loopDevice(t, raw)
-		t.Cleanup(func() { deletePartitions(t, device) })
-		// With no source named it is the container's own image.
-		r := p.install(t, []string{p.root() + ":/var/lib/containers/storage"}, "--quiet", "--filesystem", "ext4", device).Must(t)
+		r := p.install(t, []string{layoutDir + ":/src:ro", dir + ":/out"}, "--quiet", "--filesystem", "ext4", "--via-loopback",
+			"--source-imgref", "oci:/src", "--report", "/out/report.json", "/out/disk.raw").Must(t)
 		if r.Stdout != "" || r.Stderr != "" {
 			t.Errorf("standard output %q, standard error %q", r.Stdout, r.Stderr)
 		}
-		announced(t, raw, device)
-		FsckAll(t, raw, "ext4")
-		root := MountRootReadOnly(t, raw)
-		OstreeChecks(t, root)
-		if _, err := os.Stat(filepath.Join(DefaultDeployment(t, root), "usr/bin/installer")); err != nil {
-			t.Errorf("the layer of the Containerfile is not in the deployment: %v", err)
+		if loops, err := loopsBelow(dir); err != nil || len(loops) > 0 { // a child of this test keeps the store
+			t.Errorf("left behind: %v, %v", loops, err)
 		}
+		if r := readReport(t, filepath.Join(dir, "report.json")); r.Outcome != "complete" || r.Finalize == nil || !r.Finalize.Released {
+			t.Errorf("the report says %q", r.Outcome)
+		}
+		FsckAll(t, raw, "ext4")
+		OstreeChecks(t, MountRootReadOnly(t, raw))
 	})
+	t.Run("store to device", func(t *testing.T) { readmeToDisk(t, p) })
+	t.Run("store to file systems", func(t *testing.T) { readmeToFilesystem(t, p) })
 }
 
 // On a block device the kernel knows the new partitions in the end, also in place of older ones, and the

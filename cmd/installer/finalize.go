@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"installer/finalize"
+	"installer/finalize/holders"
 	"installer/install"
 	"installer/install/outfile"
 	"installer/install/printable"
@@ -116,7 +117,7 @@ func closingLine(r *finalize.Report, keptMounted bool) string {
 		}
 	}
 	if list := r.Unseen(); len(list) > 0 {
-		line += "; not seen: " + notSeen(list) + " (to see it: " + howToSee(list) + ")"
+		line += "; not seen: " + holders.NotSeen(list) + " (to see it: " + holders.HowToSee(list) + ")"
 	}
 	return line
 }

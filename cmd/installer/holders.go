@@ -92,7 +92,7 @@ func verdictError(path string, r holders.Report) error {
 		why = path + " is held by the kernel alone, as far as can be seen"
 	}
 	if len(r.Unseen) > 0 {
-		why += "; not seen: " + notSeen(r.Unseen)
+		why += "; not seen: " + holders.NotSeen(r.Unseen)
 	}
 	return &finalize.HeldError{Stage: "holders", Why: why}
 }
@@ -113,13 +113,13 @@ func (e *unknownError) Error() string {
 	}
 	text := fmt.Sprintf("cannot tell whether %s is free: %s", e.path, reason)
 	if len(e.report.Unseen) > 0 {
-		text += "; not seen: " + notSeen(e.report.Unseen)
+		text += "; not seen: " + holders.NotSeen(e.report.Unseen)
 	}
 	return text
 }
 
 // Advice returns how to see the rest.
-func (e *unknownError) Advice() string { return howToSee(e.report.Unseen) }
+func (e *unknownError) Advice() string { return holders.HowToSee(e.report.Unseen) }
 
 // rowsShown is the number of holders of one class that are listed without --verbose.
 const rowsShown = 20
@@ -134,12 +134,12 @@ func writeHolders(w io.Writer, path string, r holders.Report, verbose bool) erro
 	}
 	fmt.Fprintf(&b, "\nsearched: %s, %s\n", size.Count(r.Processes, "process"), size.Count(r.Namespaces, "mount namespace"))
 	if len(r.Unseen) > 0 {
-		fmt.Fprintf(&b, "not seen: %s\n", squeeze(notSeen(r.Unseen)))
+		fmt.Fprintf(&b, "not seen: %s\n", squeeze(holders.NotSeen(r.Unseen)))
 		switch {
 		case r.Verdict == holders.Free:
 			fmt.Fprintf(&b, "          the kernel counts no reference and no claim, which settles it\n")
 		default:
-			fmt.Fprintf(&b, "          to see it: %s\n", howToSee(r.Unseen))
+			fmt.Fprintf(&b, "          to see it: %s\n", holders.HowToSee(r.Unseen))
 		}
 	}
 	for _, class := range classes(r) {
@@ -209,61 +209,6 @@ func classSummary(r holders.Report) string {
 		parts = append(parts, fmt.Sprintf("%d %s", n, class))
 	}
 	return fmt.Sprintf("%s (%s)", size.Count(len(r.Holders), "holder"), strings.Join(parts, ", "))
-}
-
-// notSeen writes the things that a search could not see as one phrase.
-func notSeen(list []holders.Unseen) string {
-	var parts []string
-	add := func(text string) {
-		if !slices.Contains(parts, text) {
-			parts = append(parts, text)
-		}
-	}
-	var pids []int
-	for _, u := range list {
-		switch u.Spot {
-		case holders.OtherPIDNamespaces:
-			add("processes outside of this PID namespace")
-		case holders.OtherUsers:
-			add("processes of other users")
-		case holders.OtherNamespaces:
-			add("mount namespaces that no visible process is in")
-		case holders.Processes:
-			pids = append(pids, u.Processes...)
-		default:
-			add(u.String())
-		}
-	}
-	slices.Sort(pids)
-	if pids = slices.Compact(pids); len(pids) > 0 {
-		add(fmt.Sprintf("open files, mappings or directories of %s (%s)", size.Count(len(pids), "process"), numbers(pids)))
-	}
-	return strings.Join(parts, "; ")
-}
-
-// numbers lists the first few of some numbers.
-func numbers(list []int) string {
-	const most = 5
-	texts := make([]string, 0, most+1)
-	for i, n := range list {
-		if i == most {
-			texts = append(texts, "…")
-			break
-		}
-		texts = append(texts, fmt.Sprint(n))
-	}
-	return strings.Join(texts, ", ")
-}
-
-// howToSee joins the remedies of blind spots.
-func howToSee(list []holders.Unseen) string {
-	var parts []string
-	for _, u := range list {
-		if remedy := u.Remedy(); !slices.Contains(parts, remedy) {
-			parts = append(parts, remedy)
-		}
-	}
-	return strings.Join(parts, "; ")
 }
 
 // squeeze leaves out the padding of lines from /proc.

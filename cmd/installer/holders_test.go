@@ -59,7 +59,7 @@ func TestHoldersBlindVerdicts(t *testing.T) {
 		{holders.Report{Verdict: holders.Free, Unseen: container}, 0, "", ""},
 		{holders.Report{Verdict: holders.Unknown, Unseen: container}, 1, "no holder was found; not seen: processes outside of this PID namespace", "--pid=host"},
 		{holders.Report{Verdict: holders.Unknown, Unseen: container, Probed: holders.IsReferenced}, 1, "the kernel counts references to it; not seen: processes outside", "--pid=host"},
-		{holders.Report{Verdict: holders.Unknown, Unseen: process}, 1, "not seen: open files, mappings or directories of 1 process (1)", "all capabilities"},
+		{holders.Report{Verdict: holders.Unknown, Unseen: process}, 1, "not seen: files, mappings or directories of process 1", "all capabilities"},
 		{holders.Report{Verdict: holders.Held, Unseen: container, Holders: []holders.Holder{{Class: holders.FD}}}, 3, "held by 1 holder (1 fd); not seen: processes outside of this PID namespace", ""},
 		{holders.Report{Verdict: holders.Held, Holders: []holders.Holder{{Class: holders.FD}}}, 3, "/mnt is held by 1 holder (1 fd)", ""},
 		{holders.Report{Verdict: holders.KernelHeld, Holders: []holders.Holder{{Class: holders.Kernel}}}, 3, "by the kernel alone", ""},

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	"installer/finalize/holders"
 	"installer/install"
 	"installer/install/printable"
 )
@@ -67,7 +68,7 @@ func unseenBy(r *install.Report) string {
 		return ""
 	}
 	list := r.Finalize.Unseen()
-	return notSeen(list) + " (to see it: " + howToSee(list) + ")"
+	return holders.NotSeen(list) + " (to see it: " + holders.HowToSee(list) + ")"
 }
 
 // stillMounted says what a caller's mounts are like now.

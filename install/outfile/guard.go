@@ -97,8 +97,11 @@ func (g *Guard) AddFile(role, path string) error {
 	return nil
 }
 
-// AddTree protects a directory with everything in it. A path that is a file is protected as such.
+// AddTree protects a directory with everything in it. A path that is a file is protected as such. Other
+// file systems that are mounted below, as the roots of running containers in podman's storage, are left
+// out.
 func (g *Guard) AddTree(role, path string) error {
+	var top unix.Stat_t
 	err := filepath.WalkDir(path+"/", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
 			return err
@@ -106,6 +109,12 @@ func (g *Guard) AddTree(role, path string) error {
 		var st unix.Stat_t
 		if err := unix.Stat(path, &st); err != nil {
 			return &os.PathError{Op: "stat", Path: path, Err: err}
+		}
+		if top.Ino == 0 {
+			top = st
+		}
+		if st.Dev != top.Dev {
+			return fs.SkipDir
 		}
 		g.trees[object{st.Dev, st.Ino}] = role
 		return nil

@@ -222,44 +222,78 @@ func someOf(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// checkHolders refuses early what could not be released in the end, and what would be deleted under somebody: for that,
-// the search must have a verdict.
+// checkHolders refuses early a target that could not be released in the end, and one of which files are to be deleted
+// that somebody may use.
 func (m *Mounted) checkHolders(ctx context.Context) error {
 	wanted := []finalize.Stage{finalize.ProveSelfFree, finalize.ProveNoHolders}
 	switch {
 	case m.tree.Running: // this program is one of those who hold it
 		return nil
-	case m.skipFinalize && m.o.Replace == ReplaceNone:
+	case m.skipFinalize:
 		wanted = wanted[:1]
 	}
-	report, err := m.runStages(ctx, nil, wanted, nil)
-	if err != nil {
+	if _, err := m.runStages(ctx, nil, wanted, nil); err != nil {
 		return fmt.Errorf("before anything was written: %w", err)
 	}
-	if m.o.Replace == ReplaceNone {
+	if len(m.found) == 0 { // nothing is deleted
 		return nil
 	}
-	for _, stage := range report.Stages {
-		if search, ok := stage.Evidence.(finalize.Search); ok {
-			return verdict(m.o.Root, search.Report)
-		}
-	}
-	return fmt.Errorf("looking for holders of %s: the search left no evidence", m.o.Root)
+	return m.checkUnused(ctx)
 }
 
-// verdict refuses to delete files in use, and where nobody can know whether they are.
-func verdict(path string, r holders.Report) error {
-	if r.Verdict == holders.Free {
+// checkUnused refuses to delete files without proof that nobody uses them.
+func (m *Mounted) checkUnused(ctx context.Context) error {
+	var list []mounts.Mount
+	for _, f := range m.tree.Filesystems() {
+		list = append(list, f.Mount)
+	}
+	report, err := holders.Unused(ctx, list)
+	if err != nil {
+		return fmt.Errorf("looking for users of %s: %w", m.o.Root, err)
+	}
+	if report.Verdict == holders.Unknown && report.BlindToInit() {
+		m.log.Note("whether process 1 uses files of %s could not be seen; nobody else does", m.o.Root)
 		return nil
 	}
-	reason := "files on it would be deleted, and whether one is in use is not known"
-	if len(r.Holders) > 0 {
-		reason += ": " + r.Holders[0].String()
-	} else if len(r.Unseen) > 0 {
-		reason += ": " + r.Unseen[0].String() + "; to do: " + r.Unseen[0].Remedy()
-	}
-	return &disk.RefusedError{Path: path, Reason: reason}
+	return verdict(m.o.Root, report)
 }
+
+// verdict refuses to delete files in use, and files of which it is not known whether they are.
+func verdict(path string, r holders.Report) error {
+	switch r.Verdict {
+	case holders.Free:
+		return nil
+	case holders.Held, holders.KernelHeld:
+		return fmt.Errorf("before anything was written: %w", &finalize.HeldError{Stage: "look", Holders: r.Holders, Why: "nothing was deleted"})
+	}
+	return &unknownUseError{path, r}
+}
+
+// unknownUseError refuses to delete files of which it is not known whether somebody uses them.
+type unknownUseError struct {
+	path   string
+	report holders.Report
+}
+
+func (e *unknownUseError) Error() string { return e.Unwrap().Error() }
+
+// Unwrap returns the refusal.
+func (e *unknownUseError) Unwrap() error {
+	reason := "files on it would be deleted, and whether one is in use is not known"
+	if e.report.Probed == holders.IsReferenced {
+		reason = "files on it would be deleted, and the kernel counts references to it, by whom is not known"
+	}
+	if len(e.report.Holders) > 0 {
+		reason += ": " + e.report.Holders[0].String()
+	}
+	if len(e.report.Unseen) > 0 {
+		reason += "; not seen: " + holders.NotSeen(e.report.Unseen)
+	}
+	return &disk.RefusedError{Path: e.path, Reason: reason}
+}
+
+// Advice returns how to see everything.
+func (e *unknownUseError) Advice() string { return holders.HowToSee(e.report.Unseen) }
 
 // noteCopies notes where else the file systems stay mounted when the caller unmounts them: a copy keeps the superblock
 // alive.

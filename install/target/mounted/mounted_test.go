@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"installer/disk"
+	"installer/finalize"
 	"installer/finalize/holders"
 	"installer/finalize/mounts"
 )
@@ -33,18 +34,26 @@ func TestVerdict(t *testing.T) {
 	suspect := holders.Holder{Class: holders.Cwd, PID: 7, Comm: "sh", Suspect: true, Remedy: "end it"}
 	blind := holders.Unseen{Spot: holders.OtherPIDNamespaces, Subject: "processes of the host", Count: 1}
 	for name, c := range map[string]struct {
-		report holders.Report
-		says   string
+		report       holders.Report
+		says, advice string
 	}{
 		"free":                {report: holders.Report{Verdict: holders.Free, Unseen: []holders.Unseen{blind}}}, // the kernel counts no reference
-		"in a container":      {report: holders.Report{Verdict: holders.Unknown, Unseen: []holders.Unseen{blind}}, says: "--pid=host"},
-		"a suspect":           {report: holders.Report{Verdict: holders.Unknown, Holders: []holders.Holder{suspect}}, says: "process 7 (sh"},
-		"held by the kernel":  {report: holders.Report{Verdict: holders.KernelHeld}, says: "not known"},
+		"in a container":      {holders.Report{Verdict: holders.Unknown, Unseen: []holders.Unseen{blind}}, "not known; not seen: processes outside", "--pid=host"},
+		"out of sight":        {holders.Report{Verdict: holders.Unknown, Probed: holders.IsReferenced, Unseen: []holders.Unseen{blind}}, "the kernel counts references", "--pid=host"},
+		"a suspect":           {holders.Report{Verdict: holders.Unknown, Holders: []holders.Holder{suspect}}, "process 7 (sh", ""},
 		"no verdict was made": {says: "not known"},
 	} {
 		err := verdict("/mnt", c.report)
 		if c.says == "" != (err == nil) || err != nil && (!errors.As(err, new(*disk.RefusedError)) || !strings.Contains(err.Error(), c.says)) {
 			t.Errorf("%s: %v", name, err)
+		}
+		if a := (interface{ Advice() string })(nil); errors.As(err, &a) && !strings.Contains(a.Advice(), c.advice) {
+			t.Errorf("%s: to do: %s", name, a.Advice())
+		}
+	}
+	for _, v := range []holders.Verdict{holders.Held, holders.KernelHeld} {
+		if err := verdict("/mnt", holders.Report{Verdict: v}); !errors.As(err, new(*finalize.HeldError)) {
+			t.Errorf("%s: %v", v, err)
 		}
 	}
 }
