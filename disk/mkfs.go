@@ -91,9 +91,9 @@ func (f Filesystem) RequireInImage(look func(string) (string, error)) error {
 type MakeOptions struct {
 	UUID  string // lower case
 	Label string // may be empty; at most 12 bytes for xfs, 16 for ext4, 255 for btrfs
-	// AnyFeature leaves the program's default features alone. Otherwise those that GRUB 2.06 cannot read
-	// are switched off, and the file system is checked for them.
-	AnyFeature bool
+	// GRUB refuses a file system with features that GRUB 2.06 cannot read. They are switched off in any
+	// case, as far as the program can do that.
+	GRUB bool
 }
 
 // Make makes the file system on a device and reads back what it should have done. A missing program is
@@ -126,16 +126,14 @@ func (f Filesystem) command(ctx context.Context, run Runner, dev string, o MakeO
 	switch f {
 	case XFS:
 		argv = append(argv, "-f", "-q", "-m", "uuid="+o.UUID)
-		if !o.AnyFeature {
-			readable, err := f.readableXFS(ctx, run)
-			if err != nil {
-				return nil, err
-			}
-			argv = append(argv, readable...)
+		readable, err := f.readableXFS(ctx, run)
+		if err != nil {
+			return nil, err
 		}
+		argv = append(argv, readable...)
 	case Ext4:
 		// fs-verity needs blocks of a page's size on kernels before 6.3; small file systems default to 1 KiB.
-		argv = append(argv, "-F", "-q", "-b", "4096", "-O", ext4Features(o), "-U", o.UUID)
+		argv = append(argv, "-F", "-q", "-b", "4096", "-O", ext4Features, "-U", o.UUID)
 	case Btrfs:
 		argv = append(argv, "-f", "-q", "-U", o.UUID)
 	default:
@@ -147,13 +145,8 @@ func (f Filesystem) command(ctx context.Context, run Runner, dev string, o MakeO
 	return append(argv, dev), nil
 }
 
-// ext4Features asks for verity, and against what GRUB 2.06 refuses to read.
-func ext4Features(o MakeOptions) string {
-	if o.AnyFeature {
-		return "verity"
-	}
-	return "verity,^metadata_csum_seed"
-}
+// ext4Features asks for verity, and switches off the features that GRUB 2.06 refuses to read.
+const ext4Features = "verity,^metadata_csum_seed"
 
 // readableXFS gives the options that switch off features that GRUB 2.06 cannot read, those that this
 // mkfs.xfs knows: older ones refuse unknown options. Its usage text lists what it knows.
@@ -194,8 +187,8 @@ func (f Filesystem) check(dev string, o MakeOptions) error {
 		return fmt.Errorf("its UUID is %s, not %s", sb.UUID, o.UUID)
 	case sb.Label != o.Label:
 		return fmt.Errorf("its label is %q, not %q", sb.Label, o.Label)
-	case !o.AnyFeature && sb.Unreadable() != 0:
-		return fmt.Errorf("it has features (%#x) that GRUB 2.06 cannot read; use another boot loader or an older %s", sb.Unreadable(), f.Program())
+	case o.GRUB && sb.Unreadable() != 0:
+		return fmt.Errorf("it has features (%#x) that the boot loader, GRUB, cannot read; to do: --bootloader systemd, or another version of %s", sb.Unreadable(), f.Program())
 	}
 	return nil
 }

@@ -98,8 +98,11 @@ func TestMakeReadsBack(t *testing.T) {
 	seeded := func(ctx context.Context, argv []string) error {
 		return runner(ctx, []string{"mkfs.ext4", "-q", "-F", "-O", "metadata_csum_seed", "-U", argv[len(argv)-2], argv[len(argv)-1]})
 	}
-	if err := Ext4.Make(context.Background(), seeded, v.Path(), MakeOptions{UUID: "0f1e2d3c-4b5a-4697-8877-665544332211"}); err == nil || !strings.Contains(err.Error(), "GRUB") {
+	if err := Ext4.Make(context.Background(), seeded, v.Path(), MakeOptions{UUID: "0f1e2d3c-4b5a-4697-8877-665544332211", GRUB: true}); err == nil || !strings.Contains(err.Error(), "GRUB") {
 		t.Errorf("a feature that GRUB cannot read: %v", err)
+	}
+	if err := Ext4.Make(context.Background(), seeded, v.Path(), MakeOptions{UUID: "0f1e2d3c-4b5a-4697-8877-665544332211"}); err != nil {
+		t.Errorf("the same feature for another boot loader: %v", err)
 	}
 }
 

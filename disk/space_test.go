@@ -18,7 +18,7 @@ var rootMakers = []struct {
 }{
 	{XFS, []string{"mkfs.xfs", "-q", "-m", "rmapbt=0"}},
 	{XFS, []string{"mkfs.xfs", "-q", "-m", "rmapbt=1"}},
-	{Ext4, []string{"mkfs.ext4", "-q", "-b", "4096", "-O", ext4Features(MakeOptions{})}},
+	{Ext4, []string{"mkfs.ext4", "-q", "-b", "4096", "-O", ext4Features}},
 	{Btrfs, []string{"mkfs.btrfs", "-q"}},
 }
 

@@ -9,6 +9,7 @@ import (
 	"installer/finalize/mounts"
 	"installer/install/confine"
 	"installer/install/target"
+	"installer/rootfs/bootloader"
 )
 
 // Prepare implements target.Target.
@@ -46,7 +47,8 @@ func (d *Disk) format(ctx context.Context) (string, error) {
 	}
 	d.device = dev
 	d.loop = d.journal.Add("detached "+dev.Path(), dev.Detach)
-	return "", d.choice.Filesystem.Make(ctx, confine.Run, dev.Path(), disk.MakeOptions{UUID: d.rootUUID, Label: "root"})
+	o := disk.MakeOptions{UUID: d.rootUUID, Label: "root", GRUB: d.choice.Bootloader == bootloader.GRUB}
+	return "", d.choice.Filesystem.Make(ctx, confine.Run, dev.Path(), o)
 }
 
 func (d *Disk) findPartition(name string) (disk.Partition, error) {
