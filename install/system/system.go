@@ -143,10 +143,7 @@ func (s *System) writeRootKeys(deployment *beneath.Dir) error {
 func (s *System) CopyBound(ctx context.Context, images []*bound.Image, o image.ImportOptions) (err error) {
 	released := s.ledger.Opened("storage", s.path)
 	defer released()
-	if err := s.root.MkdirAll("ostree/bootc", 0o755); err != nil {
-		return err
-	}
-	store, err := bound.Create(s.path)
+	store, err := bound.Create(s.root, s.path)
 	if err != nil {
 		return err
 	}

@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
+	"installer/rootfs/beneath"
 	"installer/rootfs/image"
 
 	"github.com/opencontainers/go-digest"
@@ -36,15 +38,15 @@ type Store struct {
 	dir, state string
 }
 
-// Create makes the storage on the physical root that is mounted on root, and has
+// Create makes the storage on the physical root, which is mounted on mountpoint and has
 // none. The program must call reexec.Init of the library first of all: layers
 // are unpacked in a process of their own.
-func Create(root string) (_ *Store, err error) {
-	s := &Store{dir: filepath.Join(root, storageDir), state: filepath.Join(root, stateDir)}
-	if err := os.MkdirAll(filepath.Dir(s.dir), 0o755); err != nil {
+func Create(root *beneath.Dir, mountpoint string) (_ *Store, err error) {
+	s := &Store{dir: filepath.Join(mountpoint, storageDir), state: filepath.Join(mountpoint, stateDir)}
+	if err := root.MkdirAll(path.Dir(storageDir), 0o755); err != nil {
 		return nil, fmt.Errorf("making the storage of bound images: %w", err)
 	}
-	if err := s.settleFeatures(); err != nil {
+	if err := s.settleFeatures(root); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(s.state))
 	}
 	s.store, err = cstorage.GetStore(cstorage.StoreOptions{
@@ -62,7 +64,7 @@ func Create(root string) (_ *Store, err error) {
 // the target, and unmounting them lazily: nothing is mounted from the storage
 // here, and this kernel need not have overlays. The files' names are those by
 // which the driver remembers its answers.
-func (s *Store) settleFeatures() error {
+func (s *Store) settleFeatures(root *beneath.Dir) error {
 	ok, err := fsutils.SupportsDType(filepath.Dir(s.dir))
 	if err != nil {
 		return fmt.Errorf("asking the file system of %s for the types of directory entries: %w", s.dir, err)
@@ -70,12 +72,12 @@ func (s *Store) settleFeatures() error {
 	if !ok {
 		return fmt.Errorf("the file system of %s does not tell the types of directory entries, which overlays need: make an xfs with ftype=1", s.dir)
 	}
-	dir := filepath.Join(s.state, driver)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	dir := path.Join(stateDir, driver)
+	if err := root.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("making the state of the storage of bound images: %w", err)
 	}
 	for _, answer := range []string{"overlay-true", "metacopy()-false", "native-diff()-true", "idmapped-lower-dir-false", "volatile-false"} {
-		if err := os.WriteFile(filepath.Join(dir, answer), nil, 0o600); err != nil {
+		if err := root.WriteFile(path.Join(dir, answer), nil, 0o600); err != nil {
 			return fmt.Errorf("making the state of the storage of bound images: %w", err)
 		}
 	}
