@@ -10,13 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// deviceErrors are what the kernel reports of a device that fails, and of one that has no room.
+// deviceErrors returns the kernel's errors of a device that fails, or has no room.
 func deviceErrors() []error {
 	return []error{unix.EIO, unix.ENXIO, unix.ENODEV, unix.EREMOTEIO, unix.EROFS, unix.EUCLEAN, unix.ESHUTDOWN, unix.ENOSPC}
 }
 
-// nameDevice adds to an error of a device where the run was writing to: the kernel names a file at best, and a write
-// that is lost later none.
+// nameDevice adds to an error of a device where the run was writing to: the kernel names a file at
+// best, and a write that is lost later none.
 func nameDevice(err error, where string) error {
 	if source := (*image.SourceError)(nil); err == nil || where == "" || errors.As(err, &source) || !deviceFailed(err) {
 		return err
@@ -24,8 +24,8 @@ func nameDevice(err error, where string) error {
 	return fmt.Errorf("%w (%s)", err, where)
 }
 
-// deviceFailed tells whether a device may be to blame. A program that fails does not pass the kernel's error on: it
-// may be that it could not be read.
+// deviceFailed reports whether a device may be to blame. A program that fails does not pass the
+// kernel's error on: it may be that it could not be read.
 func deviceFailed(err error) bool {
 	if exit := (*confine.ExitError)(nil); errors.As(err, &exit) {
 		return true

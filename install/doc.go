@@ -1,7 +1,7 @@
-// Package install is an installation: its options, the order of its steps, the journal that undoes them when one fails,
-// events, and the report.
+// Package install is an installation: its options, the order of its steps, the journal that undoes
+// them when one fails, events, and the report.
 //
-// It ties the rooms together, each of which stands for itself: source (the image), choice (the decisions), target (the
-// disk, or mounted file systems) and system (what is written on the root). What a step does inside its room does not
-// belong here, nor does anything that a person sees: printing and exit statuses are the command line's.
+// It ties the rooms together: source (the image), choice (the decisions), target (the disk, or
+// mounted file systems) and system (the content of the root). The work of a step belongs to its
+// room; printing and exit statuses belong to the command line.
 package install

@@ -6,7 +6,7 @@ import (
 	"installer/finalize"
 )
 
-// EventKind says what an Event tells.
+// EventKind is the kind of an Event.
 type EventKind string
 
 // The kinds of Event, with the fields that each fills beside Time and Kind.
@@ -20,8 +20,8 @@ const (
 	EventUndo     EventKind = "undo"     // something was given back after a failure: Message
 )
 
-// Event is one thing that happened during an installation. With
-// --progress=json each is printed as one JSON object on a line.
+// Event is one thing that happened during an installation. With --progress=json each is printed as
+// one JSON object on a line.
 type Event struct {
 	Time    time.Time             `json:"time"`
 	Kind    EventKind             `json:"event"`
@@ -36,5 +36,5 @@ type Event struct {
 	Stage   *finalize.StageResult `json:"stage,omitempty"`
 }
 
-// Observer is told each Event, from several goroutines, one call at a time.
+// Observer receives each Event, from several goroutines, one call at a time.
 type Observer func(Event)

@@ -36,7 +36,7 @@ func injectFault(i *installation) error {
 	return inject(i)
 }
 
-// leaked keeps what was leaked from the garbage collector.
+// leaked keeps the leaked objects from the garbage collector.
 var leaked []any
 
 // leakMap loads a directory object that is large enough to be mapped, and forgets to close it.

@@ -2,6 +2,5 @@
 
 package install
 
-// injectFault does nothing: only binaries built for tests can be told to
-// leave something on the target.
+// injectFault does nothing: only binaries built for tests leave something on the target.
 func injectFault(*installation) error { return nil }

@@ -12,8 +12,9 @@ import (
 	"testing"
 )
 
-// rooms are the folders of the program in the order in which they build on each other: a room may import itself and the
-// folders that it names, which belong to rooms before it. A folder that no line names belongs to the one above it.
+// rooms are the folders of the program in the order in which they build on each other: a room may
+// import itself and the folders that it names, which belong to rooms before it. A folder that no
+// line names belongs to the one above it.
 var rooms = []struct {
 	name, may string
 }{
@@ -86,7 +87,8 @@ func roomOf(folder string) string {
 	return found
 }
 
-// imports returns what each folder of the program imports of the program, whatever the build tags. Tests are free.
+// imports returns the folders of the program that each folder imports, whatever the build tags.
+// Tests are free.
 func imports(t *testing.T) map[string][]string {
 	t.Helper()
 	const module, top = "installer/", ".."

@@ -97,8 +97,8 @@ func (i *installation) lookAtTarget(ctx context.Context) (_ string, err error) {
 	return i.look.Message, nil
 }
 
-// inspect looks through the whole image: what is wrong with it, and how it wants to be installed, must be known before
-// the first write.
+// inspect looks through the whole image: its faults, and its wishes for the installation, must be
+// known before the first write.
 func (i *installation) inspect(ctx context.Context) (string, error) {
 	inv, err := i.scan(ctx, i.opts.DryRun) // a dry run is asked for the figures
 	if err != nil {
@@ -273,7 +273,7 @@ func (i *installation) deploy(ctx context.Context) (string, error) {
 	return d.Path + ", kernel " + d.Kernel.Version, nil
 }
 
-// aleph makes the record of what the system is first installed from.
+// aleph makes the record of the first installation.
 func (i *installation) aleph() (deploy.Aleph, error) {
 	var host unix.Utsname
 	if err := unix.Uname(&host); err != nil {

@@ -19,12 +19,12 @@ import (
 	"installer/rootfs/image"
 )
 
-// inNamespaceVariable tells the test's own child that it is in a mount namespace of its own.
+// inNamespaceVariable is set for the test's own child, which is in a mount namespace of its own.
 const inNamespaceVariable = "INSTALLER_TEST_LEAKS"
 
-// Installations that succeed, fail and are interrupted leave nothing in the process: no goroutine, no descriptor, no
-// mapping of a file, no child. And they end no process that they did not start: neither a child that the process was
-// born with, nor an orphan that fell to it as process 1.
+// Installations that succeed, fail and are interrupted leave nothing in the process: no goroutine,
+// no descriptor, no mapping of a file, no child. And they end no process that they did not start:
+// neither a child that the process was born with, nor an orphan that fell to it as process 1.
 func TestNoLeaks(t *testing.T) {
 	if os.Getenv(inNamespaceVariable) == "" {
 		cmd := exec.Command("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", os.Args[0], "-test.run", "^TestNoLeaks$", "-test.v")
@@ -43,7 +43,7 @@ func TestNoLeaks(t *testing.T) {
 	}
 	dir := t.TempDir()
 	source := tinySystem(t, dir)
-	installOnce(t, source, dir, "") // what the libraries keep for good is there afterwards
+	installOnce(t, source, dir, "") // the libraries open their lasting files in the first run
 	before := holdings(t)
 	if n := strings.Count(before, "child "); n != 2 {
 		t.Fatalf("%d children are seen, want the two that no installation started:\n%s", n, before)
@@ -57,7 +57,7 @@ func TestNoLeaks(t *testing.T) {
 		if after == before {
 			return
 		}
-		if time.Now().After(deadline) { // a goroutine that was told to end needs a moment to do so
+		if time.Now().After(deadline) { // a goroutine needs a moment to end
 			stacks := make([]byte, 1<<20)
 			t.Fatalf("before:\n%s\nafter:\n%s\n%s", before, after, stacks[:runtime.Stack(stacks, true)])
 		}
@@ -121,7 +121,7 @@ func installOnce(t *testing.T, source image.Ref, dir, stop string) {
 	}
 }
 
-// holdings is what a process can forget to give back.
+// holdings lists everything that a process can forget to give back.
 func holdings(t *testing.T) string {
 	t.Helper()
 	runtime.GC()

@@ -49,7 +49,7 @@ type StepResult struct {
 	Error   string    `json:"error,omitempty"`
 }
 
-// SourceReport says what was installed.
+// SourceReport describes the installed image.
 type SourceReport struct {
 	Reference string `json:"reference"`
 	Digest    string `json:"digest,omitempty"` // of the manifest; empty for a directory tree
@@ -57,7 +57,7 @@ type SourceReport struct {
 	Bytes     int64  `json:"bytes"` // read from the source
 }
 
-// DiskReport says what was made of the disk.
+// DiskReport describes the disk.
 type DiskReport struct {
 	Path       string           `json:"path"`
 	Size       int64            `json:"size"`        // bytes
@@ -70,7 +70,7 @@ type DiskReport struct {
 	Bootloader bootloader.Kind     `json:"bootloader"`
 }
 
-// Plan is what an installation is about to do. Nothing has been written when it is known.
+// Plan describes an installation before its first write.
 type Plan struct {
 	Device     string           `json:"device"`
 	Block      bool             `json:"block"` // a block device, not a file
@@ -90,11 +90,11 @@ type Plan struct {
 	Bootloader  bootloader.Kind     `json:"bootloader"`
 	Firmware    string              `json:"firmware"`
 	BoundImages []BoundImage        `json:"bound_images,omitempty"` // that are brought along
-	Kargs       []string            `json:"kargs"`                  // but for ostree=, which names what is deployed
+	Kargs       []string            `json:"kargs"`                  // without ostree=, which names the deployment
 	Config      []string            `json:"config_files,omitempty"` // that the install configuration comes from
 }
 
-// DeploymentReport says what was deployed.
+// DeploymentReport describes the deployment.
 type DeploymentReport struct {
 	Commit       string   `json:"commit,omitempty"` // checksum
 	Path         string   `json:"path,omitempty"`   // below the root file system

@@ -12,7 +12,7 @@ import (
 	"installer/install/target"
 )
 
-// run is an installation under way: what it has acquired, and what it reports.
+// run is an installation under way: its acquired resources, and its report.
 type run struct {
 	journal journal.Journal
 	ledger  *finalize.Ledger
@@ -32,8 +32,8 @@ func newRun(o Options, path string, observe Observer) *run {
 	}}
 }
 
-// perform does the steps in order. When one fails, all that was acquired is
-// given back, newest first.
+// perform does the steps in order. When one fails, all that was acquired is given back, newest
+// first.
 func (r *run) perform(ctx context.Context, steps []target.Step) error {
 	r.report.Started = time.Now()
 	var err error
@@ -77,7 +77,7 @@ func (r *run) performOne(ctx context.Context, s target.Step) error {
 	return nil
 }
 
-// rehearse does the steps of a dry run, and gives back what they took.
+// rehearse performs the steps of a dry run, and gives back their resources.
 func (r *run) rehearse(ctx context.Context, steps []target.Step) error {
 	if err := r.perform(ctx, steps); err != nil {
 		return err
@@ -90,13 +90,13 @@ func (r *run) rehearse(ctx context.Context, steps []target.Step) error {
 	return err
 }
 
-// interrupted is the error of a run that was told to stop.
+// interrupted is the error of a run that a signal stopped.
 func interrupted(ctx context.Context) error {
 	return fmt.Errorf("interrupted: %w", context.Cause(ctx))
 }
 
-// undo gives back all that the run acquired. Processes need no undo: whoever starts a helper waits for its end, and the
-// helper ends with everything that it started.
+// undo gives back all that the run acquired. Processes need no undo: whoever starts a helper waits
+// for its end, and the helper ends with everything that it started.
 func (r *run) undo() {
 	// Each failure is reported as it happens; the run's own error stays the one that counts.
 	_ = r.journal.Unwind(func(what string, err error) {
@@ -109,7 +109,7 @@ func (r *run) undo() {
 	})
 }
 
-// emit tells the observer, one event at a time.
+// emit passes an event to the observer, one at a time.
 func (r *run) emit(e Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

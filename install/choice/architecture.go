@@ -21,8 +21,9 @@ func ThisMachine() Machine {
 	return Machine{Arch: runtime.GOARCH, Firmware: bootloader.Firmware{UEFI: err == nil, BIOS: err != nil}}
 }
 
-// CheckArchitecture refuses an image for another architecture that was not asked for as such, and one that has no boot
-// loader here. asked is the architecture that the user named, "" is none. note says that no program of the image runs.
+// CheckArchitecture refuses an image for another architecture that was not asked for as such, and
+// one that has no boot loader here. asked is the architecture that the user named, "" is none. note
+// says that no program of the image runs.
 func CheckArchitecture(ref image.Ref, arch, asked string, m Machine) (note string, err error) {
 	switch {
 	case arch == m.Arch:

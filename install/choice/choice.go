@@ -29,8 +29,8 @@ type Choice struct {
 	Notes        []string
 }
 
-// Make chooses: the options come first, then the image's configuration, then the defaults. It refuses a configuration
-// that cannot be carried out.
+// Make chooses: the options come first, then the image's configuration, then the defaults. It
+// refuses a configuration that cannot be carried out.
 func Make(o Options, f Facts, p Place, m Machine) (*Choice, error) {
 	c := &Choice{
 		Arch: f.Arch, RootUUID: p.RootUUID, Target: o.Target,
@@ -100,7 +100,7 @@ func (c *Choice) note(text string) {
 
 func (c *Choice) chooseValues(o Options, f Facts, p Place) (err error) {
 	conf := f.Config
-	if !p.Made { // else it stands on what the caller has set up
+	if !p.Made { // else the caller has set it up
 		setup, err := conf.BlockSetup(o.BlockSetup)
 		if err != nil {
 			return err
@@ -145,8 +145,8 @@ func first[T ~string](values ...T) (v T) {
 	return v
 }
 
-// chooseSpecs chooses how the installed system finds its file systems: as the options say, or the image's
-// configuration, or else by their UUIDs.
+// chooseSpecs chooses how the installed system finds its file systems: as the options say, or the
+// image's configuration, or else by their UUIDs.
 func (c *Choice) chooseSpecs(o Options, f Facts, p Place) error {
 	c.RootSpec = "UUID=" + p.RootUUID
 	if !p.Made {
@@ -214,8 +214,9 @@ func (c *Choice) noteUnused(o Options, f Facts, p Place) {
 	}
 }
 
-// rootKargs are the kernel arguments that the file systems need. The GPT generator is kept from mounting the EFI
-// system partition in places where ostree binds its own, unless it is what finds the root.
+// rootKargs returns the kernel arguments that the file systems need. The GPT generator must not
+// mount the EFI system partition in places where ostree binds its own, unless the generator finds
+// the root.
 func (c *Choice) rootKargs() []string {
 	kargs := []string{"rw"}
 	if c.RootSpec != "" && !c.Discoverable {

@@ -56,7 +56,7 @@ func TestMake(t *testing.T) {
 	}
 }
 
-// The root is left to be discovered only where the boot loader says what it started from.
+// The initramfs is left to find the root only where the boot loader passes on its own partition.
 func TestRootKargs(t *testing.T) {
 	for name, c := range map[string]struct {
 		options Options
@@ -167,8 +167,8 @@ func tree(t *testing.T, files map[string]string) string {
 	return root
 }
 
-// In a container, what its root has goes over what the image has, file by file;
-// kernel arguments of the image are the image's alone.
+// In a container, the configuration of its root goes over the image's, file by file; kernel
+// arguments of the image are the image's alone.
 func TestReadFactsInAContainer(t *testing.T) {
 	source := tree(t, map[string]string{
 		"usr/lib/bootc/install/00.toml": "[install]\nkargs = [\"image\"]\nstateroot = \"image\"",
@@ -202,8 +202,8 @@ func TestReadFactsInAContainer(t *testing.T) {
 	}
 }
 
-// Where a link, or another file, is in the place of a directory that is written to, the image is refused before the
-// first write.
+// Where a link, or another file, is in the place of a directory that is written to, the image is
+// refused before the first write.
 func TestFilesThatCannotBeWritten(t *testing.T) {
 	dir := func(children map[string]*image.Node) *image.Node {
 		return &image.Node{Meta: image.Meta{Mode: 0o40755}, Children: children}

@@ -1,7 +1,7 @@
-// Package choice decides how an image is installed: the wishes of the user, the facts of the image and those of the
-// target become a Choice, which nobody changes afterwards.
+// Package choice decides how an image is installed: the wishes of the user, the facts of the image
+// and those of the target become a Choice, which nobody changes afterwards.
 //
-// What belongs here: defaults, the image's install configuration, kernel arguments, the firmware to serve, references
-// of images, and the refusal of wishes that cannot be carried out. What does not: opening an image or a target, and
-// acting on a choice. The functions are pure, but for ThisMachine.
+// It holds defaults, the image's install configuration, kernel arguments, the firmware to serve,
+// references of images, and the refusal of wishes that cannot be carried out. Opening an image or a
+// target, and acting on a choice, belong elsewhere. The functions are pure, except ThisMachine.
 package choice

@@ -29,8 +29,8 @@ type Facts struct {
 
 // Files of a deployment that an installation writes, in a directory of its own /etc, which is a copy of the image's.
 const (
-	// RootKeysPath is where bootc has systemd put root's keys. tmpfiles.d(5) makes the file at each start if it is not
-	// there, so that the keys are root's also where /root is lost or emptied.
+	// RootKeysPath is where bootc has systemd put root's keys. tmpfiles.d(5) makes the file at each
+	// start if it is not there, so that the keys are root's also where /root is lost or emptied.
 	RootKeysPath = "etc/tmpfiles.d/bootc-root-ssh.conf"
 	FstabPath    = "etc/fstab"
 )
@@ -38,8 +38,8 @@ const (
 // MaxFstab is the greatest size of an fstab that is edited, in bytes.
 const MaxFstab = 1 << 20
 
-// checkFile refuses an image in whose deployment the file name cannot be written: the directories above it must be
-// none, or directories that no link leads to.
+// checkFile refuses an image in whose deployment the file name cannot be written: the directories
+// above it must be none, or directories that no link leads to.
 func (f Facts) checkFile(name string) error {
 	if f.tree == nil {
 		return nil
@@ -74,8 +74,8 @@ func FactFiles() []string {
 	return files
 }
 
-// ReadFacts reads the facts of an image that was looked through. over are root directories whose install configuration
-// goes over the image's own.
+// ReadFacts reads the facts of an image that was looked through. over are root directories whose
+// install configuration goes over the image's own.
 func ReadFacts(ref image.Ref, arch string, inv *image.Inventory, over ...fs.FS) (f Facts, err error) {
 	f = Facts{Ref: ref, Arch: arch, tree: inv.Tree}
 	fsys := inv.FS()

@@ -19,8 +19,9 @@ type Place struct {
 	NoBIOS     string          // the same for BIOS
 }
 
-// chooseFirmware returns the firmware that a boot loader is installed for: all that the target has a place for on a
-// generic image or one of another architecture, else the kind that started this machine if there is a place for it.
+// chooseFirmware returns the firmware that a boot loader is installed for: all that the target has
+// a place for on a generic image or one of another architecture, else the kind that started this
+// machine if there is a place for it.
 func (p Place) chooseFirmware(kind bootloader.Kind, arch string, generic bool, m Machine) (fw bootloader.Firmware, note string, err error) {
 	can := bootloader.Firmware{
 		UEFI: p.NoUEFI == "",

@@ -14,7 +14,7 @@ import (
 	"installer/rootfs/image"
 )
 
-// registryTransport is what bootc calls the transport docker://.
+// registryTransport is bootc's name of the transport docker://.
 const registryTransport = "registry"
 
 var imageIDPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
@@ -22,11 +22,10 @@ var imageIDPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
 // IsImageID reports whether name is the identifier of an image in podman's storage.
 func IsImageID(name string) bool { return imageIDPattern.MatchString(name) }
 
-// TargetOf settles which image a host follows, as TRANSPORT:NAME. name is what
-// the user gave, by transport where that is not empty (as bootc spells it:
-// "registry" for docker://). What was not given comes from the source: an image
-// of podman's storage is followed in the registry that its name names, a
-// directory tree follows nothing and gives "".
+// TargetOf returns the image that a host follows, as TRANSPORT:NAME. The user gave name, over
+// transport if that is not empty (as bootc spells it: "registry" for docker://). A missing part
+// comes from the source: an image of podman's storage is followed in the registry of its name, and
+// a directory tree follows nothing and gives "".
 func TargetOf(source image.Ref, name, transport string) (string, error) {
 	if transport == "" {
 		if name != "" {
@@ -52,7 +51,7 @@ func TargetOf(source image.Ref, name, transport string) (string, error) {
 	return ref, nil
 }
 
-// defaultTarget is what a host follows that nobody has told otherwise.
+// defaultTarget returns the image that a host follows if the user names none.
 func defaultTarget(source image.Ref) (string, error) {
 	switch source.Transport {
 	case image.TransportRootfs:
@@ -67,8 +66,8 @@ func defaultTarget(source image.Ref) (string, error) {
 	return ParseTarget(source.String())
 }
 
-// sourceName is the source's name without what only this machine understands;
-// empty if nothing is left.
+// sourceName returns the source's name without the parts that only this machine understands; empty
+// if nothing is left.
 func sourceName(source image.Ref) string {
 	switch source.Transport {
 	case image.TransportRootfs:
@@ -87,8 +86,8 @@ func sourceName(source image.Ref) string {
 	return source.Name
 }
 
-// ParseTarget reads the reference that a host follows: TRANSPORT:NAME as for
-// a source, or the bare name of an image in a registry. It returns the former.
+// ParseTarget reads the reference that a host follows: TRANSPORT:NAME as for a source, or the bare
+// name of an image in a registry. It returns the former.
 func ParseTarget(s string) (string, error) {
 	ref, err := image.ParseRef(s)
 	var unknown *image.UnknownTransportError
@@ -113,8 +112,8 @@ func ParseTarget(s string) (string, error) {
 	return ref.String(), nil
 }
 
-// checkRecorded refuses a reference that the installed host could not keep: a line of the deployment's origin, and the
-// path of a ref of the repository.
+// checkRecorded refuses a reference that the installed host could not keep: a line of the
+// deployment's origin, and the path of a ref of the repository.
 func checkRecorded(target string) error {
 	const nameMax = 255 // bytes of a file's name
 	bad := func(c rune) bool { return c < ' ' || c == 0x7f }
@@ -133,8 +132,8 @@ func checkRecorded(target string) error {
 	return nil
 }
 
-// unreachable returns why a host that was installed from source will probably not find target, "" if nothing speaks
-// against it.
+// unreachable returns why a host that was installed from source will probably not find target, ""
+// if nothing speaks against it.
 func unreachable(target string, source image.Ref) string {
 	ref, err := image.ParseRef(target)
 	if err != nil {

@@ -8,20 +8,20 @@ import (
 	"installer/rootfs/deploy"
 )
 
-// kargSources are the kernel arguments of an installation by where they come
-// from. Each entry may hold several arguments, as a kernel command line does.
+// kargSources are the kernel arguments of an installation by where they come from. Each entry may
+// hold several arguments, as a kernel command line does.
 type kargSources struct {
-	root    []string // what the root file system needs
+	root    []string // of the root file system
 	config  []string // install configuration
 	image   []string // kargs.d of the image
 	deletes []string // karg-deletes of the configuration, then --karg-delete
 	flags   []string // --karg
 }
 
-// assemble makes the command line in the order that bootc documents: the
-// root's, the configuration's, the image's; then what is to be deleted goes;
-// last come those of the command line, which nothing deletes. An argument that
-// is there already, value and all, is not added again.
+// assemble returns the command line in the order that bootc documents: the arguments of the root,
+// the configuration and the image; then the deletions take effect; the arguments of the command
+// line come last, and nothing deletes them. An argument that is there already, with its value, is
+// not added again.
 func (s kargSources) assemble() []string {
 	var line []string
 	for _, group := range [][]string{s.root, s.config, s.image} {
@@ -51,8 +51,8 @@ func addKargs(line, group []string) []string {
 	return line
 }
 
-// deleteKarg takes out arguments: with "key=value" those that are the same,
-// with "key" all of that key.
+// deleteKarg takes out arguments: with "key=value" those that are the same, with "key" all of that
+// key.
 func deleteKarg(line []string, arg string) []string {
 	kept := line[:0:0]
 	for _, old := range line {
@@ -100,7 +100,7 @@ func checkKargs(entries []string) error {
 	for _, entry := range entries {
 		args := splitKargs(entry)
 		if len(args) == 0 {
-			args = []string{entry} // which says what is wrong with it
+			args = []string{entry} // CheckKarg describes the fault
 		}
 		for _, arg := range args {
 			if err := deploy.CheckKarg(arg); err != nil {
@@ -152,8 +152,8 @@ func noteReserved(kargs []string) (notes []string) {
 	return notes
 }
 
-// maxCommandLine is the longest command line that the kernel keeps, in bytes (COMMAND_LINE_SIZE of x86 and arm64,
-// without the NUL at its end). The rest is cut off.
+// maxCommandLine is the longest command line that the kernel keeps, in bytes (COMMAND_LINE_SIZE of
+// x86 and arm64, without the NUL at its end). The rest is cut off.
 const maxCommandLine = 2047
 
 // addedKargs bounds the arguments that a boot loader and the deployment add, in bytes: BOOT_IMAGE= of GRUB, and ostree=.

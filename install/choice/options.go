@@ -10,11 +10,11 @@ import (
 	"installer/rootfs/deploy"
 )
 
-// Options are the wishes of the user. What is left empty of Filesystem, Stateroot, Bootloader and BlockSetup is chosen
-// by the image's install configuration, or else by default.
+// Options are the wishes of the user. Empty fields among Filesystem, Stateroot, Bootloader and
+// BlockSetup are chosen by the image's install configuration, or else by default.
 type Options struct {
 	Filesystem     disk.Filesystem // of the root
-	BlockSetup     string          // what the root file system stands on: config.BlockDirect
+	BlockSetup     string          // layer beneath the root file system: config.BlockDirect
 	Bootloader     bootloader.Kind
 	GenericImage   bool // install the boot loader for every firmware, not for this machine's alone
 	Stateroot      string
@@ -25,24 +25,25 @@ type Options struct {
 	Target         string   // image reference that updates come from, see TargetOf; "" = none
 	SignedOnly     bool     // the image, and its updates, must pass a policy that demands a signature
 
-	// RootMountSpec is the value of root=; nil leaves it to the image's install configuration, and else is the file
-	// system's UUID. "" is none: the initramfs is left to find the root. Only for a root that is made already.
+	// RootMountSpec is the value of root=; nil leaves it to the image's install configuration, and
+	// else is the file system's UUID. "" is none: the initramfs is left to find the root. Only for
+	// a root that is made already.
 	RootMountSpec *string
 	// BootMountSpec is the device of a separate boot file system, with the same defaults. "" leaves it to the image.
 	BootMountSpec *string
 }
 
-// Values of what neither the options nor the image's configuration choose.
+// Defaults of options that the image's configuration leaves open, too.
 const (
 	DefaultFilesystem = disk.XFS
 	DefaultBootloader = bootloader.GRUB
 )
 
-// errNoLUKS says what is missing for the other block setup.
+// errNoLUKS refuses the block setup that is not implemented.
 var errNoLUKS = errors.New("block setup " + config.BlockTPM2LUKS + " is not supported yet: it needs an encrypted root (LUKS), " +
 	"its key bound to this machine's TPM, and a separate /boot, none of which is made so far; " + config.BlockDirect + " is supported")
 
-// Validate checks what can be checked of the options alone.
+// Validate checks the options alone.
 func (o Options) Validate() error {
 	if o.Stateroot != "" {
 		if err := deploy.CheckStateroot(o.Stateroot); err != nil {
@@ -81,7 +82,7 @@ func (o Options) Validate() error {
 	return nil
 }
 
-// checkSpec refuses what cannot be the value of a kernel argument and a field of fstab(5).
+// checkSpec refuses a value that cannot stand in a kernel argument and in a field of fstab(5).
 func checkSpec(spec *string) error {
 	if spec == nil || *spec == "" {
 		return nil

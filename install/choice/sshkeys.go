@@ -26,8 +26,9 @@ func checkSSHKeys(keys []byte) error {
 // keyType is the form of the name of a key's type, such as ssh-ed25519 and sk-ecdsa-sha2-nistp256@openssh.com.
 var keyType = regexp.MustCompile(`^(ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9.@-]+$`)
 
-// countKeys returns how many lines name the type of a key, with something behind it, and how many of them hold a key of
-// that type: it begins with its type (RFC 4253, section 6.6). Options may stand before the type, with blanks in quotes.
+// countKeys returns how many lines name the type of a key, with something behind it, and how many
+// of them hold a key of that type: it begins with its type (RFC 4253, section 6.6). Options may
+// stand before the type, with blanks in quotes.
 func countKeys(keys []byte) (named, whole int) {
 	for line := range bytes.Lines(keys) {
 		fields := strings.Fields(string(line))
@@ -63,9 +64,9 @@ func noteKeys(keys []byte) string {
 	}
 }
 
-// sshTmpfilesLine is the line of tmpfiles.d(5) that makes root's keys: type f,
-// content in Base64. rootLink is where the image's /root leads, "" if it is no
-// link: systemd must not be sent through a link whose target it makes itself.
+// sshTmpfilesLine is the line of tmpfiles.d(5) that makes root's keys: type f, content in Base64.
+// rootLink is where the image's /root leads, "" if it is no link: systemd must not be sent through
+// a link whose target it makes itself.
 func sshTmpfilesLine(rootLink string, keys []byte) string {
 	home := "/root"
 	if rootLink != "" {

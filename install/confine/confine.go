@@ -1,13 +1,12 @@
-// Package confine runs programs that are not the installer's own: file system
-// makers, and programs of the image such as the boot loader's image builder.
+// Package confine runs programs that are not the installer's own: file system makers, and programs
+// of the image such as the boot loader's image builder.
 //
-// Each program gets a PID, mount, network, IPC and UTS namespace that ends
-// with it, so that nothing it starts, mounts or listens on outlives it, and is
-// killed by the kernel if the installer dies. A program of the image also gets
-// the image's tree as its root, read-only, and no capabilities, since an image
-// is input written by others.
+// Each program gets a PID, mount, network, IPC and UTS namespace that ends with it, so that nothing
+// it starts, mounts or listens on outlives it, and is killed by the kernel if the installer dies. A
+// program of the image also gets the image's tree as its root, read-only, and no capabilities,
+// since an image is input written by others.
 //
-// What does not belong here: which programs are run, and what for.
+// The choice of programs belongs to the callers.
 package confine
 
 import (
@@ -30,8 +29,8 @@ import (
 	"installer/install/hostprog"
 )
 
-// namespaces are the ones every program gets for itself. Mounts made in the
-// installer's namespace do not propagate into the program's, nor back.
+// namespaces are the ones every program gets for itself. Mounts made in the installer's namespace
+// do not propagate into the program's, nor back.
 const namespaces = syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS
 
 // stderrLimit is how much of a program's last error output an error quotes, in bytes.
@@ -48,7 +47,7 @@ const (
 // ExitError is a program that ran and failed.
 type ExitError struct {
 	Argv   []string
-	Stderr string // the end of what it printed
+	Stderr string // the end of its standard error
 	Cause  error
 }
 
@@ -62,9 +61,8 @@ func (e *ExitError) Error() string {
 
 func (e *ExitError) Unwrap() error { return e.Cause }
 
-// Run runs a program of this machine, found by [hostprog.Find], in namespaces of its
-// own. It keeps its view of the file system and its privileges: a file system
-// maker must write to a device.
+// Run runs a program of this machine, found by [hostprog.Find], in namespaces of its own. It keeps
+// its view of the file system and its privileges: a file system maker must write to a device.
 func Run(ctx context.Context, argv []string) error {
 	path, err := hostprog.Find(argv[0])
 	if err != nil {
@@ -83,16 +81,16 @@ type Program struct {
 	Files map[string][]byte // placed in the program's private /tmp; names without a slash
 }
 
-// Arg0 is the name under which the installer re-executes itself to set a
-// Program's surroundings up from inside its namespaces. The installer's main
-// hands over to Main when it was started under this name.
+// Arg0 is the name under which the installer re-executes itself to set a Program's surroundings up
+// from inside its namespaces. The installer's main hands over to Main when it was started under
+// this name.
 const Arg0 = "installer-confined"
 
-// specFD is where the re-executed installer finds the Program: os/exec numbers
-// the first extra file so.
+// specFD is where the re-executed installer finds the Program: os/exec numbers the first extra file
+// so.
 const specFD = 3
 
-// Output runs a program of the image and returns what it wrote to its standard output.
+// Output runs a program of the image and returns its standard output.
 func Output(ctx context.Context, p Program) ([]byte, error) {
 	for name := range p.Files {
 		if name == "" || name != filepath.Base(name) || name == ".." {
@@ -108,8 +106,8 @@ func Output(ctx context.Context, p Program) ([]byte, error) {
 		return nil, fmt.Errorf("making a pipe for %s: %w", p.Argv[0], err)
 	}
 	defer r.Close()
-	// The pipe is fed aside: a spec may be larger than its buffer. A helper
-	// that dies closes the last reader, which ends the goroutine.
+	// The pipe is fed aside: a spec may be larger than its buffer. A helper that dies closes the
+	// last reader, which ends the goroutine.
 	fed := make(chan error, 1)
 	go func() {
 		_, err := io.Copy(w, bytes.NewReader(spec))
@@ -129,15 +127,14 @@ func Output(ctx context.Context, p Program) ([]byte, error) {
 	return out, err
 }
 
-// wait starts cmd in its namespaces and waits for its end, or kills it when
-// ctx ends first. The PID namespace's first process is the program itself, so
-// its end is the end of all that it started.
+// wait starts cmd in its namespaces and waits for its end, or kills it when ctx ends first. The PID
+// namespace's first process is the program itself, so its end is the end of all that it started.
 func wait(ctx context.Context, cmd *exec.Cmd, argv []string) ([]byte, error) {
 	// The parent-death signal is sent when the *thread* that forked ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 
-	// Not a pipe: some programs sync what they write, which a pipe refuses.
+	// Not a pipe: some programs sync their output, which a pipe refuses.
 	fd, err := unix.MemfdCreate("stdout", unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("making a file for the output of %s: %w", argv[0], err)
@@ -166,7 +163,7 @@ func wait(ctx context.Context, cmd *exec.Cmd, argv []string) ([]byte, error) {
 	return out, nil
 }
 
-// tail keeps the end of what is written to it.
+// tail keeps the end of a stream.
 type tail struct {
 	limit int
 	buf   []byte

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Main is the life of the process that Output starts: first process of its
-// namespaces, it arranges the Program's surroundings and then becomes it. It
-// returns only when that failed; the caller prints the error and exits.
+// Main is the life of the process that Output starts: first process of its namespaces, it arranges
+// the Program's surroundings and then becomes it. It returns only when that failed; the caller
+// prints the error and exits.
 func Main() error {
 	// Capabilities belong to a thread; the one that drops them must be the one that executes.
 	runtime.LockOSThread()
@@ -48,10 +48,10 @@ func readSpec() (*Program, error) {
 	defer f.Close()
 	var p Program
 	if err := json.NewDecoder(f).Decode(&p); err != nil {
-		return nil, fmt.Errorf("reading what to run: %w", err)
+		return nil, fmt.Errorf("reading the description of the program: %w", err)
 	}
 	if p.Root == "" || len(p.Argv) == 0 {
-		return nil, errors.New("reading what to run: no root or no program")
+		return nil, errors.New("reading the description of the program: no root or no program")
 	}
 	return &p, nil
 }
@@ -70,9 +70,9 @@ func (m mount) do() error {
 	return nil
 }
 
-// enter makes root the root directory, read-only for this namespace alone. The
-// files of a deployment are hard links to repository objects: a program that
-// wrote to one would corrupt the repository.
+// enter makes root the root directory, read-only for this namespace alone. The files of a
+// deployment are hard links to repository objects: a program that wrote to one would corrupt the
+// repository.
 func enter(root string) error {
 	for _, m := range []mount{
 		{"cutting propagation", "", "/", "", unix.MS_REC | unix.MS_PRIVATE, ""},
@@ -92,9 +92,9 @@ func enter(root string) error {
 	return nil
 }
 
-// furnish gives the new root a private /tmp that holds files, and the devices
-// that programs take for granted. It runs inside the root, so that a symlink
-// the image put at /tmp or /dev leads nowhere outside.
+// furnish gives the new root a private /tmp that holds files, and the devices that programs take
+// for granted. It runs inside the root, so that a symlink the image put at /tmp or /dev leads
+// nowhere outside.
 func furnish(files map[string][]byte) error {
 	for _, m := range []mount{
 		{"mounting a private /tmp", "tmpfs", "/tmp", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0700,size=256m"},
@@ -122,8 +122,8 @@ func furnish(files map[string][]byte) error {
 	return nil
 }
 
-// lookup finds a program below the new root: at its path, or in the usual
-// directories. PATH is not asked: it is the caller's, not the image's.
+// lookup finds a program below the new root: at its path, or in the usual directories. PATH is not
+// asked: it is the caller's, not the image's.
 func lookup(name string) (string, error) {
 	candidates := []string{name}
 	if !filepath.IsAbs(name) {
@@ -156,8 +156,8 @@ func limit() error {
 	return nil
 }
 
-// dropPrivileges leaves the program root in name only. Without CAP_SYS_ADMIN
-// and CAP_SYS_CHROOT it can neither mount nor leave its root.
+// dropPrivileges leaves the program root in name only. Without CAP_SYS_ADMIN and CAP_SYS_CHROOT it
+// can neither mount nor leave its root.
 func dropPrivileges() error {
 	for c := 0; c <= unix.CAP_LAST_CAP; c++ {
 		err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0)

@@ -1,7 +1,6 @@
-// Package journal lists the resources that an installation has acquired, and how each is given back: by the release
-// at the end, or by an undo after a failure.
-//
-// What does not belong here: what a resource is, and when a run gives up.
+// Package journal lists the resources that an installation has acquired, and how each is given
+// back: by the release at the end, or by an undo after a failure. The meaning of a resource, and
+// the decision to give up, belong to the callers.
 package journal
 
 import (
@@ -19,8 +18,8 @@ type Log interface {
 	Progress(done, total int64)
 }
 
-// Journal lists acquired resources in the order of acquiring. A step adds its undo at once, before anything else can
-// fail. The zero value is empty.
+// Journal lists acquired resources in the order of acquiring. A step adds its undo at once, before
+// anything else can fail. The zero value is empty.
 type Journal struct {
 	entries []*Undo
 	handles []handle
@@ -38,7 +37,8 @@ type handle struct {
 	entry *Undo
 }
 
-// Add appends an entry and returns it, for Drop. what says what do has done, such as "closed the image".
+// Add appends an entry and returns it, for Drop. what describes the undo in the past tense, such as
+// "closed the image".
 func (j *Journal) Add(what string, do func() error) *Undo {
 	u := &Undo{what: what, do: do}
 	j.entries = append(j.entries, u)
@@ -79,8 +79,8 @@ func (j *Journal) HoldDraft(name string, complete, discard func() error) {
 	j.handles = append(j.handles, handle{finalize.Handle{Name: name, Closer: closerFunc(complete)}, entry})
 }
 
-// Handles passes the handles on to a release, the last opened first: the repository comes before the directory that it
-// was opened through.
+// Handles passes the handles on to a release, the last opened first: the repository comes before
+// the directory that it was opened through.
 func (j *Journal) Handles() []finalize.Handle {
 	handles := []finalize.Handle{}
 	for i := len(j.handles) - 1; i >= 0; i-- {

@@ -20,10 +20,9 @@ const block = 4096
 // form is a number, which may have a fraction, and its unit.
 var form = regexp.MustCompile(`^([0-9]{1,19}(?:\.[0-9]{1,19})?)(?:([KMGT])(?:IB|I|B)?)?$`)
 
-// Parse reads a size: a number with one of the suffixes K, M, G, T (powers of
-// 1024, in either case; "MiB" and the like are accepted), or a bare number of
-// mebibytes, as bootc reads --root-size. It returns bytes; a fraction is cut to
-// whole blocks of a disk.
+// Parse reads a size: a number with one of the suffixes K, M, G, T (powers of 1024, in either case;
+// "MiB" and the like are accepted), or a bare number of mebibytes, as bootc reads --root-size. It
+// returns bytes; a fraction is cut to whole blocks of a disk.
 func Parse(s string) (int64, error) {
 	wrong := func(why string) error {
 		return fmt.Errorf("size %q %s: want a positive number with the suffix K, M, G or T, such as 10G or 0.5G", s, why)

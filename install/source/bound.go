@@ -11,8 +11,8 @@ import (
 	"installer/rootfs/image"
 )
 
-// BoundImages says what becomes of the container images that an image binds
-// logically (bootc's usr/lib/bootc/bound-images.d).
+// BoundImages is the treatment of the container images that an image binds logically (bootc's
+// usr/lib/bootc/bound-images.d).
 type BoundImages string
 
 // The treatments of bound images, as bootc names them.
@@ -80,8 +80,8 @@ func (b *Bound) Close() error {
 	return nil
 }
 
-// Bind opens the images that the source binds, unless they are to be left out: what is missing is refused before the
-// first write.
+// Bind opens the images that the source binds, unless the user leaves them out. It refuses missing
+// ones before the first write.
 func (s *Source) Bind(ctx context.Context, inv *image.Inventory) (*Bound, error) {
 	b := &Bound{journal: s.journal}
 	dir := inv.Tree.Lookup(bound.Dir)
@@ -103,7 +103,7 @@ func (s *Source) Bind(ctx context.Context, inv *image.Inventory) (*Bound, error)
 	return b, err
 }
 
-// boundFault says what can be done about a bound image.
+// boundFault adds the remedies to an error of a bound image.
 func (s *Source) boundFault(err error) error {
 	ways := fmt.Sprintf("--bound-images=%s installs without them", BoundSkip)
 	fault := &image.SourceError{Ref: s.o.Ref.String()}
@@ -131,7 +131,7 @@ func (s *Source) openBound(ctx context.Context, inv *image.Inventory, b *Bound) 
 		return err
 	}
 	o := s.o.Open
-	o.EnforceSigPolicy = false // of what is bound, the policy itself says what it demands
+	o.EnforceSigPolicy = false // the policy itself demands signatures of bound images, or none
 	b.open = s.journal.Add("closed the bound images", func() error { return b.close() })
 	for _, binding := range bindings {
 		open := binding.OpenStored

@@ -13,9 +13,8 @@ import (
 	"installer/rootfs/image"
 )
 
-// containerEnvPath is where podman describes a container to what runs in it
-// (podman-run(1)); it is there in every container, and empty in one that is
-// not privileged.
+// containerEnvPath is the file in which podman describes a container to the programs in it
+// (podman-run(1)). Every container has it; it is empty in one that is not privileged.
 const containerEnvPath = "/run/.containerenv"
 
 // Container is the podman container that this program runs in.
@@ -24,16 +23,16 @@ type Container struct {
 	ImageID string // of the image in podman's storage, hex
 }
 
-// mountHint is what to do when podman's storage cannot be read in a container.
+// mountHint is the advice where podman's storage cannot be read in a container.
 const mountHint = "podman's storage must be in the container where it is on the host: " +
 	"podman run --privileged --pid=host -v /var/lib/containers:/var/lib/containers …; or name another image by --source-imgref"
 
-// ErrNoContainer says that no source was named, and that there is no container
-// whose image could be meant.
+// ErrNoContainer says that no source was named, and that there is no container whose image could be
+// meant.
 var ErrNoContainer = errors.New("not in a podman container, whose own image would be installed; name the image to install by --source-imgref, such as oci:PATH:TAG")
 
-// FindContainer tells in which container this program runs. Outside of one the
-// error is ErrNoContainer.
+// FindContainer describes the container that this program runs in. Outside of one the error is
+// ErrNoContainer.
 func FindContainer() (*Container, error) {
 	f, err := os.Open(containerEnvPath)
 	if errors.Is(err, os.ErrNotExist) {
@@ -70,15 +69,15 @@ func parseContainerEnv(r io.Reader) (*Container, error) {
 	return c, nil
 }
 
-// Source is the container's image, in podman's storage. The identifier is the
-// digest of the image's configuration, so that the source is this very image,
-// whatever its name has come to mean since the container was started.
+// Source is the container's image, in podman's storage. The identifier is the digest of the image's
+// configuration, so that the source is this very image, whatever its name has come to mean since
+// the container was started.
 func (c *Container) Source() image.Ref {
 	return image.Ref{Transport: image.TransportContainersStorage, Name: "@" + c.ImageID}
 }
 
-// Target is where a host takes updates of the image from: the name that the
-// container was started by, over a transport as [choice.TargetOf] takes it.
+// Target is where a host takes updates of the image from: the name that the container was started
+// by, over a transport as [choice.TargetOf] takes it.
 func (c *Container) Target(transport string) (string, error) {
 	if c.Image == "" || choice.IsImageID(strings.TrimPrefix(c.Image, "sha256:")) {
 		return "", errors.New("the container was started by the image's identifier, so where updates come from is unknown: name it")
@@ -86,7 +85,7 @@ func (c *Container) Target(transport string) (string, error) {
 	return choice.TargetOf(c.Source(), c.Image, transport)
 }
 
-// storageError adds what to do to an error of reading the container's own image.
+// storageError adds the advice to an error of reading the container's own image.
 func (c *Container) storageError(err error) error {
 	return fmt.Errorf("the image that this container was made from, %s (%.12s): %w; %s", c.Image, c.ImageID, err, mountHint)
 }

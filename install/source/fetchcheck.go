@@ -18,8 +18,8 @@ const (
 	pullSecretUsr = "usr/lib/ostree/auth.json"
 )
 
-// CheckFetch makes sure that the installed host can get its updates: with the
-// credentials that are in the image, not those of this machine.
+// CheckFetch makes sure that the installed host can get its updates: with the credentials that are
+// in the image, not those of this machine.
 func (s *Source) CheckFetch(ctx context.Context, target string, inv *image.Inventory) error {
 	ref, err := image.ParseRef(target)
 	if err != nil {
@@ -39,8 +39,7 @@ func (s *Source) CheckFetch(ctx context.Context, target string, inv *image.Inven
 	return img.Close()
 }
 
-// imageCredentials puts the image's credentials, or that there are none, into a
-// file in memory.
+// imageCredentials puts the image's credentials, or that there are none, into a file in memory.
 func (s *Source) imageCredentials(inv *image.Inventory) (*os.File, error) {
 	secret := []byte(`{"auths":{}}`)
 	for _, name := range []string{pullSecretEtc, pullSecretUsr} {

@@ -21,8 +21,8 @@ type Options struct {
 	Open         image.OpenOptions
 	MaxLayerSize int64       // bound on a layer uncompressed, in bytes; 0 = image.DefaultMaxLayerSize
 	Container    *Container  // the source is the image of this container; nil = it was named
-	Survey       *Survey     // what is known of the source already; nil = nothing
-	Bound        BoundImages // what becomes of the images that the image binds; "" = BoundStored
+	Survey       *Survey     // facts of the source that another program found; nil = none
+	Bound        BoundImages // treatment of the images that the image binds; "" = BoundStored
 	InGuest      bool        // this is the virtual machine of a build, where no other image can be found
 }
 
@@ -90,8 +90,8 @@ func (s *Source) Close() error {
 	return nil
 }
 
-// Arch returns the architecture, by its Go name, of the image; a directory tree has none to tell, and is taken for this
-// machine's.
+// Arch returns the architecture of the image by its Go name. A directory tree has none, and is
+// taken for this machine's.
 func (s *Source) Arch() string {
 	if s.Image.Config != nil {
 		return s.Image.Architecture
@@ -102,8 +102,8 @@ func (s *Source) Arch() string {
 // fault is an error that the image is to blame for.
 func (s *Source) fault(err error) error { return &image.SourceError{Ref: s.o.Ref.String(), Err: err} }
 
-// Scan looks through the whole image. It reads the files named, and those that this package needs. With exact it looks
-// for equal contents, which takes time.
+// Scan looks through the whole image. It reads the files named, and those that this package needs.
+// With exact it looks for equal contents, which takes time.
 func (s *Source) Scan(ctx context.Context, files []string, exact bool) (*image.Inventory, error) {
 	files = slices.Concat(files, []string{pullSecretEtc, pullSecretUsr, bound.Dir}, bound.QuadletDirs)
 	if s.o.Survey != nil && !exact {
@@ -112,8 +112,8 @@ func (s *Source) Scan(ctx context.Context, files []string, exact bool) (*image.I
 	return s.Image.Scan(ctx, image.ScanOptions{Files: files, Exact: exact, Look: bootable.Looker, ImportOptions: s.ImportOptions(s.Image.SourceSize())})
 }
 
-// CheckBootable refuses an image that makes no host which starts and can be updated. efiStub demands a kernel that
-// firmware starts itself.
+// CheckBootable refuses an image that makes no host which starts and can be updated. efiStub
+// demands a kernel that firmware starts itself.
 func (s *Source) CheckBootable(inv *image.Inventory, efiStub bool) error {
 	notes, err := bootable.Check(inv.FS(), bootable.Options{Arch: s.Arch(), EFIStub: efiStub, Facts: func(name string) *bootable.Facts {
 		facts, _ := inv.Seen(name).(*bootable.Facts)

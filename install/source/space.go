@@ -7,8 +7,8 @@ import (
 
 const mib = 1 << 20
 
-// freeRoom is what a root must have left, in bytes: a system that boots with no
-// room at all is of no use.
+// freeRoom is what a root must have left, in bytes: a system that boots with no room at all is of
+// no use.
 const freeRoom = 64 * mib
 
 // Need is what an image takes on a root.
@@ -19,9 +19,8 @@ type Need struct {
 	Exact   bool  // equal contents were looked for: nothing is counted twice
 }
 
-// measure adds up what an installation writes: each distinct file once, the
-// repository's metadata, the deployment's directories (its files are links),
-// and the copies of /etc and /var.
+// measure adds up what an installation writes: each distinct file once, the repository's metadata,
+// the deployment's directories (its files are links), and the copies of /etc and /var.
 func measure(inv *image.Inventory) Need {
 	n := Need{Content: inv.Stored, Inodes: inv.Objects, Boot: bootBytes(inv.Tree), Exact: !inv.Bound}
 	_, dirs, _, _ := inv.Tree.Stats()
@@ -59,8 +58,8 @@ const (
 	ext4JournalSize = 64 * mib
 )
 
-// FreeRoot is how much must be free on a root that is made already, in bytes.
-// What an ext4 has set aside for inodes is not counted as its size.
+// FreeRoot is how much must be free on a root that is made already, in bytes. What an ext4 has set
+// aside for inodes is not counted as its size.
 func (n Need) FreeRoot(fs disk.Filesystem) int64 {
 	size := n.Content + freeRoom
 	switch fs {
@@ -86,7 +85,7 @@ func (n Need) Root(fs disk.Filesystem) int64 {
 	return max(size, n.Inodes*ext4InodeRatio)
 }
 
-// bootBytes is what the kernel's files take that are copied to a boot file system.
+// bootBytes returns the size of the kernel's files that are copied to a boot file system.
 func bootBytes(tree *image.Tree) int64 {
 	var sum int64
 	modules := tree.Lookup("usr/lib/modules")

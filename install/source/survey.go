@@ -9,9 +9,8 @@ import (
 	"installer/rootfs/image"
 )
 
-// Survey is what another program knows of the source, which read and verified
-// it whole: with it no layer is read just to be looked through. What is written
-// is verified again in any case.
+// Survey holds the facts of a source that another program found by reading and verifying it whole.
+// It spares the scan. The import verifies all content again.
 type Survey struct {
 	Digest  string `json:"digest"`  // of the manifest
 	Tree    string `json:"tree"`    // directory in which the merged tree stands
@@ -29,7 +28,7 @@ func (s *Source) Survey(dir string, inv *image.Inventory, n Need) *Survey {
 // surveyed returns the inventory that a scan of the source would make, but for equal contents.
 func (s *Source) surveyed(ctx context.Context, files []string) (*image.Inventory, error) {
 	if digest := s.Image.ManifestDigest; digest != s.o.Survey.Digest {
-		return nil, s.fault(fmt.Errorf("it has the digest %s, and what was looked through before has %s", digest, s.o.Survey.Digest))
+		return nil, s.fault(fmt.Errorf("it has the digest %s, and the surveyed image has %s", digest, s.o.Survey.Digest))
 	}
 	tree, err := image.Open(ctx, image.Ref{Transport: image.TransportRootfs, Name: s.o.Survey.Tree}, image.OpenOptions{Platform: s.o.Open.Platform})
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"installer/rootfs/beneath"
 )
 
-// writeFstab has the installed system mount its separate /boot. Read-only, as bootc does it: /boot is ostree's, which
-// makes it writable for itself.
+// writeFstab has the installed system mount its separate /boot. Read-only, as bootc does it: /boot
+// is ostree's, which makes it writable for itself.
 func (s *System) writeFstab(deployment *beneath.Dir) error {
 	if s.choice.BootSpec == "" {
 		return nil

@@ -1,8 +1,8 @@
-// Package system writes the new system on a root file system: the repository with the image's content, the deployment,
-// the images that it binds, and the boot loader.
+// Package system writes the new system on a root file system: the repository with the image's
+// content, the deployment, the bound images, and the boot loader.
 //
-// What belongs here: everything that is put on the root. Each file, directory and link is created through the writer of
-// package beneath. What does not: what the root stands on (package target), and the formats (the packages of rootfs).
+// It creates each file, directory and link on the root through the writer of package beneath. The
+// devices beneath the root belong to package target, and the formats to the packages of rootfs.
 package system
 
 import (
@@ -46,15 +46,15 @@ func New(c *choice.Choice, path string, root *beneath.Dir, j *journal.Journal, l
 	return &System{choice: c, path: path, root: root, journal: j, ledger: l, log: log}
 }
 
-// Imported counts what an import has written.
+// Imported counts the entries and bytes of an import.
 type Imported struct {
 	Read               int64 // bytes of the source
 	Files, Links, Dirs int
 	Bytes              int64 // content of the files
 }
 
-// Import writes every file of the image into the repository, each once, as it streams by, and then the commits that
-// bind them.
+// Import writes every file of the image into the repository, each once, as it streams by, and then
+// the commits that bind them.
 func (s *System) Import(ctx context.Context, img *image.Image, o image.ImportOptions) (n Imported, err error) {
 	err = s.root.AsFile(func(root *os.File) error {
 		if err := deploy.InitSysroot(root); err != nil {
@@ -89,8 +89,8 @@ func (s *System) Import(ctx context.Context, img *image.Image, o image.ImportOpt
 	return n, nil
 }
 
-// repoConfig is what bootc sets. systemd-boot reads the EFI system partition alone, where the paths of a boot entry
-// have no /boot before them.
+// repoConfig returns the repository's configuration, which is bootc's. systemd-boot reads the EFI
+// system partition alone, where the paths of a boot entry have no /boot before them.
 func (s *System) repoConfig() ostree.Config {
 	return ostree.Config{Bootloader: "none", BootPrefix: s.choice.Bootloader != bootloader.SystemdBoot, ReadOnly: true}
 }

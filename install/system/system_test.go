@@ -17,8 +17,9 @@ func (noLog) Note(string, ...any)          {}
 func (noLog) Progress(int64, int64)        {}
 func (noLog) Opened(string, string) func() { return func() {} }
 
-// The settings of an installation go to files of the deployment's own, whatever the image has made of their paths.
-// A file of the deployment is another name of an object of the repository, which must keep its content.
+// The settings of an installation go to files of the deployment's own, whatever the image has made
+// of their paths. A file of the deployment is another name of an object of the repository, which
+// must keep its content.
 func TestSettingsAreWrittenThroughNoLink(t *testing.T) {
 	link := func(target, name string) func(string, string) error {
 		return func(root, _ string) error { return os.Symlink(target, filepath.Join(root, name)) }

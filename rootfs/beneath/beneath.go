@@ -187,7 +187,7 @@ func (d *Dir) Symlink(target, name string) error {
 	})
 }
 
-// Remove deletes a file, or an empty directory when isDir is set. What is not there is no error.
+// Remove deletes a file, or an empty directory when isDir is set. A missing entry is no error.
 func (d *Dir) Remove(name string, isDir bool) error {
 	flags := 0
 	if isDir {
@@ -205,7 +205,8 @@ func (d *Dir) Remove(name string, isDir bool) error {
 // Syncfs writes out the file system that the directory is on.
 func (d *Dir) Syncfs() error { return d.FailIf("syncfs", ".", unix.Syncfs(d.fd)) }
 
-// Stat tells what name is, without following it if it is a symbolic link; exists is false where nothing is.
+// Stat describes name, without following it if it is a symbolic link; exists is false where nothing
+// is.
 func (d *Dir) Stat(name string) (st unix.Stat_t, exists bool, err error) {
 	err = d.At(name, func(parent int, base string) error {
 		return d.FailIf("stat", name, unix.Fstatat(parent, base, &st, unix.AT_SYMLINK_NOFOLLOW))
@@ -216,7 +217,7 @@ func (d *Dir) Stat(name string) (st unix.Stat_t, exists bool, err error) {
 	return st, err == nil, err
 }
 
-// IsKind tells whether name is there and of the file type (S_IFREG, ...).
+// IsKind reports whether name is there and of the file type (S_IFREG, ...).
 func (d *Dir) IsKind(name string, kind uint32) (bool, error) {
 	st, exists, err := d.Stat(name)
 	return exists && st.Mode&unix.S_IFMT == kind, err

@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FS shows a directory of the target as it looks with that directory as the root: symbolic links, absolute ones too,
-// are followed and never lead out. What is opened through it is in the ledger until it is closed.
+// FS shows a directory of the target as it looks with that directory as the root: symbolic links,
+// absolute ones too, are followed and never lead out. Files that are open through it stand in the
+// ledger until they are closed.
 type FS struct {
 	dir *Dir
 }
@@ -39,8 +40,8 @@ func (f *FS) Close() error {
 	return nil
 }
 
-// Open opens a regular file, or a directory to be looked at but not listed. Nothing else is opened, so that a fifo
-// cannot hold the caller up.
+// Open opens a regular file, or a directory to be looked at but not listed. Nothing else is opened,
+// so that a fifo cannot hold the caller up.
 func (f *FS) Open(name string) (fs.File, error) {
 	if !fs.ValidPath(name) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
@@ -83,7 +84,8 @@ func (d *Dir) ReadFile(name string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// File is an open file or directory of an FS. It is a plain descriptor, since closing must be told to the ledger.
+// File is an open file or directory of an FS. It is a plain descriptor, since the ledger must see
+// each close.
 type File struct {
 	fd      int
 	name    string
@@ -107,7 +109,7 @@ func (f *File) Read(p []byte) (int, error) {
 
 // Stat describes the file.
 func (f *File) Stat() (fs.FileInfo, error) {
-	// The kernel's own link resolves to the open File, not to what its name may be by now.
+	// The kernel's own link resolves to the open file, whatever has its name by now.
 	info, err := os.Stat("/proc/self/fd/" + strconv.Itoa(f.fd))
 	if err != nil {
 		return nil, &fs.PathError{Op: "stat", Path: f.name, Err: err}

@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Link makes to, with missing directories above it, another name of the file from in fromDir. Where the two are not on
-// one file system, or the file has as many names as it can have, to becomes a copy.
+// Link makes to, with missing directories above it, another name of the file from in fromDir. Where
+// the two are not on one file system, or the file has as many names as it can have, to becomes a
+// copy.
 func (d *Dir) Link(fromDir *Dir, from, to string) error {
 	if err := d.MkdirAll(path.Dir(to), 0o755); err != nil {
 		return err

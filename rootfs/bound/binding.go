@@ -158,7 +158,7 @@ func namesOf(image string) ([]reference.Named, error) {
 	return names, nil
 }
 
-// isShort tells if a name has no registry.
+// isShort reports whether a name has no registry.
 func isShort(image string) bool {
 	host, _, ok := strings.Cut(image, "/")
 	return !ok || !strings.ContainsAny(host, ".:") && host != "localhost"

@@ -9,13 +9,13 @@ import (
 	"installer/rootfs/image"
 )
 
-// Size is what bound images take of a root file system.
+// Size is the space that bound images take on a root file system.
 type Size struct {
 	Content int64 // bytes, in whole blocks
 	Inodes  int64
 }
 
-// What a layer takes beside its files, and what is guessed of one that has not been read.
+// Space that a layer takes beside its files, and guesses for one that has not been read.
 const (
 	layerInodes = 8        // directories, links and records
 	entryRecord = 512      // bytes kept of each header, so that the tar can be made again
@@ -23,9 +23,9 @@ const (
 	fileSize    = 16 << 10 // bytes of a file, on average
 )
 
-// Measure adds up what images take, a layer that several have once. Of images
-// in this machine's storage it is known; of a registry's only the compressed size
-// is, so that their sizes are a guess.
+// Measure adds up the space that images take, a layer that several have once. It is known of images
+// in this machine's storage. Of a registry's images only the compressed size is known, so their
+// sizes are a guess.
 func Measure(ctx context.Context, images []*Image) (sum Size, err error) {
 	seen := map[string]bool{}
 	for _, img := range images {

@@ -9,9 +9,8 @@ import (
 	"installer/disk"
 )
 
-// Config is an install configuration: the keys of the table [install]. What no
-// file sets is nil. The fields stand in the order of their names, as in
-// bootc's JSON.
+// Config is an install configuration: the keys of the table [install]. A key that no file sets is
+// nil. The fields stand in the order of their names, as in bootc's JSON.
 type Config struct {
 	Block                []string    `toml:"block" json:"block"`
 	BootMountSpec        *string     `toml:"boot-mount-spec" json:"boot-mount-spec"`
@@ -64,8 +63,8 @@ func (c Config) RootType() string {
 	return value(c.RootFSType)
 }
 
-// BlockSetup is the block setup to use where asked is "" or one of those that
-// the configuration enables; the first of them is the default.
+// BlockSetup is the block setup to use where asked is "" or one of those that the configuration
+// enables; the first of them is the default.
 func (c Config) BlockSetup(asked string) (string, error) {
 	enabled := c.Block
 	if enabled == nil {
@@ -82,7 +81,7 @@ func (c Config) BlockSetup(asked string) (string, error) {
 	return asked, nil
 }
 
-// value is what a pointer points to, or the zero value.
+// value returns the value behind a pointer, or the zero value.
 func value[T any](p *T) (v T) {
 	if p != nil {
 		v = *p
@@ -97,8 +96,8 @@ func take[T any](old **T, by *T) {
 	}
 }
 
-// merge lays another configuration over this one: lists of kernel arguments
-// are appended, everything else is replaced.
+// merge lays another configuration over this one: lists of kernel arguments are appended,
+// everything else is replaced.
 func (c *Config) merge(o *Config) {
 	if o.Block != nil {
 		c.Block = o.Block
@@ -140,8 +139,8 @@ func orNew[T any](p *T) *T {
 	return p
 }
 
-// canonicalize makes the two keys of the root file system's type agree, the
-// table's winning, and states the default of block.
+// canonicalize makes the two keys of the root file system's type agree, the table's winning, and
+// states the default of block.
 func (c *Config) canonicalize() {
 	if kind := c.RootType(); kind != "" {
 		c.RootFSType = &kind
@@ -179,9 +178,9 @@ func (c *Config) rootTable() *string {
 	return c.Filesystem.Root.Type
 }
 
-// WriteJSON writes the configuration as bootc install print-configuration
-// does: one line of canonical JSON. Without all, what the installer itself
-// handles also for file systems made by others, the kernel arguments, is left out.
+// WriteJSON writes the configuration as bootc install print-configuration does: one line of
+// canonical JSON. Without all, it leaves out the kernel arguments, which the installer handles also
+// for file systems made by others.
 func (c Config) WriteJSON(w io.Writer, all bool) error {
 	if !all {
 		c.Kargs, c.KargDeletes = nil, nil

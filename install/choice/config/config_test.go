@@ -47,8 +47,8 @@ const (
 	run   = "run/bootc/install/"
 )
 
-// The merging that bootc's documentation and its own tests describe, each case
-// as the JSON that bootc install print-configuration --all gives for it.
+// The merging that bootc's documentation and its own tests describe, each case as the JSON that
+// bootc install print-configuration --all gives for it.
 func TestMerge(t *testing.T) {
 	for name, c := range map[string]struct {
 		arch  string
@@ -119,8 +119,8 @@ bls-append-except-default = 'grub_users=""'
 var nullable = []string{"block", "boot-mount-spec", "bootloader", "bootupd", "discoverable-partitions", "enforce-container-sigpolicy",
 	"filesystem", "match-architectures", "ostree", "root-fs-type", "root-mount-spec", "stateroot"}
 
-// checkJSON compares with what is wanted beside nulls, and wants canonical
-// JSON: sorted keys, no blanks.
+// checkJSON compares a configuration with JSON that lacks the nulls, and demands canonical JSON:
+// sorted keys, no blanks.
 func checkJSON(t *testing.T, got, want string) {
 	t.Helper()
 	expected := map[string]any{}

@@ -1,10 +1,8 @@
-// Package config reads what an image says about its own installation, in the
-// formats that bootc documents: the install configuration
-// (bootc-install-config(5), bootc/install/*.toml) and the kernel arguments of
-// the image (bootc/kargs.d/*.toml).
+// Package config reads the install configuration of an image, in the formats that bootc documents:
+// bootc-install-config(5), bootc/install/*.toml, and the kernel arguments of the image,
+// bootc/kargs.d/*.toml.
 //
-// What belongs here: finding the files, decoding, merging, and printing the
-// result as bootc does. What does not: what an installation makes of a value,
-// which kernel arguments come before which (package install), and where the
-// files of an image come from: they are given as file systems.
+// It finds the files, decodes and merges them, and prints the result as bootc does. The order of
+// kernel arguments and the effect of a value belong to package choice. The files come from file
+// systems that the caller opens.
 package config

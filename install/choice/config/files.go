@@ -17,8 +17,8 @@ var installDirs = []string{"usr/lib/bootc/install", "usr/local/lib/bootc/install
 // KargsDir is where an image has its kernel arguments.
 const KargsDir = "usr/lib/bootc/kargs.d"
 
-// ImageFiles lists the directories of an image whose files Load and LoadKargs
-// read, as paths of a deployed tree, where /etc is usr/etc.
+// ImageFiles lists the directories of an image whose files Load and LoadKargs read, as paths of a
+// deployed tree, where /etc is usr/etc.
 func ImageFiles() []string {
 	return []string{KargsDir, "usr/lib/bootc/install", "usr/local/lib/bootc/install", "usr/etc/bootc/install"}
 }
@@ -38,14 +38,13 @@ func (e *FileError) Unwrap() error { return e.Err }
 type Loaded struct {
 	Config
 	Files []string // that were read, in the order in which they were merged
-	Notes []string // what in them means nothing here, such as keys that are not known
+	Notes []string // on settings without a meaning here, such as unknown keys
 }
 
-// Load reads and merges the install configuration of file systems, each with
-// the directories of a root, later ones over earlier. As with systemd's
-// drop-ins, files are merged in the order of their names wherever they lie; of
-// files of one name the last counts alone, and a link to /dev/null hides
-// those before it. arch is Go's name of the architecture.
+// Load reads and merges the install configuration of file systems, each with the directories of a
+// root, later ones over earlier. As with systemd's drop-ins, files are merged in the order of their
+// names wherever they lie; of files of one name the last counts alone, and a link to /dev/null
+// hides those before it. arch is Go's name of the architecture.
 func Load(arch string, roots ...fs.FS) (*Loaded, error) {
 	files, err := fragments(roots)
 	if err != nil {
@@ -107,8 +106,8 @@ func fragments(roots []fs.FS) ([]fragment, error) {
 	return files, nil
 }
 
-// dropIns lists the .toml files of one directory, which need not exist, and
-// the names that are linked to /dev/null there.
+// dropIns lists the .toml files of one directory, which need not exist, and the names that are
+// linked to /dev/null there.
 func dropIns(fsys fs.FS, dir string) (files []fragment, masked []string, err error) {
 	entries, err := fs.ReadDir(fsys, dir)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -6,8 +6,8 @@ import (
 	"testing/fstest"
 )
 
-// FuzzConfig: no file of an image makes the readers panic, and what they accept has no argument that would end a line
-// of a boot entry.
+// FuzzConfig: no file of an image makes the readers panic, and no accepted argument would end a
+// line of a boot entry.
 func FuzzConfig(f *testing.F) {
 	f.Add("[install]\nroot-fs-type = \"xfs\"\nkargs = [\"a=b\", \"c\"]\n[install.filesystem.root]\ntype = \"ext4\"\n")
 	f.Add("[install]\nblock = [\"direct\", \"tpm2-luks\"]\nmatch-architectures = [\"x86_64\"]\nkarg-deletes = [\"quiet\"]\n")

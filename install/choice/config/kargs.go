@@ -5,15 +5,15 @@ import (
 	"slices"
 )
 
-// architectures maps Go's names of architectures to those in configuration
-// files, which are Rust's (std::env::consts::ARCH).
+// architectures maps Go's names of architectures to those in configuration files, which are Rust's
+// (std::env::consts::ARCH).
 var architectures = map[string]string{
 	"386": "x86", "amd64": "x86_64", "arm": "arm", "arm64": "aarch64", "loong64": "loongarch64",
 	"ppc64": "powerpc64", "ppc64le": "powerpc64", "riscv64": "riscv64", "s390x": "s390x",
 }
 
-// matches tells whether a file is for an architecture; nil is for all. A name
-// that is another system's is noted: it will never match.
+// matches reports whether a file is for an architecture; nil is for all. A name that is another
+// system's is noted: it will never match.
 func (l *Loaded) matches(f fragment, only []string, arch string) bool {
 	for _, name := range only {
 		if here, known := architectures[name]; known && here != name {
@@ -23,9 +23,8 @@ func (l *Loaded) matches(f fragment, only []string, arch string) bool {
 	return only == nil || slices.Contains(only, architectures[arch])
 }
 
-// LoadKargs reads the kernel arguments of an image from KargsDir: the files'
-// in the order of their names. Kargs of the result has them, each entry with
-// one or more arguments.
+// LoadKargs reads the kernel arguments of an image from KargsDir: the files' in the order of their
+// names. Kargs of the result has them, each entry with one or more arguments.
 func LoadKargs(arch string, fsys fs.FS) (*Loaded, error) {
 	files, _, err := dropIns(fsys, KargsDir)
 	if err != nil {
