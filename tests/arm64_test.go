@@ -30,7 +30,7 @@ func TestBuildsForARM64(t *testing.T) {
 	}
 }
 
-// efiProgram is what systemd-boot looks like from outside: a header, and no code.
+// efiProgram looks like systemd-boot from outside: a header, and no code.
 func efiProgram(t *testing.T, machine uint16) []byte {
 	t.Helper()
 	const start, efiApplication = 64, 10

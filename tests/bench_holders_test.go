@@ -70,7 +70,7 @@ func measure(b *testing.B, x *target, n int) {
 	}
 }
 
-// timed runs a tool, whose status says what it found, and returns the time it took and used.
+// timed runs a tool, whose status depends on its finding, and returns the time it took and used.
 func timed(argv []string) (wall, cpu time.Duration) {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	begin := time.Now()

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// What is installed boots, by both kinds of firmware and both boot loaders, on every file system, and
+// An installed disk boots, by both kinds of firmware and both boot loaders, on every file system, and
 // reports that nothing was amiss. The disks are those that TestDiskOnHost judges.
 //
 // A boot takes a minute or more in emulation, mostly of one core: the machines run aside.
@@ -51,14 +51,14 @@ func TestBootLaterDeployment(t *testing.T) {
 	if !strings.Contains(second.Cmdline, "installer.selftest=again") || !strings.Contains(bootedStatus(second), d.report.Deployment.Commit+".1") {
 		t.Errorf("the second boot is of %q, by %q", bootedStatus(second), second.Cmdline)
 	}
-	// What ostree wrote in the guest is judged here, many times as fast as in emulation.
+	// The repository as ostree left it in the guest is judged here, many times as fast as in emulation.
 	raw := filepath.Join(t.TempDir(), "disk.raw")
 	mustCommand(t, "qemu-img", "convert", "-f", "qcow2", "-O", "raw", disk, raw)
 	FsckAll(t, raw, d.filesystem)
 	OstreeChecks(t, MountRootReadOnly(t, raw))
 }
 
-// bootAside boots once for each of options, one after another, aside. What is returned waits for the boots,
+// bootAside boots once for each of options, one after another, aside. The function that is returned waits for the boots,
 // and fails a test for everything that is not as it must be.
 func bootAside(t *testing.T, options ...BootOptions) func(*testing.T) []*Evidence {
 	t.Helper()

@@ -126,8 +126,8 @@ func (b boundTo) clean(layers int) {
 	}
 }
 
-// What an image binds is copied from this machine's storage, with its digest, whatever name it is bound
-// by, and a dry run tells of it.
+// The images that an image binds are copied from this machine's storage, with its digest, whatever name it is bound
+// by, and a dry run lists it.
 func TestBoundImagesStored(t *testing.T) {
 	app, tool := boundApps(t)
 	s := machineStore(t)
@@ -162,7 +162,7 @@ func TestBoundImagesStored(t *testing.T) {
 	disk.has("localhost/tool:latest", toolDigest, s, "localhost/tool:latest")
 }
 
-// What is bound and is not in this machine's storage is refused before the first write, and so is a machine
+// A bound image that is not in this machine's storage is refused before the first write, and so is a machine
 // that has no storage.
 func TestBoundImagesMissing(t *testing.T) {
 	app, _ := boundApps(t)
@@ -179,7 +179,7 @@ func TestBoundImagesMissing(t *testing.T) {
 	refused(t, 5, installArgs(ref, rawFile(t, tinySize)), `there is no containers-storage`)
 }
 
-// There must be room for what is bound, and that is known before the first write.
+// There must be room for the bound images, and that is known before the first write.
 func TestBoundImagesNeedRoom(t *testing.T) {
 	s := machineStore(t)
 	dir := t.TempDir()
@@ -200,7 +200,7 @@ func TestBoundImagesNeedRoom(t *testing.T) {
 	refused(t, 4, installArgs(ref, raw), `too small`)
 }
 
-// What an image binds is fetched from its registry, for the platform of the system and by the digest that
+// A bound image is fetched from its registry, for the platform of the system and by the digest that
 // its name means when the disk is planned.
 func TestBoundImagesPulled(t *testing.T) {
 	app, _ := boundApps(t)

@@ -121,7 +121,7 @@ func (r Result) Must(t testing.TB) Result {
 	return r
 }
 
-// command runs an oracle or a tool and returns its output; the error has what it printed.
+// command runs an oracle or a tool and returns its output; the error has its output.
 func command(ctx context.Context, bin string, args ...string) (string, error) {
 	r, err := runProgram(ctx, bin, args...)
 	if err != nil {

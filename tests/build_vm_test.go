@@ -66,7 +66,7 @@ func (h userHome) run(t *testing.T, args ...string) Result {
 	return result(cmd.Run())
 }
 
-// prepare returns a command, and what makes its result of the error that it ended with.
+// prepare returns a command, and a function that makes its result of the error that it ended with.
 func (h userHome) prepare(t *testing.T, args ...string) (*exec.Cmd, func(error) Result) {
 	t.Helper()
 	var stdout, stderr strings.Builder
@@ -110,7 +110,7 @@ func (h userHome) holds(t *testing.T, names ...string) {
 }
 
 // The command of README's recipes for CI, as an ordinary user, makes a disk that is complete: released in the guest, whole
-// as a qcow2, cheap where it is empty, and what verify takes as its own.
+// as a qcow2, cheap where it is empty, and accepted by verify.
 func TestBuildByAnOrdinaryUser(t *testing.T) {
 	line := recipe(t)
 	h := newUserHome(t, CacheImage(t))
@@ -151,7 +151,7 @@ func TestBuildByAnOrdinaryUser(t *testing.T) {
 }
 
 // recipe returns the command by which README's recipes for CI build a disk: all of a recipe's commands but for sudo are
-// the same in both, and each reads what the one before it wrote.
+// the same in both, and each reads the result of the one before.
 func recipe(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(repoRoot(t), "README.md"))
@@ -267,7 +267,7 @@ func checkBuildReport(t *testing.T, path, image string) {
 	}
 }
 
-// A build that is killed or told to stop, and one whose machine is killed, leaves no process and no file.
+// A build that is killed or interrupted, and one whose machine is killed, leaves no process and no file.
 func TestBuildKilled(t *testing.T) {
 	h := newUserHome(t, CacheImage(t))
 	for _, c := range []struct {
@@ -331,7 +331,7 @@ func childNamed(t *testing.T, cmd *exec.Cmd, prefix string) int {
 	return 0
 }
 
-// gone waits for the end of a process that the kernel was told to kill.
+// gone waits for the end of a process that was sent SIGKILL.
 func gone(t *testing.T, pid int) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
@@ -344,7 +344,7 @@ func gone(t *testing.T, pid int) {
 	t.Errorf("process %d is left", pid)
 }
 
-// What to-disk refuses of an image or a request, build refuses on the host, before a machine is started, with the same words
+// Faults of an image or a request that to-disk refuses, build refuses on the host, before a machine is started, with the same words
 // and status; a dry run refuses the same.
 func TestBuildRefusals(t *testing.T) {
 	whole := Variant(t, TinyImage(t), emptyFiles("usr/sbin/mkfs.xfs", "usr/lib/modules/6.1.0/modules.dep")) // but for a boot loader

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tree makes a small tree with what CompareTrees looks at.
+// tree makes a small tree with every kind of file that CompareTrees looks at.
 func tree(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()

@@ -24,7 +24,7 @@ type Rules struct {
 	Moved map[string]string
 	// Emptied are top-level directories whose content is dropped; the directory itself must be there.
 	Emptied []string
-	// Ignored are paths of the compared tree that need no counterpart, with what is below them.
+	// Ignored are paths of the compared tree that need no counterpart, with their subtrees.
 	Ignored []string
 	// LooseLinks gives up on hard links: /etc is a copy, not a link.
 	LooseLinks bool
@@ -57,7 +57,7 @@ func CompareTrees(t testing.TB, deployment, oracle string, r Rules) {
 	}
 }
 
-// entry is what is compared of a file; the content is compared by itself.
+// entry holds the compared attributes of a file; the content is compared by itself.
 type entry struct {
 	full   string
 	mode   uint32 // all of st_mode
@@ -133,7 +133,7 @@ func (r Rules) keep(name string) string {
 	return name
 }
 
-// readTree reads everything below root, named by what rename makes of its path.
+// readTree reads everything below root, named by rename(path).
 func readTree(root string, rename func(string) string) (map[string]entry, error) {
 	tree := map[string]entry{}
 	err := filepath.WalkDir(root, func(full string, _ fs.DirEntry, err error) error {
@@ -180,7 +180,7 @@ func readXattrs(full string) (map[string]string, error) {
 	}
 	found := map[string]string{}
 	for name := range strings.SplitSeq(strings.Trim(string(names[:n]), "\x00"), "\x00") {
-		if name == "" || strings.HasPrefix(name, "trusted.SGI_ACL_") { // XFS's second name for what is in system.posix_acl_*
+		if name == "" || strings.HasPrefix(name, "trusted.SGI_ACL_") { // XFS's second name for system.posix_acl_*
 			continue
 		}
 		value := make([]byte, 64<<10)

@@ -48,7 +48,7 @@ var richConfig = map[string]string{
 	"root":                               "-> var/roothome",
 }
 
-// planReport is what the tests read of a plan.
+// planReport holds the fields of a plan that the tests read.
 type planReport struct {
 	Plan *struct {
 		Filesystem string
@@ -81,8 +81,8 @@ func readPlan(t *testing.T, args ...string) planReport {
 	return r
 }
 
-// The image's configuration decides what the command line leaves open, and the
-// kernel arguments come in the documented order; what has no effect is told.
+// The image's configuration decides choices that the command line leaves open, and the
+// kernel arguments come in the documented order; a key without effect is noted.
 func TestImageConfiguresItsInstallation(t *testing.T) {
 	keys := filepath.Join(t.TempDir(), "keys")
 	must(t, os.WriteFile(keys, []byte("ssh-ed25519 ABCDE example@demo\n"), 0o600))
@@ -116,7 +116,7 @@ func TestImageConfiguresItsInstallation(t *testing.T) {
 	if info.Mode() != 0o644 {
 		t.Errorf("root's keys have the mode %v", info.Mode())
 	}
-	// systemd itself must make of it what is wanted.
+	// systemd itself must read it as meant.
 	root := t.TempDir()
 	must(t, os.MkdirAll(filepath.Join(root, "etc"), 0o755))
 	must(t, os.WriteFile(filepath.Join(root, "etc/passwd"), []byte("root:x:0:0:root:/root:/bin/sh\n"), 0o644))
@@ -150,7 +150,7 @@ func TestDryRun(t *testing.T) {
 	nothingLeft(t, filepath.Dir(raw))
 }
 
-// A disk of just the size that a dry run asks for must do, and no smaller one would: what is left of the
+// A disk of just the size that a dry run asks for must do, and no smaller one would: the rest of the
 // root is the room that the plan leaves on purpose.
 func TestPlanIsExact(t *testing.T) {
 	const mib = 1 << 20
@@ -262,7 +262,7 @@ func atTerminal(t *testing.T, text string, args ...string) (output string, statu
 	return string(out), cmd.ProcessState.ExitCode()
 }
 
-// At a terminal, what is on a disk is shown and must be given up by name of
+// At a terminal, the content of a disk is shown and must be given up by name of
 // yes; elsewhere and with --yes nobody is asked.
 func TestConfirmation(t *testing.T) {
 	ref := TinyImage(t)

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Phase is how far a boot has come, as its serial console tells.
+// Phase is how far a boot has come, by its serial console.
 type Phase int
 
 // The phases of a boot, in order. Each ends with the line of the console that begins the next.
@@ -51,7 +51,7 @@ var fatal = []string{
 // Section is one command of the self-test's report.
 type Section struct {
 	Status int      // exit status of the command
-	Lines  []string // what it printed, without empty lines
+	Lines  []string // its output, without empty lines
 }
 
 // Text is the section's lines as one string.

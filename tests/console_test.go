@@ -103,7 +103,7 @@ func TestConsoleBrief(t *testing.T) {
 	}
 }
 
-// What each file system's driver logs of a clean mount is no problem.
+// The log lines of a clean mount are no problem, of any file system's driver.
 func TestCleanMounts(t *testing.T) {
 	const xfs = "SELFTEST kernel|[ 8.0] XFS (vda3): Ending clean mount\r\r\nSELFTEST kernel= 0 1"
 	for name, report := range map[string]string{

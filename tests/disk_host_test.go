@@ -14,7 +14,7 @@ func hostSetups() []setup {
 	return []setup{{"xfs", "grub", "deploy"}, {"ext4", "grub", "report"}, {"btrfs", "systemd", "report"}}
 }
 
-// Every disk must be what the system's own tools take for sound, and hold what an independent program
+// Every disk must be sound for the system's own tools, and hold the tree that an independent program
 // makes of the same image.
 func TestDiskOnHost(t *testing.T) {
 	oracle := FlattenOracle(t, CacheImage(t))
@@ -40,7 +40,7 @@ func TestDiskOnHost(t *testing.T) {
 	}
 }
 
-// The oracle must be able to tell: a tree with one more file has other checksums.
+// The oracle must be able to fail: a tree with one more file has other checksums.
 func TestTreeChecksumsDiffer(t *testing.T) {
 	commit := func(names ...string) string {
 		dir := t.TempDir()
@@ -57,7 +57,7 @@ func TestTreeChecksumsDiffer(t *testing.T) {
 
 // ostreeTree commits the unpacked image by ostree itself and returns the checksums of the commit's tree.
 // The rules are those of ostree's documentation for a bootable tree: the image's /etc is /usr/etc, and
-// what the running system mounts over is empty.
+// the mount points of the running system are empty.
 func ostreeTree(t *testing.T, oracle string) string {
 	t.Helper()
 	staged := filepath.Join(filepath.Dir(oracle), "staged")

@@ -29,7 +29,7 @@ type installed struct {
 	report runReport
 }
 
-// runReport is what the tests read of --report: as a script would, by the names in the JSON.
+// runReport holds the fields of --report that the tests read: as a script would, by the names in the JSON.
 type runReport struct {
 	Version    int
 	Outcome    string

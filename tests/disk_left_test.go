@@ -18,7 +18,7 @@ import (
 const workspaceDir = "/run/installer"
 
 // nothingLeft fails the test if a finished or killed run of the installer on a file below dir left
-// something. What was killed is torn down by the kernel in its own time, so it gets some.
+// something. A killed process is torn down by the kernel in its own time, so it gets some.
 //
 // A mount of the target in whatever namespace, even one that no process is in, keeps the loop device, and
 // that names its file: no loop device on the file means no mount of it.
@@ -75,7 +75,7 @@ func leftovers(dir string) ([]string, error) {
 }
 
 // processesOn lists the processes that this one did not start itself and yet are its children, that is
-// orphans (see adoptOrphans), and the installers that work on a file below dir. What runs aside is neither.
+// orphans (see adoptOrphans), and the installers that work on a file below dir. A boot that runs aside is neither.
 func processesOn(dir string) ([]string, error) {
 	children.Lock()
 	defer children.Unlock()
@@ -105,7 +105,7 @@ func goesOnAside(pid string) bool {
 	return err == nil && children.pids[n]
 }
 
-// adoptOrphans makes what a killed installer leaves running this process's child: it cannot hide.
+// adoptOrphans makes processes that a killed installer leaves children of this process: it cannot hide.
 func adoptOrphans(t testing.TB) {
 	t.Helper()
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
@@ -118,7 +118,7 @@ func adoptOrphans(t testing.TB) {
 	})
 }
 
-// orphan tells whether a process is a child of this one that runs; a zombie is reaped. It is asked only
+// orphan reports whether a process is a child of this one that runs; a zombie is reaped. It is asked only
 // while the test waits for no child of its own.
 func orphan(pid string) bool {
 	stat, err := os.ReadFile("/proc/" + pid + "/stat")

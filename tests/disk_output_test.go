@@ -110,7 +110,7 @@ func TestProgressJSON(t *testing.T) {
 	}
 }
 
-// runEvent is what the tests read of a line of --progress json.
+// runEvent holds the fields of a line of --progress json that the tests read.
 type runEvent struct {
 	Time         time.Time
 	Event        string

@@ -24,7 +24,7 @@ var tiny struct {
 	ref string
 }
 
-// TinyImage is an image of a few files that is shaped like a system, made once a run: what cannot boot
+// TinyImage is an image of a few files that is shaped like a system, made once a run: an image that cannot boot
 // may be installed with --bootloader none. One directory is large enough for its object to be mapped.
 func TinyImage(t testing.TB) string {
 	t.Helper()

@@ -33,7 +33,7 @@ func TestUnmountsUnderStrace(t *testing.T) {
 
 var mountTarget = regexp.MustCompile(`^\d+<[^>]*>, "", \d+<([^>]*)>, ""`)
 
-// mountPoints lists where the installer mounted, in order. It mounts by move_mount alone; what mount(2)
+// mountPoints lists where the installer mounted, in order. It mounts by move_mount alone; the calls of mount(2)
 // does, a confined program's helper does to a namespace of that program, which ends with it.
 func mountPoints(t *testing.T, calls []Syscall) []string {
 	t.Helper()
@@ -98,7 +98,7 @@ func checkSleeps(t *testing.T, calls []Syscall) {
 // waiting are the names by which a Go program waits for time to pass, or unmounts lazily.
 var waiting = []string{"Sleep", "After", "Tick", "NewTimer", "NewTicker", "Nanosleep", "ClockNanosleep", "MNT_DETACH", "MNT_FORCE"}
 
-// What decides about busy must not wait for it: no such name is in the code that releases and detaches.
+// Code that decides about busy must not wait for it: no such name is in the code that releases and detaches.
 func TestNoWaitingInSource(t *testing.T) {
 	for _, dir := range []string{"finalize", "disk"} {
 		files := 0

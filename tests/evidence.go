@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// Evidence is what one boot said of itself.
+// Evidence is the report of one boot about itself.
 type Evidence struct {
 	State       string                  // systemctl is-system-running: "running" when all is well
 	Failed      []string                // units that failed
 	Cmdline     string                  // the kernel's command line
 	Kernel      []string                // kernel messages about file systems and recovery
-	PrepareRoot []string                // what ostree-prepare-root said in the initramfs
+	PrepareRoot []string                // messages of ostree-prepare-root in the initramfs
 	Status      []string                // ostree admin status
 	Fsck        Section                 // ostree fsck of the booted repository, unless it was to be left out
-	Writable    map[string]bool         // what could be written, by directory
+	Writable    map[string]bool         // whether it could be written, by directory
 	Sections    map[string]Section      // everything that was reported, by name
 	Phases      map[Phase]time.Duration // when each phase ended, since power-on
 	Console     string                  // the whole console, without escapes
@@ -73,7 +73,7 @@ var (
 )
 
 // Problems lists everything that is not as it must be on the first boot of an installed disk; none is
-// the pass. It judges what any such disk must show, whatever the file system and the boot loader.
+// the pass. It judges the facts that any such disk must show, whatever the file system and the boot loader.
 func (e *Evidence) Problems() []string {
 	var bad []string
 	check := func(ok bool, format string, args ...any) {

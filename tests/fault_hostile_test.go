@@ -10,7 +10,7 @@ import (
 )
 
 // hostileScript stands in the image where grub-mkimage should. It tries to get out, to stay, to mount, to unmount, to
-// write and to kill; what succeeds fails the installation by name. Then it does what it is there for.
+// write and to kill; each success fails the installation by name. Then it does its real work.
 const hostileScript = `#!/bin/sh
 bad=
 try() { name=$1; shift; if "$@" >/dev/null 2>&1; then bad="$bad [$name]"; fi; }
@@ -48,7 +48,7 @@ exec /usr/bin/grub-mkimage.real "$@"
 `
 
 // A hostile program of the image is contained: nothing that it tries succeeds, nothing of it stays, and the disk is
-// what it would have been.
+// its value without the attack.
 func TestHostileProgram(t *testing.T) {
 	adoptOrphans(t)
 	grub, err := os.ReadFile("/usr/bin/grub-mkimage") // of this machine's package grub-common, the same Debian
@@ -71,7 +71,7 @@ func TestHostileProgram(t *testing.T) {
 	Run(t, "verify", raw).Must(t)
 }
 
-// The script must be able to tell: run without confinement it gets away with much.
+// The script must be able to succeed: run without confinement it gets away with much.
 func TestHostileProgramTells(t *testing.T) {
 	dir := t.TempDir()
 	script := filepath.Join(dir, "script")

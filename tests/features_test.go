@@ -190,7 +190,7 @@ func featureImage(t *testing.T) (ref, oracle string) {
 	return "oci:" + all + ":" + tag, oracle
 }
 
-// stackOn makes a layout of the image and what add puts on top of it.
+// stackOn makes a layout of the image with the layers that add puts on top of it.
 func stackOn(t *testing.T, ref string, add func(*layout.Stack)) (dir, tag string) {
 	t.Helper()
 	src, tag := splitRef(ref)

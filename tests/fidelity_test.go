@@ -21,8 +21,8 @@ const (
 	followedRef = "ostree/container/image/docker_3A__2F__2F_quay_2E_io/os__name/image_3A_v1"
 )
 
-// What is installed is the image: path by path what another program unpacks, object by object what
-// ostree takes for sound, and in the refs and commits what an updater reads back.
+// The installed system is the image: path by path as another program unpacks it, object by object
+// sound for ostree, and with the refs and commits that an updater reads back.
 func TestFidelity(t *testing.T) {
 	ref, oracle := featureImage(t)
 	dir, _ := splitRef(ref)
@@ -50,7 +50,7 @@ func TestFidelity(t *testing.T) {
 	})
 }
 
-// compareFeatures holds the deployment against the oracle's tree. /etc/hostname is empty, which is what
+// compareFeatures holds the deployment against the oracle's tree. /etc/hostname is empty, as
 // podman leaves of its own mounts, and goes.
 func compareFeatures(t *testing.T, deployment, oracle string) {
 	t.Helper()
@@ -148,7 +148,7 @@ func checkMetadata(t *testing.T, repo, dir, commit string) {
 }
 
 // metadataString reads a string that ostree prints as GVariant text. Either kind of quotes is used, and
-// what is in them escaped as in JSON.
+// their content escaped as in JSON.
 func metadataString(t *testing.T, repo, commit, key string) string {
 	t.Helper()
 	text := strings.TrimSpace(mustCommand(t, "ostree", "show", "--repo="+repo, "--print-metadata-key="+key, commit))
@@ -165,7 +165,7 @@ func metadataString(t *testing.T, repo, commit, key string) string {
 	return s
 }
 
-// checkLayerCommits wants in each layer's commit what is in the layer: whiteouts are plain files there.
+// checkLayerCommits wants in each layer's commit the files of the layer: whiteouts are plain files there.
 func checkLayerCommits(t *testing.T, repo, dir string) {
 	t.Helper()
 	_, manifest, _, err := layout.Read(dir)
@@ -190,7 +190,7 @@ func checkLayerCommits(t *testing.T, repo, dir string) {
 	}
 }
 
-// largeDirectory makes sure that the image has what set off a leaked mapping elsewhere: a directory
+// largeDirectory makes sure that the image has the shape that set off a leaked mapping elsewhere: a directory
 // object of more than 16 KiB, changed by an opaque whiteout.
 func largeDirectory(t *testing.T, repo string) {
 	t.Helper()

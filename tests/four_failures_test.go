@@ -68,7 +68,7 @@ func TestFailureSelfPinned(t *testing.T) {
 	x := w.target("xfs")
 	helper := startHolder(t, x.argv("unshare", "--mount", "--propagation", "private", holdProgram(t), "nothing")...)
 	x.run("umount", x.dir) // the parent's mount goes at once
-	for range 20 {         // the helper could poll for ever: it is what it waits for
+	for range 20 {         // the helper could poll for ever: it waits for itself
 		if x.dead() {
 			t.Fatal("the super block is gone: the test does not test what it should")
 		}
@@ -97,7 +97,7 @@ func TestFailureSelfPinned(t *testing.T) {
 
 // TestFailureNotPropagated has an unmount that had to reach another namespace and did not, since
 // propagation was cut first: the unmount succeeds, and the other copy keeps the super block. Ours
-// sees beforehand what is reached, and unmounts elsewhere when told to.
+// sees beforehand which namespaces are reached, and unmounts elsewhere with the flag for it.
 func TestFailureNotPropagated(t *testing.T) {
 	LoopSnapshot(t)
 	w := newWorkplace(t)
@@ -107,7 +107,7 @@ func TestFailureNotPropagated(t *testing.T) {
 		other := startHolder(t, x.argv("unshare", "--mount", "--propagation", "unchanged", holdProgram(t), "nothing")...)
 		parent := filepath.Dir(x.dir)
 
-		// As it should be: what the unmount reaches is no holder, and goes along.
+		// As it should be: a mount that the unmount reaches is no holder, and goes along.
 		x.examine(x.dir, 0) // a plain umount takes the copy along
 		if r := x.installer("finalize", x.dir); r.Code != 0 || !strings.Contains(r.Stdout, "1 mount in other namespaces went along") || !x.dead() {
 			t.Errorf("%s: shared: exit status %d\n%s%s", fs, r.Code, r.Stdout, r.Stderr)
@@ -131,7 +131,7 @@ func TestFailureNotPropagated(t *testing.T) {
 	}
 }
 
-// onShared moves the target to a mount point on a mount that passes on what happens.
+// onShared moves the target to a mount point on a mount that propagates.
 func (x *target) onShared() {
 	x.t.Helper()
 	x.run("umount", x.dir)
@@ -145,7 +145,7 @@ func (x *target) onShared() {
 
 // TestFailureOutlivesItsMounts has a super block that lives on with no mount and no holder in user
 // space: frozen, and pinned by a context. The unmount says all is well. Ours finds the freeze before the
-// unmount, and tells of the rest afterwards, with evidence, instead of success.
+// unmount, and names the rest afterwards, with evidence, instead of success.
 func TestFailureOutlivesItsMounts(t *testing.T) {
 	LoopSnapshot(t)
 	w := newWorkplace(t)

@@ -11,8 +11,8 @@ import (
 
 var threeFilesystems = []string{"xfs", "ext4", "btrfs"}
 
-// processKinds are the ways in which a process holds: what the program hold is told, on which name of
-// the target, and what must be found.
+// processKinds are the ways in which a process holds: the kind for the program hold, on which name of
+// the target, and the holder that must be found.
 var processKinds = []struct{ kind, name, class, path string }{
 	{"fd", "file", "fd", "/file"},
 	{"fd", "dir", "fd", "/dir"},

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// tableKind is a holder that only the kernel's own tables show. make returns what takes it down again;
+// tableKind is a holder that only the kernel's own tables show. make returns the function that takes it down again;
 // nil when the file system cannot have it.
 type tableKind struct {
 	class string
@@ -159,7 +159,7 @@ func freezeIt(x *target) (string, func()) {
 	return x.dir, func() { x.run("fsfreeze", "--unfreeze", x.dir) }
 }
 
-// TestNestedMounts has what stands on the target: a holder to who asks, and part of what is released.
+// TestNestedMounts has mounts on the target: a holder to who asks, and part of what is released.
 func TestNestedMounts(t *testing.T) {
 	LoopSnapshot(t)
 	w := newWorkplace(t)
@@ -202,7 +202,7 @@ func TestHoldersOfADevice(t *testing.T) {
 		report = x.examine(x.node, 3)
 		report.has(t, "fs-context", context.pid(), "[fscontext]")
 		class, verdict := "kernel", "kernel-held"
-		if len(report.Unreadable) > 0 { // the kernel is not blamed for what could not be seen
+		if len(report.Unreadable) > 0 { // the kernel is not blamed after an incomplete search
 			class, verdict = "out-of-sight", "held"
 		}
 		report.has(t, class, 0, x.node)

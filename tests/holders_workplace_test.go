@@ -19,7 +19,7 @@ import (
 )
 
 // workplace is a mount namespace in which a test makes its targets: in the first one, whoever makes a
-// namespace meanwhile gets a copy of them. A process keeps it; what is mounted in it goes with it.
+// namespace meanwhile gets a copy of them. A process keeps it; its mounts go with it.
 type workplace struct {
 	t      testing.TB
 	keeper *holder
@@ -36,7 +36,7 @@ func (w *workplace) argv(args ...string) []string {
 	return append([]string{"nsenter", fmt.Sprintf("--mount=/proc/%d/ns/mnt", w.keeper.pid()), "--"}, args...)
 }
 
-// run runs a command that must succeed, and returns what it printed.
+// run runs a command that must succeed, and returns its output.
 func (w *workplace) run(args ...string) string {
 	w.t.Helper()
 	argv := w.argv(args...)
@@ -106,7 +106,7 @@ func (x *target) fill() {
 	}
 }
 
-// mounted tells whether the target is mounted in the workplace, and with which super options.
+// mounted reports whether the target is mounted in the workplace, and with which super options.
 func (x *target) mounted() (options string, ok bool) {
 	x.t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", x.keeper.pid()))
@@ -174,7 +174,7 @@ func (x *target) released(flags ...string) {
 
 var detachedThread = regexp.MustCompile(`(?m)^\d+\s+\?\?\?\( <detached \.\.\.>\n`)
 
-// dead tells whether the super block is gone: the device opens exclusively.
+// dead reports whether the superblock is gone: the device opens exclusively.
 func (x *target) dead() bool {
 	fd, err := unix.Open(x.node, unix.O_RDWR|unix.O_EXCL|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -184,7 +184,7 @@ func (x *target) dead() bool {
 	return true
 }
 
-// holdersReport is what the tests read of holders --json.
+// holdersReport holds the fields of holders --json that the tests read.
 type holdersReport struct {
 	Version    int
 	Verdict    string

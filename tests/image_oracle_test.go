@@ -45,7 +45,7 @@ func writeFiles(w *tar.Writer, names ...string) error {
 	return nil
 }
 
-// The image must be what the other tests take it for.
+// The image must have the contents that other tests rely on.
 func TestCacheImage(t *testing.T) {
 	ref := CacheImage(t)
 	dir, _ := splitRef(ref)

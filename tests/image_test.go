@@ -27,7 +27,7 @@ var cacheImage = sync.OnceValues(func() (string, error) {
 	}
 	ref := strings.TrimSpace(string(out))
 	dir, tag := splitRef(ref)
-	// The name is a link that another run may point elsewhere; this run stays with what it found.
+	// The name is a link that another run may point elsewhere; this run keeps the target that it found.
 	dir, err = filepath.EvalSymlinks(dir)
 	return "oci:" + dir + ":" + tag, err
 })
@@ -49,7 +49,7 @@ func splitRef(ref string) (dir, tag string) {
 	return rest[:i], rest[i+1:]
 }
 
-// Variant makes a throw-away image: the layers of ref, and on top of them what fill writes.
+// Variant makes a throw-away image: the layers of ref, and on top of them a layer that fill writes.
 func Variant(t testing.TB, ref string, fill func(*tar.Writer) error) string {
 	t.Helper()
 	src, tag := splitRef(ref)
@@ -80,7 +80,7 @@ func NoKernelImage(t testing.TB) string {
 	})
 }
 
-// FlattenOracle returns the tree that umoci unpacks the image to: what the image means, by a program
+// FlattenOracle returns the tree that umoci unpacks the image to: the image's meaning, by a program
 // that is not ours. It is kept in the cache, and must not be written to.
 func FlattenOracle(t testing.TB, ref string) string {
 	t.Helper()

@@ -95,7 +95,7 @@ func TestKill(t *testing.T) {
 		if t.Failed() {
 			t.Fatalf("killed %s", at)
 		}
-		if i%8 == 7 || i == points-1 { // each next point begins on what a killed run left, too
+		if i%8 == 7 || i == points-1 { // each next point begins on the leftovers of a killed run, too
 			again := install()
 			// A machine that others use is faster at one time than at another.
 			whole = min(whole, lastTime(again).Sub(again[0].Time))
@@ -151,7 +151,7 @@ func emptyBut(t testing.TB, dir string, names ...string) {
 	}
 }
 
-// A person who presses Ctrl-C, or an init system that stops the job, gets everything back and is told so.
+// A person who presses Ctrl-C, or an init system that stops the job, gets everything back, and a line for each thing.
 func TestInterrupt(t *testing.T) {
 	adoptOrphans(t)
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {

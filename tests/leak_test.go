@@ -15,7 +15,7 @@ import (
 // the tag faults knows it.
 const faultVariable = "INSTALLER_FAULT"
 
-// What the program forgets on the target must fail the run before anything is unmounted, and be named:
+// A handle that the program forgets on the target must fail the run before anything is unmounted, and be named:
 // the object, the owner, and where the handle was opened.
 func TestLeaks(t *testing.T) {
 	const here = `\S*install/fault_inject\.go:\d+ \S*install\.leak`
@@ -105,7 +105,7 @@ func failedStage(t *testing.T, report, stage string) {
 	}
 }
 
-// failedBeforeUnmount wants the target's mount left as it was, and what carries it: both end with the
+// failedBeforeUnmount wants the target's mount left as it was, and its loop device: both end with the
 // process's own namespace.
 func failedBeforeUnmount(t *testing.T, calls []Syscall) {
 	t.Helper()
@@ -137,7 +137,7 @@ func TestNoFaultsInRelease(t *testing.T) {
 	Run(t, installArgs(TinyImage(t), raw)...).Must(t)
 }
 
-// Somebody else who holds the target in another namespace is told of by name, after which the target is
+// Somebody else who holds the target in another namespace is named, after which the target is
 // as it was: writable, mounted nowhere but in the run's own namespace, and released with it.
 func TestStrangerHolds(t *testing.T) {
 	adoptOrphans(t)

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestMain gives the run a directory for what its tests share, and refuses to run as less than root:
+// TestMain gives the run a directory for files that its tests share, and refuses to run as less than root:
 // a test that cannot attach a loop device has shown nothing.
 func TestMain(m *testing.M) {
 	os.Exit(run(m))

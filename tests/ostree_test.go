@@ -11,7 +11,7 @@ import (
 )
 
 // OstreeChecks fails the test unless Debian's ostree takes the sysroot for its own: every object is
-// what its name says, and there is a deployment. The sysroot may be mounted read-only.
+// the content that its name says, and there is a deployment. The sysroot may be mounted read-only.
 func OstreeChecks(t testing.TB, sysroot string) {
 	t.Helper()
 	if err := ostreeChecks(t.Context(), sysroot); err != nil {

@@ -12,12 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What judges the installer must itself be able to fail: each oracle is shown something good, then the
+// A judge of the installer must itself be able to fail: each oracle is shown something good, then the
 // same thing spoiled.
 
 const mib = 1 << 20
 
-// smallDisk makes by standard tools what the installer makes: a table, an ESP, a root with one file.
+// smallDisk makes by standard tools a disk like the installer's: a table, an ESP, a root with one file.
 func smallDisk(t *testing.T, fs string) string {
 	t.Helper()
 	disk := blankDisk(t, 640*mib)

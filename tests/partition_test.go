@@ -145,7 +145,7 @@ func fsckAll(ctx context.Context, raw, fs string) error {
 		checkPartition(ctx, raw, typeRoot, fs, checker))
 }
 
-// checkTable reads what sgdisk says: it mends what it can in memory, exits with 0, and finds no problem
+// checkTable reads the output of sgdisk: it mends errors in memory, exits with 0, and finds no problem
 // then.
 func checkTable(ctx context.Context, raw string) error {
 	r, err := runProgram(ctx, "sgdisk", "--verify", raw)

@@ -61,7 +61,7 @@ func (p podman) readme(t *testing.T, dir, pattern string, names ...string) Resul
 	return RunBinary(t, argv[0], argv[1:]...)
 }
 
-// podman is a command of podman in a directory, with what it takes where nobody may raise limits and no network can be made.
+// podman is a command of podman in a directory, with the flags that it takes where limits cannot be raised and no network can be made.
 func (p podman) podman(dir, command string, args ...string) []string {
 	argv := p.argv("env", "--chdir="+dir, "podman", "--runroot", p.state, "--tmpdir", p.state+"/tmp", "--runtime", "runc", command)
 	if command == "run" {

@@ -40,7 +40,7 @@ func partitionNode(t *testing.T, device string, number int) string {
 	return node
 }
 
-// deletePartition and swapoff undo what a test did, after its context has ended.
+// deletePartition and swapoff undo a test's change, after its context has ended.
 func deletePartition(t *testing.T, device string) {
 	t.Helper()
 	_, err := command(context.Background(), "delpart", device, "1")

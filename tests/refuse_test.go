@@ -121,7 +121,7 @@ func TestRefusedSource(t *testing.T) {
 	}
 }
 
-// What only shows once the layers are read.
+// Faults that only show once the layers are read.
 func TestRefusedContent(t *testing.T) {
 	for name, c := range map[string]struct {
 		ref   func(*testing.T) (ref, culprit string)
@@ -153,7 +153,7 @@ func withoutSystem(t *testing.T) (string, string) {
 	return Variant(t, TinyImage(t), func(w *tar.Writer) error { return writeFiles(w, "usr/lib/.wh.os-release") }), ""
 }
 
-// changedHeader changes the layer's blob and not the tar in it: only the digest tells.
+// changedHeader changes the layer's blob and not the tar in it: only the digest differs.
 func changedHeader(t *testing.T) (string, string) {
 	const timeStamp = 4 // in gzip's header, RFC 1952
 	return changedLayer(t, func(int64) int64 { return timeStamp })

@@ -88,7 +88,7 @@ func shapesImage(t *testing.T) string {
 	})
 }
 
-// On a machine that labels every file with SELinux, what is installed is whole for the ostree and the verify of one that does not.
+// On a machine that labels every file with SELinux, the installed system is whole for the ostree and the verify of one that does not.
 func TestInstallWithSELinuxLoaded(t *testing.T) {
 	dir := t.TempDir()
 	whole, root := filepath.Join(dir, "whole.raw"), filepath.Join(dir, "root.raw")

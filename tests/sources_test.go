@@ -52,7 +52,7 @@ func TestSourcesGiveTheSameCommit(t *testing.T) {
 	}
 }
 
-// sourceImage has layers that hide and change what is below them, and the links of a system whose
+// sourceImage has layers that hide and change files of lower layers, and the links of a system whose
 // programs are all in /usr.
 func sourceImage(t *testing.T) string {
 	t.Helper()
@@ -84,7 +84,7 @@ func sourceImage(t *testing.T) string {
 	return "oci:" + dir + ":" + tag
 }
 
-// fromSource is what an installation made of a source.
+// fromSource holds the results of an installation from a source.
 type fromSource struct{ digest, commit, tree string }
 
 func sameCommit(t *testing.T, got, want fromSource) {
@@ -94,7 +94,7 @@ func sameCommit(t *testing.T, got, want fromSource) {
 	}
 }
 
-// installFrom installs the image and has ostree check what came of it.
+// installFrom installs the image and has ostree check the result.
 func installFrom(t *testing.T, ref string) fromSource {
 	t.Helper()
 	dir := t.TempDir()
@@ -120,7 +120,7 @@ func insecureRegistry(t *testing.T, host string) {
 }
 
 // installInContainer installs from inside a container of the image itself, with nothing said of the
-// source. It must also tell what the host will follow: the registry of the image's name.
+// source. It must also name the update source of the host: the registry of the image's name.
 func installInContainer(t *testing.T, source, driver string) fromSource {
 	t.Helper()
 	store := newStore(t, driver)

@@ -28,11 +28,11 @@ type Unmount struct {
 	OK     bool
 }
 
-// tracedCalls are those that a test of the finalize pipeline looks at: what mounts, what unmounts,
-// what sleeps. The ? lets strace run where the architecture lacks a call.
+// tracedCalls are those that a test of the finalize pipeline looks at: calls that mount, unmount or
+// sleep. The ? lets strace run where the architecture lacks a call.
 const tracedCalls = "?umount,umount2,mount,?move_mount,?open_tree,?fsmount,?mount_setattr,nanosleep,clock_nanosleep,pivot_root,setns,unshare"
 
-// Strace runs a program and everything it starts under strace. Descriptors are shown with what they
+// Strace runs a program and everything it starts under strace. Descriptors are shown with the files that they
 // are of, as 3</path>.
 func Strace(t testing.TB, bin string, args ...string) (Result, []Syscall) {
 	t.Helper()
@@ -58,7 +58,7 @@ var (
 	straceOther = regexp.MustCompile(`^\d+\s+(\+\+\+|---|\?\?\?\((\)\s+= \?| <(?:detached|unfinished) \.\.\.>)$|<\.\.\. \w+ resumed>.*= \?)`)
 )
 
-// parseStrace joins what strace -f splits when threads interleave. A line it does not know is an
+// parseStrace joins the lines that strace -f splits when threads interleave. A line it does not know is an
 // error: a call that is not seen would let a test pass.
 func parseStrace(r io.Reader) ([]Syscall, error) {
 	var calls []Syscall

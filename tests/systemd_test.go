@@ -7,7 +7,7 @@ import (
 )
 
 // On a machine with systemd, whose services have mount namespaces with copies of every mount, a disk is installed and
-// released, and a mount that nobody uses has no holder: what goes with an unmount does not hold it.
+// released, and a mount that nobody uses has no holder: a mount that goes with an unmount does not hold it.
 func TestInstallBesideUdevAndLogind(t *testing.T) {
 	dir := t.TempDir()
 	whole, root := filepath.Join(dir, "whole.raw"), filepath.Join(dir, "root.raw")

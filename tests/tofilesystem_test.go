@@ -23,7 +23,7 @@ type ownMounts struct {
 	points     []string // mounted, in order
 }
 
-// mountOwn makes the disk and mounts what is on it. The loop devices go with the mounts.
+// mountOwn makes the disk and mounts its file systems. The loop devices go with the mounts.
 func mountOwn(t testing.TB, size int64, kind, boot string) *ownMounts {
 	t.Helper()
 	dir := t.TempDir()
@@ -102,7 +102,7 @@ func (m *ownMounts) check() {
 	}
 }
 
-// readOnly tells whether a mount is, as mountinfo has it of its super block.
+// readOnly reports whether a mount's superblock is read-only, by mountinfo.
 func readOnly(t testing.TB, at string) bool {
 	t.Helper()
 	return slices.Contains(strings.Split(strings.TrimSpace(mustCommand(t, "findmnt", "--noheadings", "--output", "FS-OPTIONS", at)), ","), "ro")
@@ -231,7 +231,7 @@ func TestToFilesystemInACopiedNamespace(t *testing.T) {
 	m.check()
 }
 
-// What is there is deleted, or kept but for the boot loader's, as asked for.
+// Existing files are deleted, or kept but for the boot loader's, as asked for.
 func TestToFilesystemReplace(t *testing.T) {
 	m := mountOwn(t, tinySize, "xfs", "ext4")
 	for _, name := range []string{"etc/old", "home/me/file", "boot/loader/entries/old.conf"} {
@@ -293,7 +293,7 @@ func TestToFilesystemSkipFinalize(t *testing.T) {
 	m.check()
 }
 
-// What cannot be installed on is refused, with the reason, and nothing is written.
+// A target that cannot be installed on is refused, with the reason, and nothing is written.
 func TestToFilesystemRefuses(t *testing.T) {
 	plain := t.TempDir()
 	m := mountOwn(t, tinySize, "ext4", "")
@@ -374,7 +374,7 @@ func TestToFilesystemOnTheRunningRoot(t *testing.T) {
 	OstreeChecks(t, m.root)
 }
 
-// A signal ends the installation: everything of the installer's is given back, and it says what is left.
+// A signal ends the installation: everything of the installer's is given back, and the message names the rest.
 func TestToFilesystemInterrupted(t *testing.T) {
 	adoptOrphans(t)
 	m := mountOwn(t, diskSize, "ext4", "")

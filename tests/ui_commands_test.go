@@ -39,7 +39,7 @@ func validate(t *testing.T, schema string, documents ...string) {
 	}
 }
 
-// faults lists what is wrong with documents.
+// faults lists the faults of documents.
 func faults(t *testing.T, schema string, documents ...string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), schema+".json")
@@ -59,7 +59,7 @@ func faults(t *testing.T, schema string, documents ...string) string {
 	return text
 }
 
-// What is printed for programs is as its schema says: of success, of a refusal, of a failure, and of a dry run.
+// Output for programs is as its schema says: of success, of a refusal, of a failure, and of a dry run.
 func TestSchemaOfInstallation(t *testing.T) {
 	dir := t.TempDir()
 	raw, report := filepath.Join(dir, "disk.raw"), filepath.Join(dir, "report.json")
@@ -147,7 +147,7 @@ func TestSchemaRefuses(t *testing.T) {
 	}
 }
 
-// Each manual page is as the macros want it, and shows what it should.
+// Each manual page is as the macros want it, and shows the expected sections.
 func TestManPages(t *testing.T) {
 	dir := t.TempDir()
 	pages := strings.Fields(Run(t, "man", dir).Must(t).Stdout)

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// browse runs a browser without a window on a page, in a home of its own, and returns what it printed.
+// browse runs a browser without a window on a page, in a home of its own, and returns its output.
 func browse(t *testing.T, page string, args ...string) string {
 	t.Helper()
 	home, err := os.MkdirTemp("", "browser")
@@ -53,7 +53,7 @@ func removeWhenLeft(t *testing.T, home string) {
 }
 
 // A report as a page: by the suffix of --report, and from the JSON of another run. The browser's own reading of it is
-// complete, and what it draws is to scale.
+// complete, and its drawing is to scale.
 func TestReportPage(t *testing.T) {
 	dir := t.TempDir()
 	raw := filepath.Join(dir, "disk.raw")
@@ -110,7 +110,7 @@ func checkPage(t *testing.T, page string, wants ...string) {
 	}
 }
 
-// checkDrawing measures, in what the browser drew at two widths, the picture of the disk: the small disk's EFI system
+// checkDrawing measures, in the browser's drawings at two widths, the picture of the disk: the small disk's EFI system
 // partition takes as much as its root.
 func checkDrawing(t *testing.T, page string) {
 	t.Helper()
@@ -146,7 +146,7 @@ func widest(img image.Image, want color.RGBA) int {
 	return longest
 }
 
-// A release that is stopped says who stops it, and what to do, on its page too; holders --report makes the same.
+// A release that is stopped names the holder and the remedy on its page too; holders --report makes the same.
 func TestReportPageOfHolders(t *testing.T) {
 	x := mountTiny(t)
 	f, err := os.Create(filepath.Join(x, "open"))

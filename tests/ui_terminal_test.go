@@ -34,7 +34,7 @@ func terminalOf(t *testing.T, columns uint16) (ours, theirs *os.File) {
 	return ours, theirs
 }
 
-// record runs the installer at a terminal and returns what it showed.
+// record runs the installer at a terminal and returns the screen.
 func record(t *testing.T, columns uint16, typed string, env []string, args ...string) (shown string, status int) {
 	t.Helper()
 	ours, theirs := terminalOf(t, columns)
@@ -47,10 +47,10 @@ func record(t *testing.T, columns uint16, typed string, env []string, args ...st
 	_, err := ours.WriteString(typed)
 	must(t, err)
 	var out bytes.Buffer
-	if _, err := io.Copy(&out, ours); err != nil && !errors.Is(err, syscall.EIO) { // what the last one to close it leaves
+	if _, err := io.Copy(&out, ours); err != nil && !errors.Is(err, syscall.EIO) { // the error after the last one closed it
 		t.Fatal(err)
 	}
-	_ = cmd.Wait() // how it ended is told below
+	_ = cmd.Wait() // the exit status is checked below
 	return out.String(), cmd.ProcessState.ExitCode()
 }
 
@@ -109,7 +109,7 @@ func TestPipe(t *testing.T) {
 	}
 }
 
-// Before a device is overwritten, a person sees which one it is and what is on it.
+// Before a device is overwritten, a person sees its name and its content.
 func TestConfirmationShowsTheDevice(t *testing.T) {
 	raw := filepath.Join(t.TempDir(), "disk.raw")
 	makeRaw(t, raw, tinySize)

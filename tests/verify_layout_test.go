@@ -9,8 +9,8 @@ import (
 	"installer/install/verify"
 )
 
-// TestVerifyBootFilesystem verifies what to-filesystem makes: /boot on a file system of its own, and GRUB for BIOS
-// alone. Then it damages what is on /boot, a bit or a file at a time.
+// TestVerifyBootFilesystem verifies a system that to-filesystem makes: /boot on a file system of its own, and GRUB for BIOS
+// alone. Then it damages the content of /boot, a bit or a file at a time.
 func TestVerifyBootFilesystem(t *testing.T) {
 	LoopSnapshot(t)
 	m := mountOwn(t, diskSize, "xfs", "ext4")

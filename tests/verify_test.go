@@ -72,10 +72,10 @@ func wantSound(t *testing.T, disk string) {
 	}
 }
 
-// named is a finding that is looked for: its check, and parts of where it is and of what it says.
+// named is a finding that is looked for: its check, and parts of its place and of its text.
 type named struct{ check, where, what string }
 
-// wantNamed fails the test unless the report has a fault for each, and the exit status tells.
+// wantNamed fails the test unless the report has a fault for each, and the exit status is that of damage.
 func wantNamed(t *testing.T, report *verify.Report, code int, wanted ...named) {
 	t.Helper()
 	if code != 1 || report.Outcome != verify.Damaged {
@@ -125,7 +125,7 @@ func digest(t *testing.T, file string) string {
 	const block = 64 << 10
 	buf, zero := make([]byte, block), make([]byte, block)
 	for at := int64(0); ; {
-		// Where holes are may change by itself, as the file system writes back; what is read may not.
+		// Where holes are may change by itself, as the file system writes back; content may not.
 		start, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
 		if errors.Is(err, unix.ENXIO) {
 			return fmt.Sprintf("%x", sum.Sum(nil))

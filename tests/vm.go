@@ -1,5 +1,5 @@
-// Package tests holds what needs root, loop devices, containers or a virtual machine: the tests of the
-// whole program, the machine that boots what was installed, and the outside oracles that judge it.
+// Package tests holds tests that need root, loop devices, containers or a virtual machine: those of the
+// whole program, the machine that boots an installed disk, and the outside oracles that judge it.
 //
 // A test of one package that needs none of these lives beside that package. Nothing here is imported
 // by the program.
@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// Firmware is what starts the virtual machine.
+// Firmware is the kind of firmware of the virtual machine.
 type Firmware string
 
 // The firmware of Debian's packages ovmf and seabios.
@@ -29,12 +29,12 @@ const (
 	BIOS Firmware = "bios"
 )
 
-// BootOptions say what to boot and how. Zero values stand for what each comment names.
+// BootOptions name the disk and the manner of a boot. Zero values stand for the defaults in the comments.
 type BootOptions struct {
 	Disk     string        // image file
 	Format   string        // "raw" or "qcow2"; "" is raw
 	Firmware Firmware      // "" is UEFI
-	Writable bool          // the boot may change Disk; otherwise what it writes is thrown away
+	Writable bool          // the boot may change Disk; otherwise its writes are thrown away
 	Timeout  time.Duration // for the whole boot; 0 is 15 minutes
 	// Slack multiplies the deadline of every phase; 0 is 1.
 	Slack float64
@@ -46,10 +46,10 @@ type BootOptions struct {
 	OnPhase func(Phase) // called when a phase begins; may be nil
 }
 
-// BootError says in which phase a boot failed, why, and what the console said last.
+// BootError says in which phase a boot failed, why, and the last lines of the console.
 type BootError struct {
 	Phase Phase
-	Tail  string // last lines of the console, and what QEMU itself said
+	Tail  string // last lines of the console, and the messages of QEMU itself
 	Err   error
 }
 
@@ -78,7 +78,7 @@ var deadlines = [...]time.Duration{
 // computes checksums).
 const silence = 60 * time.Second
 
-// Boot starts the disk once, waits for the self-test's report and for the power to go, and returns what
+// Boot starts the disk once, waits for the self-test's report and for the power to go, and returns the report that
 // was reported. The installed kernel arguments must have console=ttyS0 and installer.selftest. Every
 // error after QEMU started is a *BootError. No process and no file is left behind.
 func Boot(ctx context.Context, o BootOptions) (*Evidence, error) {
@@ -136,7 +136,7 @@ func (discard) Close() error { return nil }
 
 // command makes the files that QEMU needs in work, and its arguments.
 func (o BootOptions) command(work string) ([]string, error) {
-	snapshot := "on" // what is written goes to a file in TMPDIR that has no name
+	snapshot := "on" // writes go to a file in TMPDIR that has no name
 	if o.Writable {
 		snapshot = "off"
 	}
@@ -207,7 +207,7 @@ type machine struct {
 	kill   context.CancelFunc
 }
 
-// children are processes that this one waits for while tests go on, none of which may take them for what
+// children are processes that this one waits for while tests go on, none of which may take them for processes that
 // a killed installer left.
 var children struct {
 	sync.Mutex
@@ -235,7 +235,7 @@ func runChild(cmd *exec.Cmd) error {
 }
 
 // startQEMU runs QEMU in a thread of its own: the kernel kills QEMU when that thread ends, so that it
-// must live as long as QEMU, and that is also what ends QEMU should the test process die.
+// must live as long as QEMU, and that also ends QEMU should the test process die.
 func startQEMU(ctx context.Context, args []string) machine {
 	ctx, kill := context.WithCancel(ctx)
 	output, exit := make(chan []byte, 64), make(chan error, 1)
@@ -263,7 +263,7 @@ func (c chunks) Write(b []byte) (int, error) {
 // stop ends QEMU and waits until it is gone.
 func (m machine) stop() error {
 	m.kill()
-	for range m.output { // what it still had to say must not block it
+	for range m.output { // its last output must not block it
 	}
 	return <-m.exit
 }

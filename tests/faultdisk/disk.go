@@ -13,7 +13,7 @@ import (
 // fileName is that of the disk in its file system.
 const fileName = "disk.raw"
 
-// Kind is what is asked of the disk.
+// Kind is a kind of request to the disk.
 type Kind int
 
 // The kinds of requests. Flush is fsync(2), or the flush of a loop device over the file.
@@ -43,7 +43,7 @@ type Disk struct {
 	device int
 	done   chan error
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	store  *os.File
 	fault  Fault
 	counts [Flush + 1]int
@@ -51,7 +51,7 @@ type Disk struct {
 	log    *Log
 }
 
-// New makes a disk of size bytes, all zeros, on a file system mounted on dir/mount; what is written lies in dir/store.
+// New makes a disk of size bytes, all zeros, on a file system mounted on dir/mount; its content lies in dir/store.
 // It needs root and /dev/fuse. Close it.
 func New(dir string, size int64) (*Disk, error) {
 	d := &Disk{size: size, dir: filepath.Join(dir, "mount"), done: make(chan error, 1)}
@@ -92,7 +92,7 @@ func (d *Disk) SetFault(f Fault) {
 	d.fault = f
 }
 
-// Counts tells how many requests of each kind there were, and how many were made to fail.
+// Counts returns the number of requests of each kind, and of those that were made to fail.
 func (d *Disk) Counts() (byKind [Flush + 1]int, failed int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -142,7 +142,7 @@ func (d *Disk) do(op Op, data []byte) unix.Errno {
 	return errnoOf(err)
 }
 
-// apply does to a file what a request asks for.
+// apply carries out a request on a file.
 func apply(f *os.File, op Op, data []byte) error {
 	var err error
 	switch op.Kind {

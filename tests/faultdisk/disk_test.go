@@ -81,7 +81,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// What was flushed survives every power cut; what was not may go.
+// Flushed writes survive every power cut; others may go.
 func TestReplay(t *testing.T) {
 	d, f := newDisk(t)
 	log, err := d.Record()

@@ -2,6 +2,6 @@
 // process serves. Every write, discard and flush of it can be refused, and is kept in a log from which the disk can be
 // made again as a power cut at any moment would have left it.
 //
-// What belongs here: the file, its faults and its log. What does not: which faults are tried on what, and what must
+// What belongs here: the file, its faults and its log. Which faults are tried, and where, does not, nor what must
 // hold afterwards.
 package faultdisk

@@ -57,7 +57,7 @@ func (l *Log) Flushed(n int) int {
 }
 
 // Replay makes the file name, which must not exist, as a power cut after the first n changes could have left the disk:
-// with all that was flushed by then, and of what came later that which survives keeps. A nil survives keeps all.
+// with all that was flushed by then, and those later requests that survives keeps. A nil survives keeps all.
 func (l *Log) Replay(name string, n int, survives func() bool) error {
 	flushed := l.Flushed(n)
 	l.mu.Lock()

@@ -44,7 +44,7 @@ func bindSocket(args []string) error {
 	if err != nil {
 		return err
 	}
-	// The name is relative, so that it tells nothing about where it is.
+	// The name is relative, so that it does not show its place.
 	if err := unix.Chdir(args[0]); err != nil {
 		return err
 	}

@@ -1,5 +1,5 @@
 // Package hold makes the calling process hold a file system, in every way that a
-// process can. It serves tests of what finds holders, and knows nothing of it.
+// process can. It serves tests of the search for holders, and knows nothing of it.
 package hold
 
 import (
@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Hold makes a holder of a kind in this process. What is acquired is never
+// Hold makes a holder of a kind in this process. Its resources are never
 // given back but by the end of the process. It is to be called on the process's
 // first thread; args[0] is a path on the target.
 func Hold(kind string, args []string) error {
@@ -118,7 +118,7 @@ func onThread(flags int, f func() error) error {
 	result := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() { // the first thread is what /proc/PID shows
+		if unix.Gettid() == unix.Getpid() { // /proc/PID shows the first thread
 			result <- onThread(flags, f)
 			select {}
 		}

@@ -1,7 +1,7 @@
 // Package layout makes small OCI image layouts for tests: from tar files, or by one more layer on a
 // layout that exists.
 //
-// What the tests need to give the installer belongs here; reading images as the installer does not:
+// Images that the tests give the installer belong here; reading images as the installer does not:
 // that is rootfs/image, and these layouts must stay an independent account of the format.
 package layout
 
@@ -28,7 +28,7 @@ type Layer struct {
 	DiffID digest.Digest
 }
 
-// Options are what an image says of itself.
+// Options are the labels and fields of an image.
 type Options struct {
 	Tag     string            // the reference name in the index
 	Labels  map[string]string // of the configuration

@@ -49,7 +49,7 @@ func (s *Stack) Keep(n int) {
 	s.config.History = nil // it speaks of layers that may be gone
 }
 
-// Add puts a layer of what fill writes on top.
+// Add puts a layer on top, which fill writes.
 func (s *Stack) Add(fill func(*tar.Writer) error) error {
 	r, w := io.Pipe()
 	go func() {

@@ -35,7 +35,7 @@ func newDrive(ctx context.Context, dir string, size int64) (*drive, error) {
 	return d, nil
 }
 
-// mount makes a file system with what the tool that makes it takes for good, and mounts it. The loop
+// mount makes a file system with the defaults of its tool, and mounts it. The loop
 // device passes reads and writes on directly, as the installer's does.
 func (d *drive) mount(kind string) (err error) {
 	if d.loop, err = output(d.ctx, "losetup", "--find", "--show", "--direct-io=on", d.file); err != nil {
@@ -55,7 +55,7 @@ func (d *drive) mount(kind string) (err error) {
 	return nil
 }
 
-// written is what a loop device has been told to write since the machine started, in bytes, without discards.
+// written returns the bytes that were written to a loop device since the machine started, without discards.
 func written(loop string) (int64, error) {
 	text, err := os.ReadFile(filepath.Join("/sys/block", loop, "stat"))
 	if err != nil {
@@ -70,8 +70,8 @@ func written(loop string) (int64, error) {
 	return n * sector, err
 }
 
-// watch counts what is written to loop devices of the file, whoever makes them, until it is told to stop.
-// What a device is told between the last look and its end, a few milliseconds later, is not seen.
+// watch counts the bytes written to loop devices of the file, whoever makes them, until it is stopped.
+// Writes between the last look and the end of a device, a few milliseconds later, are not counted.
 func (d *drive) watch() (stop func() int64) {
 	const pause = 20 * time.Millisecond
 	before := map[string]int64{}
@@ -136,7 +136,7 @@ func syncfs(root string) error {
 	return unix.Syncfs(int(f.Fd()))
 }
 
-// warm reads a file, so that what comes after finds it in memory.
+// warm reads a file, so that the next run finds it in memory.
 func warm(name string) error {
 	f, err := os.Open(name)
 	if err != nil {
@@ -147,5 +147,5 @@ func warm(name string) error {
 	return err
 }
 
-// onlyWriter hides what would let io.Copy leave the bytes where they are.
+// onlyWriter hides the methods that would let io.Copy leave the bytes where they are.
 type onlyWriter struct{ io.Writer }

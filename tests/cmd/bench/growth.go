@@ -11,7 +11,7 @@ import (
 	"installer/tests/layout"
 )
 
-// Of the images by whose sizes growth is told: as many layers for each, and files like those of an OS.
+// The images for the growth by size: as many layers for each, and files like those of an OS.
 const (
 	grownLayers  = 8
 	filesInOne   = 40   // of a directory

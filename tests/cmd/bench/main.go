@@ -1,5 +1,5 @@
 // Command bench measures how an image of Debian packages comes to a disk: by the installer, and by others.
-// The script tests/bench runs it; what the numbers mean is in README.md.
+// The script tests/bench runs it; README.md explains the numbers.
 package main
 
 import (
@@ -23,14 +23,14 @@ type bench struct {
 	ctx       context.Context
 	installer string // the program
 	base      string // OCI layout of the bootable image
-	cache     string // directory of what is made once
+	cache     string // directory of the images, which are made once
 	work      string // directory of the disks
 	flat      string // tar of the merged tree
 	count     int
 	diskSize  int64
 }
 
-// choice is what the command line chooses among.
+// choice holds the choices of the command line.
 type choice struct {
 	filesystems, layers, ways []string
 	grow                      []int
@@ -54,7 +54,7 @@ func parse(ctx context.Context) (*bench, choice, error) {
 	var c choice
 	flag.StringVar(&b.installer, "installer", "", "the installer's `program`")
 	flag.StringVar(&b.base, "base", "", "OCI layout `directory` of the bootable image")
-	flag.StringVar(&b.cache, "cache", "", "`directory` of what is made once")
+	flag.StringVar(&b.cache, "cache", "", "`directory` of the images, which are made once")
 	flag.StringVar(&b.work, "work", os.TempDir(), "`directory` where the disks are made")
 	flag.IntVar(&b.count, "count", 5, "runs of which the median counts")
 	size := flag.Int64("disk", 12<<10, "size of a disk in MiB")
@@ -154,7 +154,7 @@ func (b *bench) flatten(dir, to string) error {
 	return err
 }
 
-// compare measures the ways, one after the other in each round, so that what else the machine does
+// compare measures the ways, one after the other in each round, so that other work of the machine
 // falls on all of them, and says how they relate.
 func (b *bench) compare(names []string, s source, fs string) error {
 	samples := map[string][]sample{}
@@ -187,7 +187,7 @@ func (b *bench) compare(names []string, s source, fs string) error {
 	return nil
 }
 
-// measure measures a way once. What it reads is in memory, as far as that fits.
+// measure measures a way once. Its input is in memory, as far as that fits.
 func (b *bench) measure(w way, s source, fs string) (sample, error) {
 	files := s.layers
 	if w.name == "floor" {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// sample is what one run took.
+// sample is the cost of one run.
 type sample struct {
 	wall    time.Duration
 	cpu     time.Duration // user and system, of the programs; not of the kernel's own threads
@@ -20,14 +20,14 @@ type sample struct {
 	written int64         // bytes, to the loop devices of the disk
 }
 
-// meter runs programs and adds up what they take.
+// meter runs programs and adds up their cost.
 type meter struct {
 	ctx    context.Context
 	total  sample
 	output bytes.Buffer
 }
 
-// run runs a program to its end. What it prints is in the error.
+// run runs a program to its end. Its output is in the error.
 func (m *meter) run(name string, args ...string) error {
 	cmd := exec.CommandContext(m.ctx, name, args...)
 	m.output.Reset()
@@ -84,7 +84,7 @@ func ratio(of, to []sample) float64 {
 	return ratios[len(ratios)/2]
 }
 
-// output runs a program aside from what is measured and returns what it prints.
+// output runs a program that is not measured and returns its output.
 func output(ctx context.Context, name string, args ...string) (string, error) {
 	out, err := exec.CommandContext(ctx, name, args...).Output()
 	if failed := (*exec.ExitError)(nil); errors.As(err, &failed) {

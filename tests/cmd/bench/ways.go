@@ -102,7 +102,7 @@ func (b *bench) untar(m *meter, d *drive, tars ...string) error {
 	return syncfs(d.root)
 }
 
-// once brings the image to a new disk and tells what it took.
+// once brings the image to a new disk and returns its cost.
 func (b *bench) once(w way, s source, fs string) (_ sample, err error) {
 	d, err := newDrive(b.ctx, b.work, b.diskSize)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Command boot boots an installed disk once under QEMU, prints what the system inside reported, and
+// Command boot boots an installed disk once under QEMU, prints the report of the system inside, and
 // fails when anything is not as it must be on a first boot. The disk is not changed unless asked.
 package main
 

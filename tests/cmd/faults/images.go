@@ -82,7 +82,7 @@ func makeImage(dir string, layers []map[string][]byte) (string, error) {
 	return "oci:" + dir + ":latest", layout.Write(dir, tars, o)
 }
 
-// system is what every image of the bootable kind has.
+// system lists the files that every bootable image has.
 func system(initramfs string) map[string][]byte {
 	files := sample.Files("6.1.0", []byte(initramfs))
 	maps.Copy(files, map[string][]byte{

@@ -35,7 +35,7 @@ func (t *trial) momentAmong(steps ...string) *moment {
 	return &moment{index: i, name: t.base.landmarks[i]}
 }
 
-// come tells that the moment has come, once.
+// come reports whether the moment has come, once.
 func (m *moment) come(e event) bool {
 	if !e.landmark() {
 		return false
@@ -81,7 +81,7 @@ func (t *trial) afterKill(s *session) {
 	}
 	t.nothingLeft()
 	if s.claims() {
-		t.verified(t.raw) // what was said is true, whatever happened afterwards
+		t.verified(t.raw) // the claim is true, whatever happened afterwards
 	}
 	t.succeeds()
 }
@@ -89,7 +89,7 @@ func (t *trial) afterKill(s *session) {
 func interruptAtEvent(t *trial) { t.signalAtEvent(syscall.SIGINT) }
 func terminateAtEvent(t *trial) { t.signalAtEvent(syscall.SIGTERM) }
 
-// signalAtEvent wants an orderly undo, told line by line.
+// signalAtEvent wants an orderly undo, a line for each thing.
 func (t *trial) signalAtEvent(sig syscall.Signal) {
 	if err := t.newRaw(); err != nil {
 		t.breach("%v", err)
@@ -112,7 +112,7 @@ func (t *trial) signalAtEvent(sig syscall.Signal) {
 	if !strings.Contains(s.stderr, "received "+sig.String()) {
 		t.breach("the signal is not named: %s", tail(s.stderr))
 	}
-	// The claim is the second thing taken; until the disk has been handed over its undo must be told.
+	// The claim is the second thing taken; until the disk has been handed over its undo must be printed.
 	if m.index > 2 && len(s.undone()) == 0 && !strings.Contains(s.stdout, "left mounted") {
 		t.breach("nothing is said to be undone: %s", tail(s.stdout))
 	}

@@ -32,6 +32,6 @@ func kinds() []kind {
 		{name: "lost-flush", what: "one flush fails, often the last", do: lostFlush, storage: true, onHost: true},
 		{name: "device-gone", what: "everything fails from any event on", do: deviceGone, storage: true, onHost: true},
 		{name: "loop-shrunk", what: "the loop device that is the disk loses its medium", do: loopShrunk, storage: true, onHost: true},
-		{name: "power-cut", what: "the power goes at any moment, and with it what was not flushed", do: powerCut, onHost: true},
+		{name: "power-cut", what: "the power goes at any moment, and with it all that was not flushed", do: powerCut, onHost: true},
 	}
 }

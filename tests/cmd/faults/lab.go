@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lab is what all runs share.
+// lab holds the state that all runs share.
 type lab struct {
 	ctx       context.Context
 	opts      options
@@ -34,7 +34,7 @@ func newLab(ctx context.Context, o options) (*lab, error) {
 	if o.installer == "" {
 		return nil, errors.New("-installer is missing; tests/faults sets it")
 	}
-	// What a killed installer leaves running falls to this process: it cannot hide.
+	// Processes that a killed installer leaves fall to this process: it cannot hide.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("becoming the reaper of orphans: %w", err)
 	}
@@ -60,7 +60,7 @@ func (l *lab) close() {
 	if l.podman != nil {
 		l.podman.close()
 	}
-	// Not across a file system: what is still mounted is a finding, not ours to empty.
+	// Not across a file system: a mount that is left is a finding, not ours to empty.
 	if out, err := exec.Command("rm", "-rf", "--one-file-system", l.dir).CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "faults: removing %s: %v: %s\n", l.dir, err, out)
 	}

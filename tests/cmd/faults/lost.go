@@ -30,7 +30,7 @@ func (t *trial) withDisk(do func(*faultdisk.Disk)) {
 	}
 }
 
-// requests counts what a run of this setup asks of its disk.
+// requests counts the requests of a run of this setup to its disk.
 func (t *trial) requests() (counts [faultdisk.Flush + 1]int, ok bool) {
 	dir := filepath.Join(t.dir, "disk", "count")
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -65,7 +65,7 @@ func (t *trial) withFault(fault faultdisk.Fault) {
 		t.nothingLeft()
 		if s.code == 0 {
 			t.injected = failed > 0
-			t.verified(t.raw) // what failed was done again, or did not matter
+			t.verified(t.raw) // the failed request was repeated, or did not matter
 		} else {
 			t.succeeds()
 		}
@@ -269,7 +269,7 @@ func (t *trial) cut(log *faultdisk.Log, n int, survives func() bool, whole bool)
 	return starts
 }
 
-// startable tells whether firmware finds something to start: boot code in the first sector, or a FAT file system on
+// startable reports whether firmware finds something to start: boot code in the first sector, or a FAT file system on
 // the EFI system partition, at whose boot sector firmware looks first.
 func startable(name string) (bool, error) {
 	f, err := os.Open(name)

@@ -1,8 +1,8 @@
 // Command faults runs the installer over and over, does something terrible to each run, and looks whether every
-// promise was kept. tests/faults builds what it needs and starts it.
+// promise was kept. tests/faults builds the programs and starts it.
 //
 // Each run has a kind and a number; with the seed they decide everything that is decided here, so that a run can be
-// repeated. What the machine decides (how far the installer was when a signal came) can not.
+// repeated. How far the installer was when a signal came cannot.
 package main
 
 import (
@@ -31,13 +31,13 @@ type options struct {
 func main() {
 	var o options
 	flag.IntVar(&o.count, "n", 100, "number of runs")
-	flag.Uint64Var(&o.seed, "seed", 1, "what decides where each fault strikes")
+	flag.Uint64Var(&o.seed, "seed", 1, "seed of the place of each fault")
 	flag.StringVar(&o.kinds, "kind", "", "kinds of faults, with commas between them (default: all)")
 	flag.IntVar(&o.run, "run", -1, "only the run of this number of each kind")
 	flag.StringVar(&o.installer, "installer", "", "the installer's binary")
 	flag.StringVar(&o.image, "image", "", "a real image, which one run in ten installs (default: small ones only)")
 	flag.BoolVar(&o.list, "list", false, "list the kinds")
-	flag.BoolVar(&o.verbose, "v", false, "tell of each run")
+	flag.BoolVar(&o.verbose, "v", false, "print a line for each run")
 	flag.Parse()
 	if o.list {
 		for _, k := range kinds() {

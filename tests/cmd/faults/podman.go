@@ -34,7 +34,7 @@ func newPodman(dir string) (*podman, error) {
 	return p, nil
 }
 
-// command is one run of the installer in a container. What it works on has the same names inside.
+// command is one run of the installer in a container. Its files have the same names inside.
 func (p *podman) command(t *trial, args []string) *exec.Cmd {
 	images := filepath.Join(t.lab.dir, "images")
 	run := []string{"--root", filepath.Join(p.dir, "root"), "--runroot", p.run, "--tmpdir", filepath.Join(p.dir, "tmp"),

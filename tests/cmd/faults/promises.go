@@ -18,7 +18,7 @@ import (
 // workspaceDir is where the installer mounts its private tmpfs.
 const workspaceDir = "/run/installer"
 
-// grace is how long the kernel gets to take down what a killed process had.
+// grace is how long the kernel gets to take down the resources of a killed process.
 const grace = 20 * time.Second
 
 func itoa(n int) string    { return strconv.Itoa(n) }
@@ -73,7 +73,7 @@ func (t *trial) nothingLeft() {
 	}
 }
 
-// left lists what is left. What cannot be looked at is listed too.
+// left lists the leftovers. A place that cannot be looked at is listed too.
 func (t *trial) left() (left []string) {
 	for _, look := range []func() ([]string, error){
 		func() ([]string, error) { return loopsOn(t.dir) },

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// event is what the harness reads of a line of --progress json.
+// event holds the fields of a line of --progress json that the harness reads.
 type event struct {
 	Time    time.Time
 	Event   string
@@ -27,7 +27,7 @@ type event struct {
 	}
 }
 
-// landmark tells the events that each run of a setup has alike.
+// landmark returns the name of an event that every run of a setup has.
 func (e event) landmark() bool { return e.Event == "step" || e.Event == "done" || e.Event == "stage" }
 
 func (e event) String() string {
@@ -68,7 +68,7 @@ func (t *trial) start(raw string, args []string, see func(*session, event)) *ses
 		s.cmd.Env = append(os.Environ(), "TMPDIR="+t.tmp)
 	}
 	s.cmd.Stderr = &s.errors
-	// A signal meant for the harness is not for what it runs.
+	// A signal meant for the harness is not for its children.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := s.cmd.StdoutPipe()
 	if err == nil {
@@ -120,7 +120,7 @@ func (t *trial) wait(s *session) *session {
 	return s
 }
 
-// hangs tells what the threads of a process wait for in the kernel.
+// hangs returns the kernel functions in which the threads of a process wait.
 func hangs(s *session) string {
 	pid := s.pid()
 	tasks, _ := os.ReadDir("/proc/" + pid + "/task")
@@ -139,7 +139,7 @@ func (t *trial) install(raw string, args []string, see func(*session, event)) *s
 	return t.wait(t.start(raw, args, see))
 }
 
-// claims tells whether a run said that the installation is complete.
+// claims reports whether a run said that the installation is complete.
 func (s *session) claims() bool {
 	for _, e := range s.events {
 		if e.Report != nil && e.Report.Outcome == "complete" {
@@ -159,7 +159,7 @@ func (s *session) failedStep() event {
 	return event{}
 }
 
-// undone are the messages of what was given back.
+// undone returns the messages of the undo.
 func (s *session) undone() (all []string) {
 	for _, e := range s.events {
 		if e.Event == "undo" {

@@ -63,7 +63,7 @@ func (t *trial) struck(s *session) {
 	t.blames(s)
 }
 
-// backingFull has the disk file on a tmpfs with room for a part of what the installation takes.
+// backingFull has the disk file on a tmpfs with room for a part of the installation.
 func backingFull(t *trial) {
 	part := 3 + t.random.Int64N(95)
 	t.tell("room for %d %% of the disk", part)
@@ -127,7 +127,7 @@ func (t *trial) strangerFills(what string, fill func(root string) error) {
 	t.succeeds()
 }
 
-// releasedBefore tells that the run began to give the disk back before a time.
+// releasedBefore reports whether the run began to give the disk back before a time.
 func (s *session) releasedBefore(when time.Time) bool {
 	for _, e := range s.events {
 		if (e.Event == "failed" || e.Event == "step" && e.Step == "finalize") && e.Time.Before(when) {
@@ -153,7 +153,7 @@ func rootFull(t *trial) {
 				size /= 2
 			}
 		}
-		_, _ = f.Write(make([]byte, 64<<10)) // what is left of it
+		_, _ = f.Write(make([]byte, 64<<10)) // the rest of it
 		return nil
 	})
 }

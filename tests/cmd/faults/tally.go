@@ -24,7 +24,7 @@ func newTally(kinds []kind) *tally {
 	return t
 }
 
-// add counts a run, and tells at once of one that broke a promise.
+// add counts a run, and prints one that broke a promise at once.
 func (a *tally) add(t *trial, o options) {
 	r := a.rows[t.kind.name]
 	r.runs++

@@ -52,7 +52,7 @@ func secondInstaller(t *trial) {
 	t.verified(t.raw)
 }
 
-// hasOpen tells whether a process has a file open; one that is not there has none.
+// hasOpen reports whether a process has a file open; one that is not there has none.
 func hasOpen(pid, file string) bool {
 	links, err := filepath.Glob(filepath.Join("/proc", pid, "fd", "*"))
 	if pid == "" || err != nil {

@@ -16,7 +16,7 @@ import (
 // diskSize is that of the disks that are installed on, in bytes; they are sparse.
 const diskSize = 1 << 30
 
-// trial is one run with its fault, and what came of it.
+// trial is one run with its fault and its result.
 type trial struct {
 	lab    *lab
 	kind   kind
@@ -29,10 +29,10 @@ type trial struct {
 	dir   string   // of this trial
 	tmp   string   // TMPDIR of the installer
 	raw   string   // the disk
-	known []string // what may be in dir
+	known []string // names that may be in dir
 
 	injected bool
-	story    string   // what was done
+	story    string   // the fault, in words
 	broken   []string // promises that were not kept
 	took     time.Duration
 }
@@ -71,7 +71,7 @@ func (t *trial) breach(format string, args ...any) {
 	t.broken = append(t.broken, fmt.Sprintf(format, args...))
 }
 
-// tell sets what is told of the trial.
+// tell sets the description of the trial.
 func (t *trial) tell(format string, args ...any) { t.story = fmt.Sprintf(format, args...) }
 
 // perform makes the place, lets the kind do its worst, and looks at every promise.
@@ -147,7 +147,7 @@ func loaderOf(image string) string {
 	return "systemd"
 }
 
-// succeeds runs the installer without a fault, on what the fault left, and has the result verified.
+// succeeds runs the installer without a fault, on the leftovers of the fault, and has the result verified.
 func (t *trial) succeeds() {
 	s := t.install(t.raw, t.args(), nil)
 	if s.code != 0 {
@@ -176,12 +176,12 @@ func (t *trial) verified(raw string) bool {
 func (t *trial) verify(raw string) (string, error) {
 	cmd := exec.Command(t.lab.opts.installer, "verify", raw)
 	cmd.Env = append(os.Environ(), "TMPDIR="+t.tmp)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a signal for the harness is not for what it runs
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a signal for the harness is not for its children
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
 
-// judge looks at the end of a run that a fault may have struck: success must be true, failure told and clean.
+// judge looks at the end of a run that a fault may have struck: success must be true, failure named and clean.
 func (t *trial) judge(s *session, wantCode int) {
 	switch {
 	case s.code == 0 && !s.claims():
@@ -192,14 +192,14 @@ func (t *trial) judge(s *session, wantCode int) {
 		t.breach("exit status %d, want %d: %s", s.code, wantCode, tail(s.stderr))
 	}
 	for _, u := range s.undone() {
-		// A device that fails cannot be flushed either: that is told, and what counts is what is left.
+		// A device that fails cannot be flushed either: that is reported, and only leftovers count.
 		if strings.Contains(u, "failed: ") && !(t.kind.storage && strings.Contains(u, "failed: flushing ")) {
 			t.breach("undo: %s", u)
 		}
 	}
 }
 
-// tail is the end of what a program said.
+// tail returns the end of a program's output.
 func tail(s string) string {
 	const limit = 1500
 	s = strings.TrimSpace(s)

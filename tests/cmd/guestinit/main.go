@@ -93,7 +93,7 @@ Environment=PATH=/run/files:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UT
 ExecStart=/bin/sh -c '{ s=0; /bin/sh -eu /run/guest-script || s=$$?; echo; echo exit status $$s; } 2>&1 | cat >/dev/ttyS1; sync; echo o >/proc/sysrq-trigger'
 `
 
-// becomeSystemd makes this process systemd, which the kernel's command line tells to start the service.
+// becomeSystemd makes this process systemd, which starts the service that the kernel's command line names.
 func becomeSystemd(script string) error {
 	for name, text := range map[string]string{"/run/systemd/system/guest.service": service, "/run/guest-script": script} {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o644)); err != nil {

@@ -13,13 +13,13 @@ import (
 type event struct {
 	Action     string
 	Package    string
-	ImportPath string // of what a build event is about
+	ImportPath string // of the package that a build event is about
 	Test       string
 	Output     string
 	Elapsed    float64 // seconds
 }
 
-// tally counts tests as they end, and keeps what they printed until it is known whether it matters.
+// tally counts tests as they end, and keeps their output until it is known whether it matters.
 type tally struct {
 	out                     io.Writer
 	passed, failed, skipped int
@@ -28,7 +28,7 @@ type tally struct {
 	output                  map[string][]string // by package and test
 }
 
-// slow is what a test must take to get a line of its own, so that a long run is seen to move.
+// slow is the least duration of a test that gets a line of its own, so that a long run is seen to move.
 const slow = 5 * time.Second
 
 func newTally(out io.Writer) *tally {
@@ -54,7 +54,7 @@ func (t *tally) read(r io.Reader) error {
 func (t *tally) line(line []byte) {
 	var e event
 	if err := json.Unmarshal(line, &e); err != nil {
-		t.out.Write(line) // what the go command says outside of its events
+		t.out.Write(line) // output of the go command outside of its events
 		return
 	}
 	switch e.Action {
