@@ -23,7 +23,7 @@ func TestVerifyBootFilesystem(t *testing.T) {
 	flip(t, m.raw, kernel)
 	flip(t, m.raw, config)
 	report, code := verified(t, m.raw)
-	wantNamed(t, report, code, named{"kernel", "/boot/ostree/default-", "differs from /ostree/deploy/"}, named{"boot-loader", "/boot/grub/grub.cfg", "not what"})
+	wantNamed(t, report, code, named{"kernel", "/boot/ostree/default-", "differs from /ostree/deploy/"}, named{"boot-loader", "/boot/grub/grub.cfg", "differs from the one"})
 	flip(t, m.raw, kernel)
 	flip(t, m.raw, config)
 

@@ -251,7 +251,7 @@ func TestVerifyFindsFlippedBytes(t *testing.T) {
 		{"protective MBR", 446 + 4, []named{{"partition-table", "boot sector", "protective"}}},
 		{"boot.img", 0x5c, []named{{"bios-boot", "boot sector", "loads LBA"}}},
 		{"core.img", bios.Start + 20000, []named{{"boot-loader", "(BIOS-BOOT)", "GRUB's code"}}},
-		{"EFI program", onESP(t, raw, "/EFI/BOOT/BOOTX64.EFI") + 100000, []named{{"boot-loader", "ESP:/EFI/BOOT/BOOTX64.EFI", "not what"}}},
+		{"EFI program", onESP(t, raw, "/EFI/BOOT/BOOTX64.EFI") + 100000, []named{{"boot-loader", "ESP:/EFI/BOOT/BOOTX64.EFI", "differs from the one"}}},
 		{"allocation table", mustPartition(t, raw, typeESP).Start + 32*512 + 12, []named{{"esp-file-system", "(EFI-SYSTEM)", "tables differ"}}},
 		{"super block", root.Start + 108, []named{{"root-super-block", "(root)", "checksum"}}},
 	}
@@ -390,7 +390,7 @@ func TestVerifyOrdinaryUser(t *testing.T) {
 	at = onESP(t, raw, espKernel(t, raw)) + 1<<20
 	flip(t, raw, at)
 	report, code = verified(t, raw)
-	wantNamed(t, report, code, named{"boot-loader", "ESP:/ostree/default-", "not what"})
+	wantNamed(t, report, code, named{"boot-loader", "ESP:/ostree/default-", "differs from the one"})
 }
 
 // verifyUncopied has root verify a qcow2 with no place for a copy of it; killed in the middle, that leaves nothing.

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Where GRUB's boot images keep what its installer fills in: boot.img in the first sector of the disk, diskboot.img in
-// the first sector of core.img.
+// Places in GRUB's boot images that its installer fills in: boot.img in the first sector of the
+// disk, diskboot.img in the first sector of core.img.
 const (
 	biosSector    = 512
 	bootLoadsLBA  = 0x5c // u64: where core.img begins
@@ -16,7 +16,8 @@ const (
 	coreSegment   = 0x820
 )
 
-// grubConfig is where GRUB for BIOS has its configuration on a disk without an EFI system partition.
+// grubConfig is where GRUB for BIOS has its configuration on a disk without an EFI system
+// partition.
 const grubConfig = "boot/grub/grub.cfg"
 
 // peersConfig is the configuration that bootupd and distributions make.
@@ -83,7 +84,7 @@ func (i *inspection) checkCore(core []byte) {
 	i.say("GRUB's core image of %d bytes is where the boot sector looks for it", (sectors+1)*biosSector)
 }
 
-// biosGRUB tells whether GRUB starts a disk without an EFI system partition.
+// biosGRUB reports whether GRUB starts a disk without an EFI system partition.
 func (i *inspection) biosGRUB() bool {
 	return i.biosOnly() && (i.grub || i.isRegular(grubConfig))
 }

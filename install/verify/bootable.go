@@ -21,7 +21,7 @@ func (i *inspection) checkBootable(ctx context.Context) error {
 		}
 		judged++
 	}
-	i.say("%d deployments have what a first boot and a first update need", judged)
+	i.say("deployments that can start and be updated: %d", judged)
 	return ctx.Err()
 }
 

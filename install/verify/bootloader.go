@@ -16,8 +16,8 @@ import (
 	"installer/rootfs/bootloader"
 )
 
-// checkBootLoader makes the boot loader once more, from the deployment that it was made from and by that one's own
-// programs, and compares every byte with what is on the disk. Equal input gives equal bytes.
+// checkBootLoader makes the boot loader once more, from the deployment that it was made from and by
+// that one's own programs, and compares every byte with the disk. Equal input gives equal bytes.
 func (i *inspection) checkBootLoader(ctx context.Context) error {
 	kind := i.bootLoaderKind()
 	if kind == bootloader.None {
@@ -45,12 +45,13 @@ func (i *inspection) checkBootLoader(ctx context.Context) error {
 	if err := i.compareDisk(made); err != nil {
 		return err
 	}
-	i.say("%s: %d files and %d ranges of the disk are what the image's own programs make", kind, len(made.files)+len(inBoot.files), len(made.ranges))
+	i.say("%s: %d files and %d ranges of the disk are equal to the ones that the image's own programs make", kind, len(made.files)+len(inBoot.files), len(made.ranges))
 	return nil
 }
 
-// bootLoaderKind tells what is on the EFI system partition, or starts the disk without one. A distribution's own GRUB,
-// which comes with other programs in its directory, was not made by an installation.
+// bootLoaderKind returns the loader on the EFI system partition, or of a disk without one. A
+// distribution's own GRUB, which comes with other programs in its directory, was not made by an
+// installation.
 func (i *inspection) bootLoaderKind() bootloader.Kind {
 	kind := bootloader.None
 	if i.fat == nil {
@@ -74,8 +75,8 @@ func (i *inspection) bootLoaderKind() bootloader.Kind {
 	return kind
 }
 
-// firstDeployment finds the deployment that the disk was installed with: the one of the image that the record of the
-// installation names. It is nil when that one is gone.
+// firstDeployment finds the deployment that the disk was installed with: the one of the image that
+// the record of the installation names. It is nil when that one is gone.
 func (i *inspection) firstDeployment() (*deployment, error) {
 	aleph, exists, err := i.readAleph()
 	if err != nil || !exists {
@@ -93,7 +94,8 @@ func (i *inspection) firstDeployment() (*deployment, error) {
 	return nil, nil
 }
 
-// remake installs the boot loader into memory: what goes to the directory boot to inBoot, the rest to made.
+// remake installs the boot loader into memory: the files of the directory boot into inBoot, the
+// rest into made.
 func (i *inspection) remake(ctx context.Context, kind bootloader.Kind, d *deployment, made, inBoot *remade) error {
 	release, err := i.osRelease(d)
 	if err != nil {
@@ -156,7 +158,7 @@ func (i *inspection) compareESP(made *remade) {
 		}
 		if f.size != want.size || !bytes.Equal(sum.Sum(nil), want.sum[:]) {
 			i.faultWith("if another version of the installer made this disk, its boot loader may differ and be well",
-				espPath(name), "it is not what the image's own programs make: %d bytes instead of %d, or other ones", f.size, want.size)
+				espPath(name), "it differs from the one that the image's own programs make: %d bytes instead of %d, or other ones", f.size, want.size)
 		}
 	}
 }
@@ -171,7 +173,7 @@ func (i *inspection) compareBoot(ctx context.Context, made *remade) {
 		}
 		if want := made.files[name].sum; !bytes.Equal(sum.Sum(nil), want[:]) {
 			i.faultWith("if another version of the installer made this disk, its boot loader may differ and be well",
-				"/"+at, "it is not what the image's own programs make")
+				"/"+at, "it differs from the one that the image's own programs make")
 		}
 	}
 }
@@ -189,14 +191,14 @@ func (i *inspection) compareDisk(made *remade) error {
 		}
 		if at := firstDifference(got, r.data); at >= 0 {
 			i.faultWith("if another version of the installer made this disk, its boot loader may differ and be well", where,
-				"GRUB's code is not what the image's own programs make: first at byte %d of %d", at, len(r.data))
+				"GRUB's code differs from the code that the image's own programs make: first at byte %d of %d", at, len(r.data))
 		}
 	}
 	return nil
 }
 
-// remade is an EFI system partition and a disk in memory, for a boot loader to be installed to. Of files it keeps the
-// checksum alone: a kernel may be among them.
+// remade is an EFI system partition and a disk in memory, for a boot loader to be installed to. Of
+// files it keeps the checksum alone: a kernel may be among them.
 type remade struct {
 	files  map[string]remadeFile
 	ranges []remadeRange
@@ -237,7 +239,8 @@ func (r *remade) WriteAt(p []byte, at int64) (int, error) {
 	return len(p), nil
 }
 
-// ReadAt implements bootloader.Disk: a disk of zeros with a signed boot sector, and what was written to it.
+// ReadAt implements bootloader.Disk: a disk of zeros with a signed boot sector, under the ranges
+// that were written.
 func (r *remade) ReadAt(p []byte, at int64) (int, error) {
 	if at < 0 {
 		return 0, errors.New("reading before the start of the disk")

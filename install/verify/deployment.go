@@ -26,7 +26,8 @@ type treeCheck struct {
 	metas  map[ostree.Checksum]ostree.DirMeta
 }
 
-// checkDeployments compares each deployment's tree with its commit: names, owners, modes, attributes and content.
+// checkDeployments compares each deployment's tree with its commit: names, owners, modes,
+// attributes and content.
 func (i *inspection) checkDeployments(ctx context.Context) error {
 	linked, copied := 0, 0
 	for _, d := range i.deployments {
@@ -91,8 +92,8 @@ func (t *treeCheck) dir(at string, sum, meta ostree.Checksum, top bool) {
 	}
 }
 
-// ownName tells what a deployment has in its root that its commit has not: its configuration, and the image by which
-// a boot with composefs mounts it.
+// ownName reports whether name is in the root of a deployment and not in its commit: its
+// configuration, and the image by which a boot with composefs mounts it.
 func ownName(name string) bool { return name == "etc" || name == ".ostree.cfs" }
 
 func (t *treeCheck) dirMeta(at string, f *os.File, sum ostree.Checksum) {
@@ -115,7 +116,7 @@ func (t *treeCheck) dirMeta(at string, f *os.File, sum ostree.Checksum) {
 	}
 }
 
-// metaDifference tells how owner, mode or attributes differ from what the commit has, or "".
+// metaDifference describes how owner, mode or attributes differ from the commit's, or returns "".
 func metaDifference(got file, uid, gid, mode uint32, xattrs []ostree.Xattr) string {
 	st := got.stat
 	switch name, _ := xattr.Equal(got.xattrs, xattrs); {
@@ -129,7 +130,8 @@ func metaDifference(got file, uid, gid, mode uint32, xattrs []ostree.Xattr) stri
 	return ""
 }
 
-// file compares a file or link. One that shares its object's inode needs no more: the repository's check has read it.
+// file compares a file or link. One that shares its object's inode needs no more: the repository's
+// check has read it.
 func (t *treeCheck) file(parent int, at string, entry ostree.FileEntry) {
 	var st unix.Stat_t
 	if err := unix.Fstatat(parent, entry.Name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -205,8 +207,8 @@ func sameContent(ctx context.Context, parent int, name string, content io.Reader
 // immutableFlag is FS_IMMUTABLE_FL of <linux/fs.h>.
 const immutableFlag = 0x10
 
-// checkImmutable looks at the flag that keeps a deployment's root from being changed by accident. File systems may
-// lack it, and installations may lack the capability to set it.
+// checkImmutable looks at the flag that keeps a deployment's root from being changed by accident.
+// File systems may lack it, and installations may lack the capability to set it.
 func (i *inspection) checkImmutable(d *deployment) {
 	err := i.tree.with(d.path, unix.O_DIRECTORY, func(f *os.File) error {
 		flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// deploymentFS is a deployment as it looks with its directory as the root: links, absolute ones too, are followed and
-// never lead out. It is a [bootable.Tree].
+// deploymentFS is a deployment as it looks with its directory as the root: links, absolute ones
+// too, are followed and never lead out. It is a [bootable.Tree].
 type deploymentFS struct {
 	tree tree
 	dir  *os.File

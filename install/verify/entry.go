@@ -24,15 +24,16 @@ type bootEntry struct {
 	initrds []string
 	trees   []string // device trees
 
-	link   bootLink    // what ostree= says
-	target *deployment // what it leads to; nil when it leads nowhere
+	link   bootLink    // value of ostree=
+	target *deployment // the deployment that it starts; nil when there is none
 }
 
-// entryName is what ostree calls its boot entries: a number, perhaps a stateroot, perhaps boot counting.
+// entryName matches the names of ostree's boot entries: a number, perhaps a stateroot, perhaps boot
+// counting.
 var entryName = regexp.MustCompile(`^ostree-([0-9]+)(-[A-Za-z0-9_.-]+)?(\+[0-9]+(-[0-9]+)?)?\.conf$`)
 
-// parseEntry reads an entry strictly; each problem is one line. A line that no boot loader knows is a problem, since
-// that is what a damaged one looks like.
+// parseEntry reads an entry strictly; each problem is one line. A line that no boot loader knows is
+// a problem, since a damaged one looks like that.
 func parseEntry(name, text string) (*bootEntry, []string) {
 	e := &bootEntry{name: name, text: text}
 	var problems []string
@@ -91,8 +92,8 @@ func parseEntry(name, text string) (*bootEntry, []string) {
 	return e, problems
 }
 
-// knownKey reports whether a key has no meaning here and is known from elsewhere: the Boot Loader Specification, ostree,
-// Fedora's GRUB, or a program that marks its keys as its own.
+// knownKey reports whether a key has no meaning here and is known from elsewhere: the Boot Loader
+// Specification, ostree, Fedora's GRUB, or a program that marks its keys as its own.
 func knownKey(key string) bool {
 	switch key {
 	case "aboot", "abootcfg", "machine-id", "sort-key", "architecture", "devicetree-overlay", "efi", "uki", "uki-url", "profile", "extra", "id":
@@ -112,7 +113,7 @@ func splitArguments(s string) []string {
 	})
 }
 
-// files lists what the entry names, as it names it.
+// files lists the files of the entry, by the names in it.
 func (e *bootEntry) files() []string {
 	return append([]string{e.linux}, append(slices.Clone(e.initrds), e.trees...)...)
 }
@@ -147,7 +148,8 @@ func parseLink(options []string) (bootLink, error) {
 	return bootLink{}, fmt.Errorf("it has no kernel argument ostree=")
 }
 
-// bootPath is the path on the root file system of a file that an entry names: with or without /boot.
+// bootPath is the path on the root file system of a file that an entry names: with or without
+// /boot.
 func bootPath(name string) string {
 	clean := strings.TrimPrefix(path.Clean("/"+name), "/")
 	if strings.HasPrefix(clean, "boot/") {

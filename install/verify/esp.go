@@ -21,8 +21,8 @@ const espLimit = 64 << 20
 // efiApplication is the subsystem of an image that firmware may start (Microsoft PE format).
 const efiApplication = 10
 
-// efiLoader is the program that firmware starts from a disk of which it knows nothing, by architecture as Go names it
-// (UEFI 2.10 section 3.5.1.1), with its machine type.
+// efiLoader is the program that firmware starts from a disk of which it knows nothing, by
+// architecture as Go names it (UEFI 2.10 section 3.5.1.1), with its machine type.
 func efiLoader(arch string) (name string, machine uint16) {
 	if arch == "arm64" {
 		return "EFI/BOOT/BOOTAA64.EFI", pe.IMAGE_FILE_MACHINE_ARM64
@@ -62,7 +62,8 @@ func (i *inspection) checkESP(context.Context) error {
 	return nil
 }
 
-// checkBootFiles checks the form of what the firmware and the boot loaders read from the partition.
+// checkBootFiles checks the form of the files that the firmware and the boot loaders read from the
+// partition.
 func (i *inspection) checkBootFiles(context.Context) error {
 	if i.esp == nil {
 		i.notApplicable("there is no EFI system partition: the disk starts under BIOS only")
@@ -106,8 +107,8 @@ func (i *inspection) checkBootFiles(context.Context) error {
 	return nil
 }
 
-// checkProgram checks a program. Firmware of the disk's architecture must start the first one; others may be for other
-// machines, or drivers.
+// checkProgram checks a program. Firmware of the disk's architecture must start the first one;
+// others may be for other machines, or drivers.
 func (i *inspection) checkProgram(f *fatFile, machine uint16, first bool) {
 	data, err := i.fat.readFile(f, espLimit)
 	if err == nil {
@@ -152,8 +153,8 @@ func checkEFIProgram(data []byte, machine uint16) error {
 // uuidPattern is how a file system is named in the configuration of a boot loader.
 var uuidPattern = regexp.MustCompile(`\b[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\b`)
 
-// checkGRUBConfig checks a configuration of GRUB on the EFI system partition. It may have others of its directory read:
-// bootupd's has its file system in bootuuid.cfg.
+// checkGRUBConfig checks a configuration of GRUB on the EFI system partition. It may have others of
+// its directory read: bootupd's has its file system in bootuuid.cfg.
 func (i *inspection) checkGRUBConfig(f *fatFile) {
 	data, err := i.fat.readFile(f, configLimit)
 	if err != nil {
@@ -190,8 +191,9 @@ func sourcedBy(text string) []string {
 // ownConfig is in the first line of a configuration that an installation makes.
 const ownConfig = "written once by the installer"
 
-// judgeGRUBConfig checks that GRUB looks for the boot entries on the file system of this disk that has them: the root, or
-// one of their own. A configuration that others made may find it in a way that does not show here.
+// judgeGRUBConfig checks that GRUB looks for the boot entries on the file system of this disk that
+// has them: the root, or one of their own. A configuration that others made may find it in a way
+// that does not show here.
 func (i *inspection) judgeGRUBConfig(where, text string) {
 	known := i.entriesOn()
 	if len(known) == 0 {
@@ -222,8 +224,8 @@ func (i *inspection) judgeGRUBConfig(where, text string) {
 	}
 }
 
-// searchedFor returns what GRUB's command search is to look for by UUID, however damaged that is; see "search" in GRUB's
-// manual. What a variable stands for is not known.
+// searchedFor returns the UUIDs that GRUB's command search looks for, however damaged they are; see
+// "search" in GRUB's manual. The values of variables are not known.
 func searchedFor(text string) []string {
 	var ids []string
 	for line := range strings.Lines(text) {
@@ -251,7 +253,8 @@ func searchedFor(text string) []string {
 	return ids
 }
 
-// checkESPEntry checks a boot entry that a loader reads from this partition: its files are here, too.
+// checkESPEntry checks a boot entry that a loader reads from this partition: its files are here,
+// too.
 func (i *inspection) checkESPEntry(f *fatFile) {
 	if !entryName.MatchString(path.Base(f.path)) {
 		i.note(espPath(f.path), "it is not a boot entry that ostree made, and was not checked")
@@ -303,7 +306,8 @@ func (i *inspection) checkRootArgument(where string, e *bootEntry) {
 	i.fault(where, "it has no kernel argument root=")
 }
 
-// checkBootArgument checks that the system mounts the /boot that is on this disk, where it is told of one.
+// checkBootArgument checks that a kernel argument for /boot, where there is one, names the /boot of
+// this disk.
 func (i *inspection) checkBootArgument(where string, e *bootEntry) {
 	for _, arg := range e.options {
 		id, isBoot := strings.CutPrefix(arg, "boot=UUID=")
@@ -313,7 +317,8 @@ func (i *inspection) checkBootArgument(where string, e *bootEntry) {
 	}
 }
 
-// rootUUID is read from the super block as soon as someone asks: the boot files come before it in the order of checks.
+// rootUUID is read from the super block as soon as someone asks: the boot files come before it in
+// the order of checks.
 func (i *inspection) rootUUID() (string, bool) {
 	if i.super.UUID == "" && i.rootfs != nil {
 		i.readSuperblock()

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// etcCheck compares a deployment's /etc with what it was made of. On a new disk they are equal; a difference is a
-// change, which a host may make.
+// etcCheck compares a deployment's /etc with its /usr/etc, of which it was made. On a new disk they
+// are equal; a difference is a change, which a host may make.
 type etcCheck struct {
 	*inspection
 	ctx   context.Context
@@ -115,7 +115,7 @@ func (c *etcCheck) content(from, to *os.File, where, name string, want, got file
 		}
 		fd, err := unix.Openat(int(from.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 		if err != nil {
-			return fmt.Errorf("opening what /%s was made of: %w", where, err)
+			return fmt.Errorf("opening the original of /%s: %w", where, err)
 		}
 		original := os.NewFile(uintptr(fd), name)
 		defer original.Close()

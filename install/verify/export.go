@@ -16,10 +16,12 @@ import (
 	"installer/install/hostprog"
 )
 
-// ImageOpener shows what a machine would see on a qcow2, without a copy. The file is closed before release is called.
+// ImageOpener opens the content of a qcow2, as a machine sees it, without a copy. The file is
+// closed before release is called.
 type ImageOpener func(ctx context.Context, qcow2 *os.File) (disk *os.File, release func() error, err error)
 
-// storageDaemon is the program that serves a qcow2 as a raw file (QEMU's qemu-storage-daemon(1), export type fuse).
+// storageDaemon is the program that serves a qcow2 as a raw file (QEMU's qemu-storage-daemon(1),
+// export type fuse).
 const storageDaemon = "qemu-storage-daemon"
 
 // OpenImage is an [ImageOpener] for root. It takes QEMU's storage daemon, and a kernel with FUSE.
@@ -57,7 +59,8 @@ type daemon struct {
 	ended   chan error
 }
 
-// startDaemon starts the daemon from a thread that lives as long as it does: the kernel kills it when that ends.
+// startDaemon starts the daemon from a thread that lives as long as it does: the kernel kills it
+// when that ends.
 func startDaemon(ctx context.Context, qcow2 *os.File, point string) (*daemon, error) {
 	path, err := hostprog.Find(storageDaemon)
 	if err != nil {
@@ -110,6 +113,6 @@ func (d *daemon) stop() error {
 	if err := d.process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("ending %s: %w", storageDaemon, err)
 	}
-	<-d.ended // by the signal, or by an error that it told
+	<-d.ended // by the signal, or by an error of its own
 	return nil
 }

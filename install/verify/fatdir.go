@@ -35,8 +35,8 @@ type fatEntry struct {
 	size  int64
 }
 
-// walk reads the whole tree. Problems are given to report with the path that they are about; what a damaged directory
-// held is left out.
+// walk reads the whole tree. Problems are given to report with the path that they are about; what a
+// damaged directory held is left out.
 func (v *fatVolume) walk(report func(where, what string)) {
 	v.walkDir("", v.rootDir, 0, report)
 	if n := v.lost(); n > 0 {
@@ -143,7 +143,8 @@ func decodeEntry(b []byte, long longName) (fatEntry, error) {
 	return e, nil
 }
 
-// shortName decodes a name of 8 and 3 characters; the bits of byte 12 say which part is in lower case.
+// shortName decodes a name of 8 and 3 characters; the bits of byte 12 say which part is in lower
+// case.
 func shortName(b []byte) string {
 	base, ext := strings.TrimRight(string(b[:8]), " "), strings.TrimRight(string(b[8:11]), " ")
 	if b[12]&0x08 != 0 {

@@ -98,7 +98,8 @@ func (v *fatVolume) chain(first uint32) ([]uint32, error) {
 	}
 }
 
-// structure checks what stands in the volume more than once, and the counts. Each problem is one line.
+// structure compares the copies of the boot sector and of the table, and checks the counts. Each
+// problem is one line.
 func (v *fatVolume) structure() []string {
 	var problems []string
 	add := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// FuzzEntry: no boot entry makes the reader panic, and no path of one leads out of /boot or of the links of ostree.
+// FuzzEntry: no boot entry makes the reader panic, and no path of one leads out of /boot or of the
+// links of ostree.
 func FuzzEntry(f *testing.F) {
 	sum := strings.Repeat("0123456789abcdef", 4)
 	f.Add("ostree-1.conf", "title A\nversion 1\noptions root=UUID=x rw ostree=/ostree/boot.1/default/"+sum+"/0\n"+

@@ -6,8 +6,9 @@ import (
 	"os"
 )
 
-// Guest makes all checks but that of the disk image in a machine that can mount. It tells of each as it ends, and
-// returns what that machine's report says. Where there is no such machine its error is an [*UnavailableError].
+// Guest makes all checks but that of the disk image in a machine that can mount. It passes each to
+// observe as it ends, and returns that machine's report. Where there is no such machine its error
+// is an [*UnavailableError].
 type Guest func(ctx context.Context, d GuestDisk, observe func(Check, []Finding)) (*Report, error)
 
 // GuestDisk is the disk that a guest is to look at.
@@ -18,14 +19,14 @@ type GuestDisk struct {
 	SectorSize int      // bytes
 }
 
-// UnavailableError says why there is no guest, and what it would take.
+// UnavailableError says why there is no guest, and how there could be one.
 type UnavailableError struct{ Err error }
 
 func (e *UnavailableError) Error() string { return e.Err.Error() }
 func (e *UnavailableError) Unwrap() error { return e.Err }
 
-// askGuest has the checks made by a guest, where one is to make them. What it did not come to is left, with the
-// reason, for this machine. The error is of a guest that broke down.
+// askGuest has the checks made by a guest, where one is to make them. The checks that it did not
+// come to are left for this machine, with the reason. The error is of a guest that broke down.
 func (i *inspection) askGuest(ctx context.Context) error {
 	if i.opts.Guest == nil || ctx.Err() != nil {
 		return nil

@@ -51,7 +51,8 @@ func TestParseEntry(t *testing.T) {
 	}
 }
 
-// TestEntryBits flips each of the lowest bits of an entry: what is not part of a free text is found.
+// TestEntryBits flips each of the lowest bits of an entry: what is not part of a free text is
+// found.
 func TestEntryBits(t *testing.T) {
 	free := func(at int) bool { // title, the value of an argument, names of files: compared with the disk elsewhere
 		line := goodEntry[strings.LastIndexByte(goodEntry[:at], '\n')+1:]
@@ -180,7 +181,8 @@ func TestFindingsAreBounded(t *testing.T) {
 	}
 }
 
-// TestInterrupted ends in the middle of a check: that one has found nothing, and none is made after it.
+// TestInterrupted ends in the middle of a check: that one has found nothing, and none is made after
+// it.
 func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	report, err := Run(ctx, Options{Disk: image(t, 4<<20), TempDir: t.TempDir(), Observe: func(c Check, _ []Finding) {
@@ -267,7 +269,8 @@ type unable struct{ err error }
 
 func (u unable) OpenRoot(context.Context, Volume) (*Root, error) { return nil, u.err }
 
-// That this machine cannot mount says nothing against the disk; that the disk cannot be mounted does.
+// That this machine cannot mount says nothing against the disk; that the disk cannot be mounted
+// does.
 func TestWhoseFaultAMountIs(t *testing.T) {
 	for err, want := range map[error]Status{
 		&UnavailableError{errors.New("no loop device")}: NotChecked,
@@ -282,7 +285,8 @@ func TestWhoseFaultAMountIs(t *testing.T) {
 	}
 }
 
-// A name that is damaged in any place is a fault, also where the right one stands in the text elsewhere.
+// A name that is damaged in any place is a fault, also where the right one stands in the text
+// elsewhere.
 func TestGRUBConfigNamesTheRoot(t *testing.T) {
 	const id = "ad720d50-f42c-4f05-8316-a45e19bf497a"
 	judged := func(text string) []Finding {
@@ -333,7 +337,8 @@ fi
 configfile ($prefix)/grub2/grub.cfg
 `
 
-// A disk that bootupd made is judged by what it is: its configuration names the file system in a file beside it.
+// A disk that bootupd made is judged by what it is: its configuration names the file system in a
+// file beside it.
 func TestDisksOfPeers(t *testing.T) {
 	const id = "ad720d50-f42c-4f05-8316-a45e19bf497a"
 	program := func(machine byte) string {
@@ -388,7 +393,8 @@ func TestDisksOfPeers(t *testing.T) {
 	}
 }
 
-// fatOf makes an EFI system partition of the files that are not empty, by the programs that others wrote.
+// fatOf makes an EFI system partition of the files that are not empty, by the programs that others
+// wrote.
 func fatOf(t *testing.T, files map[string]string) *fatVolume {
 	t.Helper()
 	image, dir := filepath.Join(t.TempDir(), "esp"), t.TempDir()

@@ -14,13 +14,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kernelFile is a file of the kernel: in the deployment, and what it is called among the boot files.
+// kernelFile is a file of the kernel: its path in the deployment, and its name among the boot
+// files.
 type kernelFile struct {
 	path string // relative to the root
 	boot string // relative to the directory of the boot files
 }
 
-// checkKernels computes each deployment's boot checksum anew and compares the boot files with those of the deployment.
+// checkKernels computes each deployment's boot checksum anew and compares the boot files with those
+// of the deployment.
 func (i *inspection) checkKernels(ctx context.Context) error {
 	var versions []string
 	for _, d := range i.deployments {
@@ -41,7 +43,8 @@ func (i *inspection) checkKernels(ctx context.Context) error {
 	return nil
 }
 
-// kernelFiles finds the kernel as ostree does: usr/lib/modules/VERSION/vmlinuz, with initramfs and device trees.
+// kernelFiles finds the kernel as ostree does: usr/lib/modules/VERSION/vmlinuz, with initramfs and
+// device trees.
 func (i *inspection) kernelFiles(d *deployment) (version string, files []kernelFile, err error) {
 	modules := path.Join(d.path, "usr/lib/modules")
 	names, err := i.tree.names(modules)
@@ -81,7 +84,8 @@ func (i *inspection) isRegular(name string) bool {
 	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG
 }
 
-// filesBelow lists the regular files below a directory that may be missing, in the order of the checksum.
+// filesBelow lists the regular files below a directory that may be missing, in the order of the
+// checksum.
 func (i *inspection) filesBelow(dir string) ([]string, error) {
 	if !i.tree.isDir(dir) {
 		return nil, nil

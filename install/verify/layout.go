@@ -11,8 +11,9 @@ import (
 	"installer/disk/fsinfo"
 )
 
-// Types of partitions that somebody else makes for an installation (Discoverable Partitions Specification, UAPI.2): the
-// extended boot loader partition, which is /boot, and Linux file system data, which may be anything.
+// Types of partitions that somebody else makes for an installation (Discoverable Partitions
+// Specification, UAPI.2): the extended boot loader partition, which is /boot, and Linux file system
+// data, which may be anything.
 const (
 	typeBoot  = "bc13c2ff-59e6-4262-a352-b275fd6f7172"
 	typeLinux = "0fc63daf-8483-4772-8e79-3d69d8477de4"
@@ -24,7 +25,7 @@ type filesystem struct {
 	super fsinfo.Superblock
 }
 
-// content is what a file system turns out to hold.
+// content classifies a file system by the files in it.
 type content int
 
 const (
@@ -33,13 +34,14 @@ const (
 	bootContent          // boot entries, or the kernels that they name
 )
 
-// checkLayout finds the root and /boot among the partitions of which the table does not tell, by what they hold.
+// checkLayout finds the root and /boot, by their content, among the partitions whose types leave
+// that open.
 func (i *inspection) checkLayout(ctx context.Context) error {
 	if len(i.others) == 0 {
-		i.notApplicable("the partition table tells what each partition is")
+		i.notApplicable("the types in the partition table say it all")
 		return nil
 	}
-	// What the table calls /boot goes before what only looks like it.
+	// A partition of the type of /boot goes before others.
 	slices.SortStableFunc(i.others, func(a, b Partition) int { return strings.Compare(b.Type, a.Type) })
 	i.maybe = i.withFilesystem()
 	reason := i.opts.NoRoot
@@ -76,7 +78,8 @@ func (i *inspection) withFilesystem() []filesystem {
 	return known
 }
 
-// lookIntoAll takes each of i.maybe for what it is. Where this machine cannot mount one it tells why, and leaves it there.
+// lookIntoAll classifies each of i.maybe. One that this machine cannot mount stays there, and the
+// reason is returned.
 func (i *inspection) lookIntoAll(ctx context.Context) (reason string, err error) {
 	var left []filesystem
 	for _, f := range i.maybe {
@@ -97,17 +100,17 @@ func (i *inspection) lookIntoAll(ctx context.Context) (reason string, err error)
 	return reason, nil
 }
 
-// blind reports a file system that cannot be mounted, and what is wrong with it.
+// blind reports a file system that cannot be mounted, with the faults of its superblock.
 func (i *inspection) blind(f filesystem, err error) {
 	where := f.part.String()
-	i.faultWith("the kernel's log says more: dmesg", where, "what it holds cannot be seen: %v", err)
+	i.faultWith("the kernel's log says more: dmesg", where, "its content cannot be read: %v", err)
 	r := io.NewSectionReader(i.disk, f.part.Start, f.part.Size)
 	for _, problem := range fsinfo.Damage(f.super.Type, r, f.part.Size) {
 		i.fault(where, "%s", problem)
 	}
 }
 
-// lookInto mounts a file system to see what it holds.
+// lookInto mounts a file system and classifies it.
 func (i *inspection) lookInto(ctx context.Context, f filesystem) (found content, err error) {
 	mounted, err := i.opts.Root.OpenRoot(ctx, i.volume(f.part, f.super.Type))
 	if err != nil {
@@ -125,7 +128,7 @@ func (i *inspection) lookInto(ctx context.Context, f filesystem) (found content,
 	return otherContent, nil
 }
 
-// take remembers a file system for what it holds.
+// take remembers a file system by its class.
 func (i *inspection) take(f filesystem, found content) {
 	where := f.part.String()
 	switch {
@@ -135,11 +138,11 @@ func (i *inspection) take(f filesystem, found content) {
 		i.note(where, "it holds an ostree repository, too, and was not checked: the root is %s", *i.rootfs)
 	case found == rootContent:
 		i.faultWith("give the partition of the root the type that the Discoverable Partitions Specification has for it",
-			where, "it holds an ostree repository, as %s does: which is the root cannot be told", *i.rootfs)
+			where, "it holds an ostree repository, as %s does: which of them is the root is not known", *i.rootfs)
 	case found == bootContent && i.boot == nil:
 		i.boot, i.bootSuper = &f.part, f.super
 	case found == bootContent:
-		i.fault(where, "it holds boot entries or kernels, as %s does: which is /boot cannot be told", *i.boot)
+		i.fault(where, "it holds boot entries or kernels, as %s does: which of them is /boot is not known", *i.boot)
 	case f.part.Type == typeBoot:
 		i.note(where, "its type is that of /boot, and it holds neither loader nor ostree: it was not checked")
 	default:
@@ -147,7 +150,8 @@ func (i *inspection) take(f filesystem, found content) {
 	}
 }
 
-// guess goes by types and numbers where file systems could not be looked into. What stays unknown stays in i.maybe.
+// guess goes by types and numbers where file systems could not be looked into. The unknown ones
+// stay in i.maybe.
 func (i *inspection) guess(reason string) {
 	if f := i.maybe[0]; f.part.Type == typeBoot && i.boot == nil {
 		i.boot, i.bootSuper, i.maybe = &f.part, f.super, i.maybe[1:]
@@ -157,7 +161,7 @@ func (i *inspection) guess(reason string) {
 	}
 	if len(i.maybe) > 0 && i.now.Status != Failed {
 		i.now.Status = NotChecked
-		i.say("what %s holds is not known without mounting it: %s", describe(i.maybe), reason)
+		i.say("the content of %s is not known without mounting it: %s", describe(i.maybe), reason)
 	}
 }
 
@@ -185,7 +189,8 @@ func (i *inspection) volume(p Partition, fs fsinfo.Type) Volume {
 	return Volume{Disk: i.source.file, Start: p.Start, Size: p.Size, SectorSize: i.source.sector, Filesystem: fs}
 }
 
-// entriesOn lists the identifiers of the file systems that may have the boot entries: one, where the layout is known.
+// entriesOn lists the identifiers of the file systems that may have the boot entries: one, where
+// the layout is known.
 func (i *inspection) entriesOn() []string {
 	if i.boot != nil {
 		return []string{i.bootSuper.UUID}
@@ -200,10 +205,11 @@ func (i *inspection) entriesOn() []string {
 	return ids
 }
 
-// biosOnly tells a disk that only a BIOS starts.
+// biosOnly reports whether only a BIOS starts the disk.
 func (i *inspection) biosOnly() bool { return i.esp == nil && i.bootCode && i.bios != nil }
 
-// architecture is that of the root's type; where that has none, that of the machines that start the disk.
+// architecture is that of the root's type; where that has none, that of the machines that start the
+// disk.
 func (i *inspection) architecture() string {
 	if i.arch != "" {
 		return i.arch
@@ -217,7 +223,7 @@ func (i *inspection) architecture() string {
 	return "amd64"
 }
 
-// noBoot tells why it is not known where /boot is.
+// noBoot returns the reason for which the place of /boot is not known, or "".
 func (i *inspection) noBoot() string {
 	if reason := i.noRootPartition(); reason != "" {
 		return reason

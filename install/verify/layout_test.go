@@ -14,7 +14,8 @@ import (
 	"installer/finalize"
 )
 
-// shelf is a machine that mounts: by where a volume begins, a directory in place of it, or why there is none.
+// shelf is a machine that mounts: by where a volume begins, a directory in place of it, or why
+// there is none.
 type shelf struct {
 	dirs map[int64]string
 	errs map[int64]error
@@ -31,7 +32,8 @@ func (s shelf) OpenRoot(_ context.Context, v Volume) (*Root, error) {
 	return &Root{Dir: dir, Close: dir.Close}, nil
 }
 
-// ext4Disk has an ext4 at the start of each MiB, as far as a super block tells; its UUID ends in the number.
+// ext4Disk has an ext4 at the start of each MiB, as far as a super block tells; its UUID ends in
+// the number.
 type ext4Disk struct{}
 
 func (ext4Disk) ReadAt(p []byte, at int64) (int, error) {
@@ -69,10 +71,10 @@ func TestLayout(t *testing.T) {
 		"data":         {types: []string{typeLinux, rootPart}, holds: map[int64][]string{1: {"home"}}, wantRoot: 2, status: Passed, finding: "no part of the system"},
 		"unused boot":  {types: []string{typeBoot, rootPart}, wantRoot: 2, status: Passed, finding: "neither loader nor ostree"},
 		"another root": {types: []string{typeLinux, rootPart}, holds: map[int64][]string{1: {"ostree/repo"}}, wantRoot: 2, status: Passed, finding: "the root is partition 2"},
-		"two roots": {types: []string{typeLinux, typeLinux}, wantRoot: 1, status: Failed, finding: "which is the root cannot be told",
+		"two roots": {types: []string{typeLinux, typeLinux}, wantRoot: 1, status: Failed, finding: "which of them is the root is not known",
 			holds: map[int64][]string{1: {"ostree/repo"}, 2: {"ostree/repo"}}},
 		"no root":        {types: []string{typeLinux}, status: Failed, finding: "there is no root partition"},
-		"damaged":        {types: []string{typeLinux, rootPart}, errs: map[int64]error{1: errors.New("bad superblock")}, wantRoot: 2, status: Failed, finding: "partition 1: what it holds cannot be seen: bad"},
+		"damaged":        {types: []string{typeLinux, rootPart}, errs: map[int64]error{1: errors.New("bad superblock")}, wantRoot: 2, status: Failed, finding: "partition 1: its content cannot be read: bad"},
 		"no driver":      {types: []string{typeLinux, rootPart}, errs: map[int64]error{1: &UnavailableError{errors.New("no ext4")}}, wantRoot: 2, status: NotChecked},
 		"guessed boot":   {types: []string{typeBoot, rootPart}, unable: true, wantRoot: 2, wantBoot: 1, status: Passed},
 		"guessed both":   {types: []string{typeLinux, typeBoot}, unable: true, wantRoot: 1, wantBoot: 2, status: Passed},
@@ -134,7 +136,8 @@ func checkFindings(t *testing.T, r *Report, status Status, finding string) {
 	}
 }
 
-// A disk must start in some way: by an EFI system partition, or by boot code with a partition for the rest of it.
+// A disk must start in some way: by an EFI system partition, or by boot code with a partition for
+// the rest of it.
 func TestAtLeastOneWayToStart(t *testing.T) {
 	root := disk.Partition{Number: 2, UUID: "two", Type: "4f68bce3-e8cd-4db1-96e7-fbcaf984b709", Start: 2 << 20, Size: 1 << 20}
 	bios := disk.Partition{Number: 1, Type: disk.TypeBIOSBoot, Start: 1 << 20, Size: 1 << 20}

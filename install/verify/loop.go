@@ -16,8 +16,8 @@ import (
 	"installer/finalize/mounts"
 )
 
-// Numbers of the loop driver's control device (linux/miscdevice.h), and how many free loop devices may be lost to
-// other programs before giving up.
+// Numbers of the loop driver's control device (linux/miscdevice.h), and how many free loop devices
+// may be lost to other programs before giving up.
 const (
 	loopControlMajor = 10
 	loopControlMinor = 237
@@ -88,7 +88,7 @@ func configureLoop(number int, v Volume, nodes string) (*loop, error) {
 	return l, nil
 }
 
-// check makes sure that the device is what was asked for, above all that it refuses to be written.
+// check makes sure that the device is the one asked for, and above all that it is read-only.
 func (l *loop) check() (err error) {
 	if l.backing, err = l.attribute("loop/backing_file"); err != nil {
 		return fmt.Errorf("checking %s: %w", l.path, err)
@@ -119,8 +119,8 @@ func (l *loop) detach() error {
 	if !l.attached() {
 		return nil
 	}
-	// Who holds it is looked up before the second look, which alone decides: a program in search of a free loop device
-	// opens those of others for a moment.
+	// Who holds it is looked up before the second look, which alone decides: a program in search of
+	// a free loop device opens those of others for a moment.
 	who := l.holders()
 	if !l.attached() {
 		return nil
@@ -128,7 +128,8 @@ func (l *loop) detach() error {
 	return fmt.Errorf("%s is still attached after it was closed: %s", l.path, who)
 }
 
-// attached tells whether the device lies over the volume now. It may be gone, or another program's by now.
+// attached reports whether the device lies over the volume now. It may be gone, or another
+// program's by now.
 func (l *loop) attached() bool {
 	backing, err := l.attribute("loop/backing_file")
 	if err != nil || strings.TrimSuffix(backing, " (deleted)") != strings.TrimSuffix(l.backing, " (deleted)") {

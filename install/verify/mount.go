@@ -23,7 +23,7 @@ type Volume struct {
 	Boot       *Volume // to be seen in the directory boot of this one; nil: there is none
 }
 
-// BootError is what keeps the file system of a separate /boot from being mounted, while the root can be.
+// BootError reports a separate /boot that cannot be mounted, while the root can be.
 type BootError struct{ Err error }
 
 func (e *BootError) Error() string { return e.Err.Error() }
@@ -36,19 +36,19 @@ type Root struct {
 	Close func() error // gives everything back; Dir is closed by it
 }
 
-// RootOpener shows a root file system without changing a bit of it, its log included. It is the seam between what can
-// be checked anywhere and what needs a kernel that mounts the file system.
+// RootOpener shows a root file system without changing a bit of it, its log included. It separates
+// the checks that can be made anywhere from those that need a kernel which mounts the file system.
 type RootOpener interface {
 	OpenRoot(ctx context.Context, v Volume) (*Root, error)
 }
 
-// Mounter is a [RootOpener] that mounts, in a mount namespace of this process's own, which it expects: when the process
-// dies, the kernel takes everything down. It needs root.
+// Mounter is a [RootOpener] that mounts, in a mount namespace of this process's own, which it
+// expects: when the process dies, the kernel takes everything down. It needs root.
 type Mounter struct {
 	WorkDir string // directory for the mount point and device nodes, created if need be
 }
 
-// acquired is what was taken, to be given back in the opposite order.
+// acquired lists resources, which are released in the opposite order.
 type acquired []func() error
 
 func (a *acquired) add(undo func() error) { *a = append(*a, undo) }
@@ -62,8 +62,8 @@ func (a *acquired) release() error {
 	return errors.Join(errs...)
 }
 
-// OpenRoot lays a read-only loop device over the volume and mounts it read-only, and its Boot upon it. What fails for a
-// reason that is this machine's and not the disk's is an [*UnavailableError].
+// OpenRoot lays a read-only loop device over the volume and mounts it read-only, and its Boot upon
+// it. A failure for a reason that is this machine's and not the disk's is an [*UnavailableError].
 func (m Mounter) OpenRoot(_ context.Context, v Volume) (root *Root, err error) {
 	var held acquired
 	defer func() {
@@ -91,7 +91,8 @@ func (m Mounter) OpenRoot(_ context.Context, v Volume) (root *Root, err error) {
 	return &Root{Dir: dir, Path: point, Close: held.release}, nil
 }
 
-// mountBoot mounts a volume on the directory boot of a root, which must be one: a link would lead to this machine's.
+// mountBoot mounts a volume on the directory boot of a root, which must be one: a link would lead
+// to this machine's.
 func (m Mounter) mountBoot(v Volume, root string, held *acquired) error {
 	point := filepath.Join(root, "boot")
 	info, err := os.Lstat(point)
@@ -134,7 +135,8 @@ func mountReadOnly(fs fsinfo.Type, device, point string) error {
 	return nil
 }
 
-// openWorkDir mounts a tmpfs for the mount point, on a directory that is left behind: another installer may use it.
+// openWorkDir mounts a tmpfs for the mount point, on a directory that is left behind: another
+// installer may use it.
 func (m Mounter) openWorkDir(held *acquired) error {
 	if err := os.MkdirAll(m.WorkDir, 0o700); err != nil {
 		return fmt.Errorf("making a place to mount the root: %w", err)
@@ -152,8 +154,8 @@ func (m Mounter) openWorkDir(held *acquired) error {
 	return nil
 }
 
-// noReplay returns the options with which a file system leaves its log alone, also where the kernel has another copy
-// of it mounted.
+// noReplay returns the options with which a file system leaves its log alone, also where the kernel
+// has another copy of it mounted.
 func noReplay(fs fsinfo.Type) ([]string, error) {
 	switch fs {
 	case fsinfo.XFS:
@@ -166,7 +168,7 @@ func noReplay(fs fsinfo.Type) ([]string, error) {
 	return nil, fmt.Errorf("mounting %q read-only: it is not known how to leave its log alone", fs)
 }
 
-// unmount unmounts what stands on path, by one call.
+// unmount unmounts the file system on path, by one call.
 func unmount(path string) error {
 	m, err := mounts.At(path)
 	if err != nil {

@@ -17,7 +17,8 @@ const (
 	keyManifestDigest = "ostree.manifest-digest"
 )
 
-// checkOrigins checks that each deployment says where updates come from, and that its updater would believe it.
+// checkOrigins checks that each deployment says where updates come from, and that its updater would
+// believe it.
 func (i *inspection) checkOrigins(context.Context) error {
 	var origins []string
 	for _, d := range i.deployments {
@@ -76,8 +77,9 @@ func (i *inspection) checkRefspec(where, refspec string) {
 	}
 }
 
-// imageReference turns the origin's spelling, which says how signatures are checked, into that of refs: an image
-// reference with its transport. ok is false for a spelling that updaters do not know.
+// imageReference turns the origin's spelling, which says how signatures are checked, into that of
+// refs: an image reference with its transport. ok is false for a spelling that updaters do not
+// know.
 func imageReference(origin string) (reference string, ok bool) {
 	scheme, rest, _ := strings.Cut(origin, ":")
 	switch scheme {
@@ -95,8 +97,8 @@ func imageReference(origin string) (reference string, ok bool) {
 	return "", false
 }
 
-// checkImageOrigin checks what the updater of a container image reads back: the image's ref, the manifest in the
-// commit, and the ref of the first layer.
+// checkImageOrigin checks the records that the updater of a container image reads back: the image's
+// ref, the manifest in the commit, and the ref of the first layer.
 func (i *inspection) checkImageOrigin(where string, d *deployment, origin string) {
 	reference, ok := imageReference(origin)
 	if !ok {

@@ -19,12 +19,12 @@ import (
 // qemuImg is the program that knows qcow2.
 const qemuImg = "qemu-img"
 
-// largestQcow2 is the largest virtual disk that is unpacked, in bytes: a damaged header must not ask for more than a
-// file system has.
+// largestQcow2 is the largest virtual disk that is unpacked, in bytes: a damaged header must not
+// ask for more than a file system has.
 const largestQcow2 = 1 << 44
 
-// openQcow2 reads the header, and learns of the content what can be known without unpacking it. An image of several files
-// is unpacked at once: what reads it later is given one open file.
+// openQcow2 reads the header, and learns the sector size without unpacking the content. An image of
+// several files is unpacked at once: its readers are given one open file.
 func (s *source) openQcow2(ctx context.Context) error {
 	h, err := readQcow2Header(s.file)
 	if err != nil {
@@ -63,7 +63,7 @@ func (s *source) measureSectors(ctx context.Context) error {
 	if ctx.Err() != nil || errors.Is(err, exec.ErrNotFound) {
 		return fmt.Errorf("reading %s: %w", s.image, err)
 	}
-	if err == nil { // else the image is damaged: its own check tells how
+	if err == nil { // else the image is damaged: the check of the image reports it
 		s.sector = sectorSize(head, beginning)
 	}
 	return nil
@@ -75,8 +75,8 @@ const (
 	targetFD = "/proc/self/fd/4"
 )
 
-// load makes a disk readable that is a qcow2: through open, or where that cannot be (no program, no FUSE in the kernel
-// or the container) as a copy.
+// load makes a disk readable that is a qcow2: through open, or where that cannot be (no program, no
+// FUSE in the kernel or the container) as a copy.
 func (s *source) load(ctx context.Context, open ImageOpener) error {
 	if s.image == "" || s.file != s.lock {
 		return nil
@@ -95,7 +95,7 @@ func (s *source) load(ctx context.Context, open ImageOpener) error {
 	return nil
 }
 
-// unpack writes what a machine would see on a qcow2, which qemu-img opens as from, to a sparse file.
+// unpack writes the content of a qcow2, which qemu-img opens as from, to a sparse file.
 func (s *source) unpack(ctx context.Context, from string) error {
 	raw, err := outfile.Scratch(s.tempDir)
 	if err != nil {

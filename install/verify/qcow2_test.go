@@ -20,7 +20,8 @@ func qemuImgRun(t *testing.T, args ...string) {
 	}
 }
 
-// A disk that has QEMU read another file is refused before any program reads it, however it refers to that file.
+// A disk that has QEMU read another file is refused before any program reads it, however it refers
+// to that file.
 func TestReferences(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }

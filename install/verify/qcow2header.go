@@ -30,7 +30,7 @@ const (
 	longestHeader          = 64 << 10
 )
 
-// qcow2Header is what the header says of other files.
+// qcow2Header holds the size and the names of other files that the header has.
 type qcow2Header struct {
 	size          int64
 	backing       string // "" is none
@@ -121,8 +121,8 @@ func (h *qcow2Header) references() []string {
 // maxChain bounds how many images may stand behind each other.
 const maxChain = 16
 
-// checkReferences refuses an image that has QEMU open a file which is not among the allowed ones, or any place that is no
-// file: that is how an image reads a file of whoever looks at it.
+// checkReferences refuses an image that has QEMU open a file which is not among the allowed ones,
+// or any place that is no file: that is how an image reads a file of whoever looks at it.
 func checkReferences(path string, h qcow2Header, allowed []string) error {
 	for range maxChain {
 		for _, name := range h.references() {

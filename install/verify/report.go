@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// ReportVersion is raised when a field of [Report] changes its meaning or goes away. New fields and new checks do not
-// raise it.
+// ReportVersion is raised when a field of [Report] changes its meaning or goes away. New fields and
+// new checks do not raise it.
 const ReportVersion = 1
 
-// Report is the result of a verification; as JSON it is what `installer verify --json` prints, one object.
+// Report is the result of a verification; `installer verify --json` prints it as one JSON object.
 type Report struct {
 	Version  int       `json:"version"` // ReportVersion
 	Outcome  Outcome   `json:"outcome"`
@@ -20,8 +20,8 @@ type Report struct {
 	Findings []Finding `json:"findings"` // in the order of the checks; never null
 }
 
-// Event is what a verification that is followed from elsewhere tells, as one JSON object on a line: each check as it
-// ends, with its findings, and the report at the end.
+// Event is one line of a verification that is followed from elsewhere, a JSON object: each check as
+// it ends, with its findings, and the report at the end.
 type Event struct {
 	Check    *Check    `json:"check,omitempty"`
 	Findings []Finding `json:"findings,omitempty"`
@@ -66,7 +66,7 @@ func (p Partition) String() string {
 	return fmt.Sprintf("partition %d (%s)", p.Number, p.Name)
 }
 
-// Outcome is what a verification says of the disk as a whole.
+// Outcome is the verdict on the disk as a whole.
 type Outcome string
 
 // The outcomes. A disk with a finding of severity error is Damaged, also when checks are missing.
@@ -81,7 +81,7 @@ type Check struct {
 	Name    string  `json:"name"`  // stable, such as "partition-table"
 	Title   string  `json:"title"` // for people
 	Status  Status  `json:"status"`
-	Detail  string  `json:"detail,omitempty"` // what was seen, or why it was not looked at
+	Detail  string  `json:"detail,omitempty"` // the result in words, or why the check was not made
 	Seconds float64 `json:"seconds"`
 }
 
@@ -100,14 +100,14 @@ const (
 type Finding struct {
 	Check    string   `json:"check"` // name of the check
 	Severity Severity `json:"severity"`
-	// Where names the place: "/path" on the root file system, "ESP:/path" on the EFI system partition,
-	// "partition 1 (BIOS-BOOT)", "primary partition table", "boot sector".
+	// Where names the place: "/path" on the root file system, "ESP:/path" on the EFI system
+	// partition, "partition 1 (BIOS-BOOT)", "primary partition table", "boot sector".
 	Where  string `json:"where"`
-	What   string `json:"what"`             // what is wrong with it
-	Remedy string `json:"remedy,omitempty"` // what to do about it
+	What   string `json:"what"`             // the fault or remark
+	Remedy string `json:"remedy,omitempty"` // advice
 }
 
-// Severity tells a fault from a remark.
+// Severity distinguishes a fault from a remark.
 type Severity string
 
 // The severities. Only an Error makes a disk damaged.

@@ -26,8 +26,8 @@ func (k objectKey) path() string {
 // deploymentRef is how ostree protects a deployment's commit from being pruned.
 var deploymentRef = regexp.MustCompile(`^ostree/[01]/[01]/[0-9]+$`)
 
-// checkRepository reads every object that a ref reaches, and names those that are damaged by what they are in the
-// deployments.
+// checkRepository reads every object that a ref reaches, and names those that are damaged by what
+// they are in the deployments.
 func (i *inspection) checkRepository(ctx context.Context) error {
 	repo, err := ostree.Open(i.root.Dir, i.ledger)
 	if err != nil {
@@ -100,12 +100,12 @@ func (i *inspection) reportObject(err error, places map[objectKey][]string) {
 	i.faultWith("deploy the image anew", "/"+key.path(), "%s", what)
 }
 
-// maxPlaces bounds how often one directory of the commits is visited to say where objects stand: objects can be made up
-// that name each other without an end.
+// maxPlaces bounds how often one directory of the commits is visited to say where objects stand:
+// objects can be made up that name each other without an end.
 const maxPlaces = 8
 
-// objectPlaces maps the objects of all deployments to where they stand in them. What is damaged is left out: the
-// repository's check names it.
+// objectPlaces maps the objects of all deployments to where they stand in them. What is damaged is
+// left out: the repository's check names it.
 func (i *inspection) objectPlaces() map[objectKey][]string {
 	places := map[objectKey][]string{}
 	for _, d := range i.deployments {

@@ -17,7 +17,8 @@ import (
 // qcow2Magic begins a qcow2 image (QEMU, docs/interop/qcow2.txt).
 const qcow2Magic = "QFI\xfb"
 
-// source is the disk, open for reading. While it is, installers and udev are kept away by a shared lock.
+// source is the disk, open for reading. While it is, installers and udev are kept away by a shared
+// lock.
 type source struct {
 	file   *os.File // the disk as a machine sees it
 	size   int64    // bytes
@@ -28,11 +29,11 @@ type source struct {
 
 	backing []string     // files that a qcow2 may refer to
 	tempDir string       // where a qcow2 is unpacked
-	release func() error // gives back what shows file; nil: nothing does
+	release func() error // releases the program that serves file; nil: there is none
 }
 
-// openSource opens what path names: a block device, a qcow2, or a raw file. Of a qcow2 nothing but the beginning can be
-// read before it is loaded.
+// openSource opens path: a block device, a qcow2, or a raw file. Of a qcow2 nothing but the
+// beginning can be read before it is loaded.
 func openSource(ctx context.Context, path string, o Options) (*source, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -61,7 +62,7 @@ func openSource(ctx context.Context, path string, o Options) (*source, error) {
 
 func inUse(path, why string, cause error) error {
 	return &disk.InUseError{Path: path, Err: cause, Uses: []disk.Use{{What: path, Why: why,
-		Remedy: "what changes while it is read cannot be judged; end that use first"}}}
+		Remedy: "a disk that changes while it is read cannot be judged; end that use first"}}}
 }
 
 func (s *source) prepare(ctx context.Context, path string) error {
@@ -86,7 +87,8 @@ func (s *source) prepare(ctx context.Context, path string) error {
 	return s.measure()
 }
 
-// foreignFormat recognises a container of a disk that is none of those that are read, by how it begins.
+// foreignFormat recognises a container of a disk that is none of those that are read, by how it
+// begins.
 func foreignFormat(head []byte) string {
 	for magic, name := range map[string]string{
 		"KDMV": "VMDK", "# Disk DescriptorFile": "VMDK", "COWD": "VMDK", "vhdxfile": "VHDX", "conectix": "VHD",
@@ -154,7 +156,7 @@ func (s *source) checkLoops(path string) error {
 	return nil
 }
 
-// measure learns size and sector size. A file does not tell the latter: its partition table does, by where it stands.
+// measure learns size and sector size. A file has the latter in the place of its partition table.
 func (s *source) measure() (err error) {
 	if s.size, err = s.file.Seek(0, io.SeekEnd); err != nil {
 		return fmt.Errorf("measuring %s: %w", s.file.Name(), err)
@@ -169,7 +171,8 @@ func (s *source) measure() (err error) {
 	return nil
 }
 
-// sectorSize tells the sector size of a disk in a file by its partition table: the place of that depends on it.
+// sectorSize returns the sector size of a disk in a file, on which the place of its partition table
+// depends.
 func sectorSize(r io.ReaderAt, size int64) int {
 	for _, sector := range []int64{512, 4096} {
 		for _, at := range []int64{sector, size - sector} {

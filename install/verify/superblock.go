@@ -8,7 +8,8 @@ import (
 	"installer/disk/fsinfo"
 )
 
-// readSuperblock identifies the root file system; a root that has none is left to checkSuperblock to report.
+// readSuperblock identifies the root file system; a root that has none is left to checkSuperblock
+// to report.
 func (i *inspection) readSuperblock() error {
 	r := io.NewSectionReader(i.disk, i.rootfs.Start, i.rootfs.Size)
 	sb, err := fsinfo.ReadRoot(r)

@@ -29,7 +29,7 @@ type deployment struct {
 // deploymentName is the directory of a deployment: its commit and a serial number.
 var deploymentName = regexp.MustCompile(`^([0-9a-f]{64})\.([0-9]+)$`)
 
-// checkSysroot checks what holds deployments and entries together, and lists the deployments.
+// checkSysroot checks the directories around deployments and entries, and lists the deployments.
 func (i *inspection) checkSysroot(context.Context) error {
 	for _, name := range []string{"boot", "ostree", "ostree/repo", "ostree/deploy"} {
 		if !i.tree.isDir(name) {
@@ -130,7 +130,8 @@ func (i *inspection) deploymentAt(name string) *deployment {
 	return nil
 }
 
-// versionedLink reads a link whose target is its own name with a 0 or 1: boot/loader, ostree/boot.1.
+// versionedLink reads a link whose target is its own name with a 0 or 1: boot/loader,
+// ostree/boot.1.
 func (i *inspection) versionedLink(name string) (string, error) {
 	target, err := i.tree.readlink(name)
 	if err != nil {
@@ -231,7 +232,7 @@ func (i *inspection) follow(e *bootEntry) {
 	i.checkTitle(where, e)
 }
 
-// checkTitle compares an entry's title with what its deployment calls itself.
+// checkTitle compares an entry's title with the name of its deployment.
 func (i *inspection) checkTitle(where string, e *bootEntry) {
 	release, err := i.osRelease(e.target)
 	if err != nil {

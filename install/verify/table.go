@@ -14,7 +14,8 @@ import (
 // partitionAlignment is where installations let partitions begin and end, in bytes.
 const partitionAlignment = 1 << 20
 
-// checkTable reads both copies of the table and judges what they say. The other checks go on with the better copy.
+// checkTable reads and judges both copies of the table. The other checks go on with the better
+// copy.
 func (i *inspection) checkTable(context.Context) error {
 	sector := i.source.sector
 	last := i.source.size/int64(sector) - 1
@@ -134,7 +135,8 @@ func (i *inspection) usePartitions(c disk.GPT) {
 	i.say("%s", describePartitions(i.parts))
 }
 
-// planned tells whether an installation laid a partition out, or somebody else did, who may align it otherwise.
+// planned reports whether an installation laid a partition out. Others may align theirs in another
+// way.
 func planned(p Partition) bool {
 	return p.Name == disk.NameBIOSBoot || p.Name == disk.NameESP || p.Name == disk.NameRoot
 }

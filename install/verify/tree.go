@@ -18,14 +18,15 @@ import (
 // textLimit is the largest small file that is read, in bytes.
 const textLimit = 4 << 20
 
-// tree is the root file system, in which every path is resolved beneath its root through no symbolic link. What is
-// opened stands in the ledger.
+// tree is the root file system, in which every path is resolved beneath its root through no
+// symbolic link. Open files are in the ledger.
 type tree struct {
 	root   *os.File
 	ledger *finalize.Ledger
 }
 
-// open opens a path beneath the root. O_NONBLOCK is among the flags: a fifo must not hold the check up.
+// open opens a path beneath the root. O_NONBLOCK is among the flags: a fifo must not hold the check
+// up.
 func (t tree) open(name string, flags int) (*os.File, error) {
 	how := unix.OpenHow{
 		Flags:   uint64(flags | unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NOFOLLOW | unix.O_NONBLOCK),
@@ -90,7 +91,7 @@ func (t tree) at(name string, fn func(parent int, base string) error) error {
 	})
 }
 
-// stat describes what name is, not what it leads to.
+// stat describes name itself, also where it is a link.
 func (t tree) stat(name string) (st unix.Stat_t, err error) {
 	err = t.at(name, func(parent int, base string) error {
 		return unix.Fstatat(parent, base, &st, unix.AT_SYMLINK_NOFOLLOW)
@@ -98,7 +99,7 @@ func (t tree) stat(name string) (st unix.Stat_t, err error) {
 	return st, err
 }
 
-// isDir tells whether name is a directory.
+// isDir reports whether name is a directory.
 func (t tree) isDir(name string) bool {
 	st, err := t.stat(name)
 	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
@@ -158,7 +159,8 @@ func fileAt(parent int, base string) (file, error) {
 	return f, err
 }
 
-// readXattrs reads all extended attributes, sorted, without empty ones, as the repository format counts them.
+// readXattrs reads all extended attributes, sorted, without empty ones, as the repository format
+// counts them.
 func readXattrs(name string) ([]ostree.Xattr, error) {
 	size, err := unix.Llistxattr(name, nil)
 	if size == 0 || errors.Is(err, unix.EOPNOTSUPP) {

@@ -13,38 +13,43 @@ import (
 	"installer/rootfs/ostree"
 )
 
-// RunInTree runs a program of a deployment, confined, with the directory tree as its root, and returns what it wrote
-// to its standard output; files are readable for it in /tmp.
+// RunInTree runs a program of a deployment, confined, with the directory tree as its root, and
+// returns its standard output; files are readable for it in /tmp.
 type RunInTree func(ctx context.Context, tree string, argv []string, files map[string][]byte) ([]byte, error)
 
-// Options say what to verify, and what there is to do it with.
+// Options name the disk to verify, and the means.
 type Options struct {
 	Disk string // raw file, block device or qcow2
-	// BackingFiles are the files that a qcow2 may refer to, as its backing files or external data files. A disk that refers
-	// to another one is refused with a [*ReferenceError] before any program reads it.
+	// BackingFiles are the files that a qcow2 may refer to, as its backing files or external data
+	// files. A disk that refers to another one is refused with a [*ReferenceError] before any
+	// program reads it.
 	BackingFiles []string
-	// OpenImage shows a qcow2. Without it, or where it fails, a qcow2 is unpacked in TempDir, sparse, to a file without a name.
+	// OpenImage shows a qcow2. Without it, or where it fails, a qcow2 is unpacked in TempDir,
+	// sparse, to a file without a name.
 	OpenImage ImageOpener
 	TempDir   string
-	// Root shows the root file system. Without it NoRoot says why, and what stands on the root is not checked.
+	// Root shows the root file system. Without it NoRoot says why, and the content of the root is
+	// not checked.
 	Root   RootOpener
 	NoRoot string
-	// RunInTree makes the boot loader once more. Without it what is on the boot partitions is only checked for its form.
+	// RunInTree makes the boot loader once more. Without it only the form of the boot partitions is
+	// checked.
 	RunInTree RunInTree
 	// Guest, which may be nil, makes the checks in place of Root.
 	Guest Guest
-	// Observe, which may be nil, is told of each check as it ends, with its findings.
+	// Observe, which may be nil, is called with each check as it ends, and its findings.
 	Observe func(Check, []Finding)
 }
 
-// check is one check: missing tells why it cannot be made, or "".
+// check is one check. missing returns the reason for which it cannot be made, or "".
 type check struct {
 	name, title string
 	missing     func(*inspection) string
 	run         func(*inspection, context.Context) error
 }
 
-// checks are all checks in the order in which they are made: each may use what those before it have read.
+// checks are all checks in the order in which they are made: each may use the results of those
+// before it.
 func checks() []check {
 	return []check{
 		{"image-file", "Disk image", nil, (*inspection).checkImage},
@@ -73,7 +78,7 @@ func checks() []check {
 // maxFindings bounds how many findings of one severity a check lists.
 const maxFindings = 100
 
-// inspection is a verification under way: what its checks hand on to each other.
+// inspection is a verification under way: its checks share these values.
 type inspection struct {
 	opts   Options
 	report *Report
@@ -95,7 +100,7 @@ type inspection struct {
 	grub     bool // that of GRUB
 	fat      *fatVolume
 	super    fsinfo.Superblock
-	// bootSuper is the super block of boot. maybe are the file systems of which it could not be told what they hold.
+	// bootSuper is the superblock of boot. maybe are the file systems whose content is not known.
 	bootSuper fsinfo.Superblock
 	maybe     []filesystem
 
@@ -107,9 +112,10 @@ type inspection struct {
 	broken      map[string]bool // damaged file objects, by their path
 }
 
-// Run verifies a disk. The report is complete as far as the verification came; it is nil only when the disk could not
-// be opened at all. The error is not about the disk's state, which the report has: it says that the verification
-// could not be carried out, or not be ended cleanly. A disk that something uses is an [*disk.InUseError].
+// Run verifies a disk. The report is complete as far as the verification came; it is nil only when
+// the disk could not be opened at all. The error is not about the disk's state, which the report
+// has: it says that the verification could not be carried out, or not be ended cleanly. A disk that
+// something uses is an [*disk.InUseError].
 func Run(ctx context.Context, o Options) (report *Report, err error) {
 	if o.Root == nil && o.NoRoot == "" {
 		o.NoRoot = "there is no way to mount the root file system here"
@@ -147,8 +153,8 @@ func (i *inspection) checkAll(ctx context.Context) error {
 	return guestErr
 }
 
-// perform makes one check. A check that fails to read what it looks at has found something, too; one that was
-// interrupted has found nothing.
+// perform makes one check. A read error in a check is a finding, too; one that was interrupted has
+// found nothing.
 func (i *inspection) perform(ctx context.Context, c check) {
 	begin, before := time.Now(), len(i.report.Findings)
 	result := Check{Name: c.name, Title: c.title, Status: Passed}
@@ -168,7 +174,7 @@ func (i *inspection) perform(ctx context.Context, c check) {
 		i.report.Findings = i.report.Findings[:before]
 		result.Status, result.Detail = NotChecked, "interrupted"
 	case result.Status == Failed:
-		result.Detail = "" // it says what is well
+		result.Detail = "" // it is for a check that passed
 	}
 	result.Seconds = time.Since(begin).Seconds()
 	i.conclude(result, i.report.Findings[before:])
@@ -182,7 +188,7 @@ func (i *inspection) conclude(c Check, findings []Finding) {
 	}
 }
 
-// made tells whether a check has been made.
+// made reports whether a check has been made.
 func (i *inspection) made(name string) bool {
 	return slices.ContainsFunc(i.report.Checks, func(c Check) bool { return c.Name == name })
 }
@@ -211,7 +217,7 @@ func (i *inspection) find(f Finding) {
 	}
 }
 
-// countRest tells how many findings of the check being made were not listed.
+// countRest adds the number of findings of the check being made that were not listed.
 func (i *inspection) countRest() {
 	for _, severity := range []Severity{Error, Note} {
 		if rest := i.found[severity] - maxFindings; rest > 0 {
@@ -221,7 +227,7 @@ func (i *inspection) countRest() {
 	}
 }
 
-// say sets what the check tells when it is well.
+// say sets the detail of a check that passes.
 func (i *inspection) say(format string, args ...any) { i.now.Detail = fmt.Sprintf(format, args...) }
 
 // notApplicable ends a check for which the disk has nothing.
@@ -230,7 +236,8 @@ func (i *inspection) notApplicable(format string, args ...any) {
 	i.say(format, args...)
 }
 
-// release gives the repository and the root back, after making sure that nothing of ours is open on it.
+// release gives the repository and the root back, after making sure that nothing of ours is open on
+// it.
 func (i *inspection) release() error {
 	var errs []error
 	if i.repo != nil {
@@ -246,7 +253,7 @@ func (i *inspection) release() error {
 	return errors.Join(errs...)
 }
 
-// What keeps a check from being made.
+// The following return the reason for which a check cannot be made, or "".
 
 func (i *inspection) noTable() string {
 	if len(i.parts) == 0 {

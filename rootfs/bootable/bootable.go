@@ -1,9 +1,10 @@
-// Package bootable judges whether the tree of an image starts as a host, and whether that host can be updated: the
-// kernel, its initramfs, the program that becomes process 1, and the directories that ostree mounts and writes.
+// Package bootable judges whether the tree of an image starts as a host, and whether that host can
+// be updated: the kernel, its initramfs, the program that becomes process 1, and the directories
+// that ostree mounts and writes.
 //
-// What belongs here: checks that need the tree alone, and Look, which takes from the content of a file what they need to
-// know. What does not: reading images (the image package) and disks (the verify package), and what a boot loader needs
-// of the tree (the bootloader package).
+// It has the checks that need the tree alone, and Look, which reads the facts for them from the
+// content of a file. Images are read by package image, disks by package verify, and the files of a
+// boot loader are checked by package bootloader.
 package bootable
 
 import (
@@ -20,7 +21,8 @@ import (
 // Modules is the directory with one directory for each kernel, named by its version.
 const Modules = "usr/lib/modules"
 
-// Tree is a merged tree, in which links are followed as if it were the root, and etc is where the image has it.
+// Tree is a merged tree, in which links are followed as if it were the root, and etc is where the
+// image has it.
 type Tree interface {
 	fs.StatFS
 	fs.ReadDirFS
@@ -31,7 +33,8 @@ type Tree interface {
 type Options struct {
 	Arch    string // of the tree, as Go and OCI call it
 	EFIStub bool   // the boot loader needs a kernel that is an EFI program
-	// Facts returns what Look found in the file that name leads to, or nil where its content is not known.
+	// Facts returns the result of Look for the file that name leads to, or nil where its content is
+	// not known.
 	Facts func(name string) *Facts
 }
 
@@ -58,7 +61,8 @@ func (e *Error) Error() string {
 
 var noKernel = Finding{Modules, "holds no kernel (VERSION/vmlinuz): it is no bootable image"}
 
-// Check judges a tree. The error is an *Error; notes are what somebody may want as it is.
+// Check judges a tree. The error is an *Error; notes are about things that somebody may want as
+// they are.
 func Check(tree Tree, o Options) (notes []Finding, err error) {
 	c := &checker{tree: tree, o: o}
 	if c.o.Facts == nil {
@@ -134,7 +138,8 @@ func (c *checker) notRegular(name string, info fs.FileInfo) {
 	c.fault(name, "is a symbolic link to %s, and ostree installs a regular file only: put the file itself there", target)
 }
 
-// Bounds of the kernel's files, in bytes: a boot partition and the memory of a boot loader are no larger.
+// Bounds of the kernel's files, in bytes: a boot partition and the memory of a boot loader are no
+// larger.
 const (
 	maxKernel    = 512 << 20
 	maxInitramfs = 2 << 30
@@ -171,7 +176,8 @@ func (c *checker) content(name string, most int64) (facts *Facts, ok bool) {
 	return nil, false
 }
 
-// facts returns what was found in a file, or nil where its content was looked at for something else, or not at all.
+// facts returns the facts of a file, or nil where its content was looked at in another role, or not
+// at all.
 func (c *checker) facts(name string) *Facts {
 	if f := c.o.Facts(name); f != nil && f.role == roleOf(name) {
 		return f
@@ -226,7 +232,8 @@ func (c *checker) judgeInitramfs(name string, f *Facts) {
 	}
 }
 
-// directories checks the mount points and the directories that ostree writes through, and that everybody may pass them.
+// directories checks the mount points and the directories that ostree writes through, and that
+// everybody may pass them.
 func (c *checker) directories() {
 	for _, name := range []string{"usr", "sysroot", "boot", "var", "dev", "proc", "sys", "run"} {
 		if info, err := c.tree.Lstat(name); err != nil || !info.IsDir() {
@@ -304,7 +311,8 @@ func (c *checker) runs(name string, depth int) {
 	}
 }
 
-// plain returns the cause of an error of a file system, without the name that the message has already.
+// plain returns the cause of an error of a file system, without the name that the message has
+// already.
 func plain(err error) error {
 	if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
 		return pathErr.Err
@@ -312,7 +320,7 @@ func plain(err error) error {
 	return err
 }
 
-// system checks the name of the system, and notes what a host lacks that starts nevertheless.
+// system checks the name of the system, and notes missing files without which a host still starts.
 func (c *checker) system() {
 	if _, err := osrelease.Read(c.tree); errors.Is(err, fs.ErrNotExist) {
 		c.fault(osrelease.Paths()[0], "is missing: ostree deploys no tree without a name")

@@ -12,10 +12,10 @@ import (
 	"strings"
 )
 
-// Facts are what Look found in the content of a file.
+// Facts are the result of Look for one file.
 type Facts struct {
 	role    role
-	Problem string // why the file is not what its name says; "" where it is
+	Problem string // why the file is no kernel or initramfs; "" where it is one
 
 	Kernel  string // architecture of a kernel, as Go calls it; "" is no kernel
 	Version string // that the kernel calls itself, "" is not known
@@ -34,7 +34,7 @@ const scriptProgram = "script"
 // headSize is how much of a kernel or program is read, in bytes.
 const headSize = 64 << 10
 
-// role is what a file is looked at for.
+// role is the purpose of a file, by its name.
 type role int
 
 const (
@@ -43,8 +43,8 @@ const (
 	initramfsRole
 )
 
-// roleOf returns what the file name, which may be that in a layer, is looked at for. A layer may have a kernel as a hard
-// link to a file in /boot.
+// roleOf returns the role of the file name, which may be that in a layer. A layer may have a kernel
+// as a hard link to a file in /boot.
 func roleOf(name string) role {
 	dir, base := path.Split(path.Clean("/" + name))
 	dir = path.Clean(dir)
@@ -60,8 +60,8 @@ func roleOf(name string) role {
 	return programRole
 }
 
-// Looker returns a function that looks at the regular file name of a mode, or nil where Check does not ask for the file.
-// The result of that function is a *Facts.
+// Looker returns a function that looks at the regular file name of a mode, or nil where Check does
+// not ask for the file. The result of that function is a *Facts.
 func Looker(name string, mode uint32) func(content io.Reader) (any, error) {
 	if roleOf(name) == programRole && mode&0o111 == 0 {
 		return nil
@@ -84,7 +84,8 @@ func Look(name string, content io.Reader) (*Facts, error) {
 	return f, r.err
 }
 
-// sourceReader remembers an error of the source, which must not be taken for a fault of the content.
+// sourceReader remembers an error of the source, which must not be taken for a fault of the
+// content.
 type sourceReader struct {
 	r   io.Reader
 	err error
@@ -152,8 +153,9 @@ func machineName(m elf.Machine) string {
 // Machine types of EFI programs (Microsoft PE format), by architecture.
 var peMachines = map[uint16]string{0x8664: "amd64", 0xaa64: "arm64", 0x14c: "386", 0x1c2: "arm", 0x5064: "riscv64"}
 
-// lookAtKernel recognises a bzImage (Documentation/arch/x86/boot.rst), an arm64 image (Documentation/arch/arm64/booting.rst),
-// plain or compressed by gzip, and a kernel that unpacks itself as an EFI program.
+// lookAtKernel recognises a bzImage (Documentation/arch/x86/boot.rst), an arm64 image
+// (Documentation/arch/arm64/booting.rst), plain or compressed by gzip, and a kernel that unpacks
+// itself as an EFI program.
 func (f *Facts) lookAtKernel(data []byte) {
 	const arm64Magic, zbootMagic = "ARM\x64", "zimg"
 	at := func(offset int, text string) bool {

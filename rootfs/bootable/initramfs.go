@@ -22,11 +22,11 @@ const maxUnpacked = 4 << 30
 // prepareRoot is the program of ostree that makes a deployment the root.
 const prepareRoot = "ostree-prepare-root"
 
-// A format is a compression that the kernel unpacks an initramfs of (lib/decompress.c). open is nil where nothing here
-// reads it.
+// A format is a compression that the kernel unpacks an initramfs of (lib/decompress.c). open is nil
+// where nothing here reads it.
 type format struct {
 	name, magic string
-	exact       bool // open reads no further than to the end of what is compressed
+	exact       bool // open reads no further than to the end of the compressed stream
 	open        func(io.Reader) (io.Reader, func(), error)
 }
 
@@ -63,7 +63,8 @@ func formats() []format {
 	}
 }
 
-// lookAtInitramfs reads archives one after another, as the kernel does: microcode comes first, and is not compressed.
+// lookAtInitramfs reads archives one after another, as the kernel does: microcode comes first, and
+// is not compressed.
 func (f *Facts) lookAtInitramfs(r *sourceReader) {
 	in := bufio.NewReaderSize(r, headSize)
 	err := f.search(in, true)
@@ -85,8 +86,8 @@ var (
 	errNotRead = errors.New("nothing here reads that compression")
 )
 
-// search reads archives up to the end. It returns errFound as soon as it comes across the program. The end of what is
-// compressed may be something that the kernel passes over, and a library does not.
+// search reads archives up to the end. It returns errFound as soon as it comes across the program.
+// A compressed stream may end in something that the kernel passes over, and a library does not.
 func (f *Facts) search(in *bufio.Reader, compressed bool) error {
 	for archives := 0; ; archives++ {
 		switch err := skipZeros(in); {
@@ -117,7 +118,7 @@ func (f *Facts) search(in *bufio.Reader, compressed bool) error {
 	}
 }
 
-// unpack searches what is compressed next. More may follow it.
+// unpack searches the compressed stream that comes next. More may follow it.
 func (f *Facts) unpack(in *bufio.Reader, start []byte) (more bool, err error) {
 	for _, c := range formats() {
 		if !bytes.HasPrefix(start, []byte(c.magic)) {
@@ -146,7 +147,7 @@ func (f *Facts) unpack(in *bufio.Reader, start []byte) (more bool, err error) {
 	return false, fmt.Errorf("it is neither an archive in the format newc nor compressed in a way that a kernel knows: it begins with %x", start)
 }
 
-// searchedAll returns errNotRead where something follows what was unpacked.
+// searchedAll returns errNotRead where something follows the stream that was unpacked.
 func (f *Facts) searchedAll(in *bufio.Reader) error {
 	if err := skipZeros(in); err != io.EOF {
 		return errNotRead
@@ -182,8 +183,8 @@ func skipZeros(in *bufio.Reader) error {
 	}
 }
 
-// The header of an entry (Documentation/driver-api/early-userspace/buffer-format.rst): a magic and 13 numbers of eight
-// hexadecimal digits.
+// The header of an entry (Documentation/driver-api/early-userspace/buffer-format.rst): a magic and
+// 13 numbers of eight hexadecimal digits.
 const (
 	headerSize  = 6 + 13*8
 	sizeField   = 6 + 6*8

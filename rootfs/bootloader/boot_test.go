@@ -18,9 +18,9 @@ const (
 	rootUUID = "8d3b6f3e-2f5c-4b1c-9d4e-0a2b3c4d5e6f"
 )
 
-// tellTaleKernel is a program in the form of a Linux kernel (Linux x86 boot protocol 2.10) that prints the address
-// of its initramfs as a flag, and its command line, to the serial port, and then ends the virtual machine. It shows
-// exactly what a boot loader hands over.
+// tellTaleKernel is a program in the form of a Linux kernel (Linux x86 boot protocol 2.10) that
+// prints the address of its initramfs as a flag, and its command line, to the serial port, and then
+// ends the virtual machine. It shows exactly what a boot loader hands over.
 func tellTaleKernel() []byte {
 	image := make([]byte, 4*512)
 	put16 := func(at int, v uint16) { binary.LittleEndian.PutUint16(image[at:], v) }
@@ -65,8 +65,8 @@ func tellTaleKernel() []byte {
 // kernelSum is a boot checksum, by which the kernel's files are named.
 const kernelSum = "00"
 
-// writeTree lays out the boot directory of a deployed system with the entries given by name, and the boot links of
-// two deployments with the same kernel.
+// writeTree lays out the boot directory of a deployed system with the entries given by name, and
+// the boot links of two deployments with the same kernel.
 func writeTree(t *testing.T, entries map[string]string) string {
 	t.Helper()
 	root := t.TempDir()
@@ -106,7 +106,8 @@ func writeTree(t *testing.T, entries map[string]string) string {
 	return root
 }
 
-// makeDisk makes a disk whose root file system (of kind fsKind) holds tree, and installs GRUB for BIOS on it.
+// makeDisk makes a disk whose root file system (of kind fsKind) holds tree, and installs GRUB for
+// BIOS on it.
 func makeDisk(t *testing.T, tree, fsKind string) string {
 	t.Helper()
 	disk := filepath.Join(t.TempDir(), "disk")
@@ -231,7 +232,8 @@ func fileSize(t *testing.T, name string) int64 {
 	return info.Size()
 }
 
-// bootBIOS starts the disk in a virtual machine with BIOS firmware and returns what came out of the serial port.
+// bootBIOS starts the disk in a virtual machine with BIOS firmware and returns what came out of the
+// serial port.
 func bootBIOS(t *testing.T, disk string) string {
 	t.Helper()
 	var console bytes.Buffer
@@ -277,8 +279,8 @@ func titled(title, options string, deployment int) string {
 		"initrd /boot/ostree/default-00/initramfs-6.img\n", title, options, kernelSum, deployment)
 }
 
-// TestBootHandsOver starts disks and compares what their kernels were handed: the size of all initramfs files and
-// the command line.
+// TestBootHandsOver starts disks and compares what their kernels were handed: the size of all
+// initramfs files and the command line.
 func TestBootHandsOver(t *testing.T) {
 	const args = `root=UUID=1-2 rw a=* b=? c="x y;z" d=(1,2) e=[f]~!%@^`
 	if err := CheckArguments([]string{args}); err != nil {

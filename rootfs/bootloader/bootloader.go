@@ -1,9 +1,11 @@
-// Package bootloader makes a disk start: it puts a boot loader on the EFI system partition, into the BIOS boot
-// partition and into the boot sector, in such a way that the loader finds the boot entries of the root file system.
+// Package bootloader makes a disk start: it puts a boot loader on the EFI system partition, into
+// the BIOS boot partition and into the boot sector, in such a way that the loader finds the boot
+// entries of the root file system.
 //
-// What belongs here: which files a loader needs of the image, its configuration, its place on the disk, and the
-// checks that it got there. What does not: partitions and file systems (the disk package), boot entries themselves
-// (the deploy package), and how a program of the image is confined (the caller, through RunInTree).
+// It has the list of files that a loader needs of the image, its configuration, its place on the
+// disk, and the checks that it got there. It does not have partitions and file systems (the disk
+// package), boot entries themselves (the deploy package), and how a program of the image is
+// confined (the caller, through RunInTree).
 package bootloader
 
 import (
@@ -19,16 +21,18 @@ type Kind string
 
 // The boot loaders that can be installed.
 const (
-	// GRUB serves UEFI and BIOS; it reads the boot entries of the root file system at each start, so that later
-	// deployments need no change to its configuration.
+	// GRUB serves UEFI and BIOS; it reads the boot entries of the root file system at each start,
+	// so that later deployments need no change to its configuration.
 	GRUB Kind = "grub"
-	// SystemdBoot serves UEFI alone; it reads the EFI system partition only, so that kernel and entry are copied there.
+	// SystemdBoot serves UEFI alone; it reads the EFI system partition only, so that kernel and
+	// entry are copied there.
 	SystemdBoot Kind = "systemd"
 	// None leaves the disk without a boot loader.
 	None Kind = "none"
 )
 
-// ParseKind returns the boot loader called name. "grub2" and "systemd-boot" are accepted as other spellings.
+// ParseKind returns the boot loader called name. "grub2" and "systemd-boot" are accepted as other
+// spellings.
 func ParseKind(name string) (Kind, error) {
 	switch name {
 	case "grub", "grub2":
@@ -41,7 +45,8 @@ func ParseKind(name string) (Kind, error) {
 	return "", fmt.Errorf("unknown boot loader %q: known are %s, %s and %s", name, GRUB, SystemdBoot, None)
 }
 
-// Firmware says for which kinds of firmware a loader is wanted. Both may be set: one disk can serve both.
+// Firmware says for which kinds of firmware a loader is wanted. Both may be set: one disk can serve
+// both.
 type Firmware struct {
 	UEFI, BIOS bool
 }
@@ -59,9 +64,9 @@ func (f Firmware) String() string {
 	return "no firmware"
 }
 
-// Place is a directory tree that boot files are written to: an EFI system partition, or the directory boot. Paths are
-// relative, with slashes. Where it is an fs.FS too, each file is read back and compared. See Directory for one that is
-// mounted.
+// Place is a directory tree that boot files are written to: an EFI system partition, or the
+// directory boot. Paths are relative, with slashes. Where it is an fs.FS too, each file is read
+// back and compared. See Directory for one that is mounted.
 type Place interface {
 	// MkdirAll creates the directory path and its missing parents.
 	MkdirAll(path string) error
@@ -69,7 +74,7 @@ type Place interface {
 	WriteFile(path string, size int64, r io.Reader) error
 }
 
-// Disk is the whole disk, for what stands outside of every file system. Offsets are in bytes.
+// Disk is the whole disk, for the boot code outside of every file system. Offsets are in bytes.
 type Disk interface {
 	io.ReaderAt
 	io.WriterAt
@@ -80,10 +85,11 @@ type Range struct {
 	Start, Size int64
 }
 
-// RunInTree runs a program of the image, confined, with the deployment as its root directory, and returns what it
-// wrote to its standard output. Each of files is readable for the program as /tmp/<name>, in a directory of its own.
-// What the program wrote to standard error belongs into the error. Its standard output has to be a regular file, for
-// which a memfd will do: grub-mkimage syncs it before it ends, and fails on a pipe.
+// RunInTree runs a program of the image, confined, with the deployment as its root directory, and
+// returns its standard output. Each of files is readable for the program as /tmp/<name>, in a
+// directory of its own. The program's standard error belongs into the error. Its standard output
+// has to be a regular file, for which a memfd will do: grub-mkimage syncs it before it ends, and
+// fails on a pipe.
 type RunInTree func(ctx context.Context, argv []string, files map[string][]byte) ([]byte, error)
 
 // Entry is a boot entry of the Boot Loader Specification, type 1.
@@ -95,7 +101,7 @@ type Entry struct {
 // Target is a disk that is to start.
 type Target struct {
 	Arch     string   // of the image, as Go and OCI call it, such as "amd64"
-	Firmware Firmware // what the loader must serve
+	Firmware Firmware // that the loader must serve
 	Vendor   string   // ID of os-release: names the loader's directory; "" is "linux", that file's own default
 
 	Tree fs.FS     // the deployment, read only
@@ -117,8 +123,9 @@ type Target struct {
 	SectorSize int    // logical, in bytes
 }
 
-// Install puts the boot loader kind on t and reads it back. It fails with *MissingError or *ModuleError where the image
-// lacks a file of the loader, and with *ArgumentError where the loader cannot carry a kernel argument of the boot entry.
+// Install puts the boot loader kind on t and reads it back. It fails with *MissingError or
+// *ModuleError where the image lacks a file of the loader, and with *ArgumentError where the loader
+// cannot carry a kernel argument of the boot entry.
 func Install(ctx context.Context, kind Kind, t Target) error {
 	if err := (Needs{t.Arch, t.Firmware, t.Filesystem, t.SectorSize}).Check(kind, t.Tree); err != nil {
 		return err
@@ -136,8 +143,8 @@ func Install(ctx context.Context, kind Kind, t Target) error {
 	return nil
 }
 
-// vendor names the loader's directory on the EFI system partition: ID of os-release, in letters that a path of GRUB and
-// a FAT file system carry.
+// vendor names the loader's directory on the EFI system partition: ID of os-release, in letters
+// that a path of GRUB and a FAT file system carry.
 func (t Target) vendor() string {
 	const most = 64
 	name := strings.Map(func(c rune) rune {

@@ -7,7 +7,7 @@ import (
 	"io/fs"
 )
 
-// platform is what differs between processor architectures.
+// platform holds the values that differ between processor architectures.
 type platform struct {
 	efiImage  string // name of the removable-media loader, UEFI specification 2.10 section 3.5.1.1
 	peMachine uint16 // machine type of an image for it, Microsoft PE format
@@ -15,7 +15,7 @@ type platform struct {
 	grubBIOS  string // GRUB's name of its BIOS platform, "" where there is none
 	systemd   string // file name of systemd-boot
 
-	grubPackages []string // what brings GRUB's files for UEFI, Debian's name first
+	grubPackages []string // with GRUB's files for UEFI, Debian's name first
 }
 
 // platformOf knows the architectures that there are loaders for.
@@ -48,8 +48,8 @@ func platformOf(arch string) (platform, error) {
 type MissingError struct {
 	Loader   Kind
 	Firmware string   // "UEFI" or "BIOS"
-	Path     string   // what was looked for, relative to the image's root
-	Packages []string // what brings it, Debian's name first
+	Path     string   // of the missing file, relative to the image's root
+	Packages []string // that have it, Debian's name first
 }
 
 func (e *MissingError) Error() string {
@@ -64,7 +64,7 @@ func (e *MissingError) Error() string {
 	return msg
 }
 
-// Needs describe a disk that is to start, as far as it decides what the image must have.
+// Needs describe a disk that is to start, as far as it decides which files the image must have.
 type Needs struct {
 	Arch       string // of the image, as Go and OCI call it, such as "amd64"
 	Firmware   Firmware
@@ -72,8 +72,9 @@ type Needs struct {
 	SectorSize int    // of the disk, logical, in bytes; 0 is not known
 }
 
-// Check reports why the loader cannot be installed: the tree of the image lacks a file of it ([*MissingError],
-// [*ModuleError]), or the disk is none that the loader starts. Of contents it reads ModuleLists alone.
+// Check reports why the loader cannot be installed: the tree of the image lacks a file of it
+// ([*MissingError], [*ModuleError]), or the disk is none that the loader starts. Of contents it
+// reads ModuleLists alone.
 func (n Needs) Check(kind Kind, tree fs.FS) error {
 	if kind == None {
 		return nil

@@ -7,8 +7,8 @@ import (
 	"installer/rootfs/beneath"
 )
 
-// Directory is a place for boot files that is mounted: an EFI system partition, or the directory boot. Nothing in it
-// leads out of it. What is written is in the page cache until the file system is synced.
+// Directory is a place for boot files that is mounted: an EFI system partition, or the directory
+// boot. Nothing in it leads out of it. Files are in the page cache until the file system is synced.
 type Directory struct {
 	dir *beneath.Dir
 }
@@ -24,7 +24,7 @@ func (d *Directory) WriteFile(path string, size int64, r io.Reader) error {
 	return d.dir.Replace(path, r, size, 0o644)
 }
 
-// Open implements fs.FS, for what was written to be read back.
+// Open implements fs.FS, to read files back.
 func (d *Directory) Open(name string) (fs.File, error) { return d.dir.OpenInside(name) }
 
 var (

@@ -11,7 +11,8 @@ import (
 	"path"
 )
 
-// efiApplication is the subsystem of an image that firmware may start, Microsoft PE format section "Windows Subsystem".
+// efiApplication is the subsystem of an image that firmware may start, Microsoft PE format section
+// "Windows Subsystem".
 const efiApplication = 10
 
 // writeESP writes one file with its parent directories.
@@ -27,8 +28,8 @@ func copyToESP(esp Place, name string, r io.Reader, size int64) error {
 	return nil
 }
 
-// copyCompared writes the size bytes of r as name, with its parent directories, and compares the file with what was
-// written where the place can be read back.
+// copyCompared writes the size bytes of r as name, with its parent directories, and compares the
+// file with that content where the place can be read back.
 func copyCompared(to Place, name string, r io.Reader, size int64) error {
 	if err := to.MkdirAll(path.Dir(name)); err != nil {
 		return fmt.Errorf("creating directory %s: %w", path.Dir(name), err)
@@ -62,7 +63,7 @@ func compareFile(fsys fs.FS, name string, size int64, want []byte) error {
 	return nil
 }
 
-// checkEFIImage tells whether data is a program that UEFI firmware of the machine starts.
+// checkEFIImage checks that data is a program that UEFI firmware of the machine starts.
 func checkEFIImage(data []byte, machine uint16) error {
 	file, err := pe.NewFile(bytes.NewReader(data))
 	if err != nil {

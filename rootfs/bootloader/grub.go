@@ -12,7 +12,8 @@ import (
 	"slices"
 )
 
-// memdiskName is what the memory disk is called in the directory that the image's programs see as /tmp.
+// memdiskName is the name of the memory disk in the directory that the image's programs see as
+// /tmp.
 const memdiskName = "memdisk.tar"
 
 // checkGRUB checks that the tree has GRUB's image maker and its files for each wanted platform.
@@ -97,7 +98,8 @@ func installGRUB(ctx context.Context, t Target) error {
 	return writeGRUB(t, p, config, efi, bios)
 }
 
-// writeGRUB writes the configuration first and the boot sector last: until then the disk does not look bootable.
+// writeGRUB writes the configuration first and the boot sector last: until then the disk does not
+// look bootable.
 func writeGRUB(t Target, p platform, config, efi []byte, bios *biosCode) error {
 	if err := writeGRUBConfig(t, config); err != nil {
 		return err
@@ -113,8 +115,8 @@ func writeGRUB(t Target, p platform, config, efi []byte, bios *biosCode) error {
 	return nil
 }
 
-// writeGRUBConfig puts the configuration where each loader looks for it: that for UEFI on the partition that it was
-// started from, that for BIOS there too if the disk has that partition.
+// writeGRUBConfig puts the configuration where each loader looks for it: that for UEFI on the
+// partition that it was started from, that for BIOS there too if the disk has that partition.
 func writeGRUBConfig(t Target, config []byte) error {
 	if t.Firmware.UEFI && t.ESP == nil {
 		return errors.New("GRUB for UEFI needs an EFI system partition, and there is none")
@@ -133,14 +135,16 @@ func writeGRUBConfig(t Target, config []byte) error {
 	return nil
 }
 
-// bootConfig is GRUB's configuration in the directory boot, on a disk without an EFI system partition.
+// bootConfig is GRUB's configuration in the directory boot, on a disk without an EFI system
+// partition.
 const bootConfig = "grub/grub.cfg"
 
-// onESP tells whether GRUB for BIOS finds its configuration on the EFI system partition.
+// onESP reports whether GRUB for BIOS finds its configuration on the EFI system partition.
 func (t Target) onESP() bool { return t.ESP != nil && t.ESPPartition > 0 }
 
-// biosPrefix is where GRUB for BIOS looks for its configuration: a partition of the disk that it was started from. The
-// directory boot is reached by that name on a file system of its own too, by a link that leads to itself.
+// biosPrefix is where GRUB for BIOS looks for its configuration: a partition of the disk that it
+// was started from. The directory boot is reached by that name on a file system of its own too, by
+// a link that leads to itself.
 func (t Target) biosPrefix() string {
 	if t.onESP() {
 		return fmt.Sprintf("(,gpt%d)/EFI/%s", t.ESPPartition, t.vendor())
@@ -148,8 +152,8 @@ func (t Target) biosPrefix() string {
 	return fmt.Sprintf("(,gpt%d)/boot/%s", t.BootPartition, path.Dir(bootConfig))
 }
 
-// makeEFIImage has the image's GRUB make the loader for UEFI. Its prefix names no device: GRUB adds the one that the
-// firmware loaded it from.
+// makeEFIImage has the image's GRUB make the loader for UEFI. Its prefix names no device: GRUB adds
+// the one that the firmware loaded it from.
 func makeEFIImage(ctx context.Context, t Target, p platform) ([]byte, error) {
 	efi, err := makeGRUBImage(ctx, t, p.grubEFI, "/EFI/"+t.vendor())
 	if err != nil {
@@ -193,8 +197,8 @@ func makeGRUBImage(ctx context.Context, t Target, target, prefix string) ([]byte
 // maxGRUBFile bounds a file of the image's GRUB, in bytes.
 const maxGRUBFile = 4 << 20
 
-// makeMemdisk packs the late modules and the translation of errors to nothing into the archive that becomes the image's
-// memory disk. Equal input gives equal bytes.
+// makeMemdisk packs the late modules and the translation of errors to nothing into the archive that
+// becomes the image's memory disk. Equal input gives equal bytes.
 func makeMemdisk(tree fs.FS, target string, modules []string) ([]byte, error) {
 	var buf bytes.Buffer
 	archive := tar.NewWriter(&buf)
@@ -221,8 +225,9 @@ func makeMemdisk(tree fs.FS, target string, modules []string) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// quietCatalogue returns a message catalogue (GNU gettext, "The Format of GNU MO Files") that translates GRUB's error
-// message to nothing. It is in force while boot entries are read: GRUB has no other way to pass over an unknown key.
+// quietCatalogue returns a message catalogue (GNU gettext, "The Format of GNU MO Files") that
+// translates GRUB's error message to nothing. It is in force while boot entries are read: GRUB has
+// no other way to pass over an unknown key.
 func quietCatalogue() []byte {
 	const header = 7 * 4
 	texts := [][2]string{{"", ""}, {"error: %s.\n", "%.0s"}}

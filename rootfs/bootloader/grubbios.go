@@ -9,28 +9,30 @@ import (
 	"path"
 )
 
-// The layout of GRUB's two boot images, as its own installer patches them: boot.img goes to the first sector of the
-// disk and loads one sector, diskboot.img, which is the first of core.img and loads the rest by a list of blocks.
+// The layout of GRUB's two boot images, as its own installer patches them: boot.img goes to the
+// first sector of the disk and loads one sector, diskboot.img, which is the first of core.img and
+// loads the rest by a list of blocks.
 const (
 	biosSector     = 512
 	bootSectorLBA  = 0x5c  // u64: where the first sector of core.img is
 	bootDrive      = 0x64  // u8: BIOS drive, 0xff is the one that was started from
 	bootDriveCheck = 0x66  // two bytes: a jump around a work-around for old BIOSes
-	bootCodeEnd    = 0x1b8 // what follows belongs to the partition table: disk signature and protective entries
+	bootCodeEnd    = 0x1b8 // the rest belongs to the partition table: disk signature and protective entries
 	bootSignature  = 0x1fe // two bytes: 55 aa
 	blockList      = 0x1f4 // in core.img's first sector: u64 start, u16 sectors, u16 segment
 	loadSegment    = 0x820 // where diskboot.img loads the rest, in units of 16 bytes
 	maxCoreSize    = 0x78000
 )
 
-// biosCode is what BIOS firmware starts, and where it has to stand.
+// biosCode is the code that BIOS firmware starts, with its place on the disk.
 type biosCode struct {
 	core   []byte // padded to whole sectors, blocks listed
 	coreAt int64  // bytes from the start of the disk
 	boot   []byte // one sector, of which the partition table's part is left out when written
 }
 
-// makeBIOSCode has the image's GRUB make core.img, and lays both images out for their places on the disk.
+// makeBIOSCode has the image's GRUB make core.img, and lays both images out for their places on the
+// disk.
 func makeBIOSCode(ctx context.Context, t Target, p platform) (*biosCode, error) {
 	if err := checkBIOSTarget(t); err != nil {
 		return nil, err
@@ -100,8 +102,8 @@ func checkBIOSImages(core, diskboot, boot []byte, part Range) error {
 	return nil
 }
 
-// write puts core.img into its partition and the code into the boot sector, around the partition table there, and
-// reads both back.
+// write puts core.img into its partition and the code into the boot sector, around the partition
+// table there, and reads both back.
 func (b *biosCode) write(disk Disk) error {
 	if err := writeCompared(disk, b.core, b.coreAt); err != nil {
 		return fmt.Errorf("writing GRUB's core image to the BIOS boot partition: %w", err)
@@ -115,8 +117,8 @@ func (b *biosCode) write(disk Disk) error {
 	return nil
 }
 
-// checkProtective makes sure that the first sector is signed as a boot sector already, as that of every GPT is: the
-// code alone would not be started.
+// checkProtective makes sure that the first sector is signed as a boot sector already, as that of
+// every GPT is: the code alone would not be started.
 func checkProtective(disk Disk) error {
 	var signature [2]byte
 	if _, err := disk.ReadAt(signature[:], bootSignature); err != nil {

@@ -12,10 +12,11 @@ import (
 //go:embed grub.cfg.in
 var grubConfigText string
 
-// MaxEntryNumber is the highest number of a boot entry (N of ostree-N.conf) that GRUB's configuration looks for.
+// MaxEntryNumber is the highest number of a boot entry (N of ostree-N.conf) that GRUB's
+// configuration looks for.
 const MaxEntryNumber = 99
 
-// grubConfig fills the configuration in. What goes into a script is checked, not quoted.
+// grubConfig fills the configuration in. Values are checked, not quoted.
 func grubConfig(t Target) ([]byte, error) {
 	if !regexp.MustCompile(`^[0-9A-Fa-f-]+$`).MatchString(t.BootUUID) {
 		return nil, fmt.Errorf("root file system's UUID %q: want hexadecimal digits and dashes", t.BootUUID)
@@ -28,11 +29,11 @@ func grubConfig(t Target) ([]byte, error) {
 	return []byte(text), nil
 }
 
-// ArgumentError reports a line of a boot entry that GRUB would not read as it is written: GRUB runs the entry as a
-// script of its own language, in which some characters have another meaning.
+// ArgumentError reports a line of a boot entry that GRUB would not read as it is written: GRUB runs
+// the entry as a script of its own language, in which some characters have another meaning.
 type ArgumentError struct {
 	Key    string // of the boot entry, such as "options"
-	Word   string // what cannot be carried
+	Word   string // that cannot be carried
 	Reason string
 }
 
@@ -41,8 +42,9 @@ func (e *ArgumentError) Error() string {
 		e.Word, e.Key, e.Reason, SystemdBoot)
 }
 
-// CheckEntry tells whether GRUB reads the entry as it is meant; the error is an *ArgumentError. Words in balanced
-// double quotes are carried, and so is what other languages take for special: = , : @ % ( ) [ ] ~ ! * ?
+// CheckEntry checks that GRUB reads the entry as it is meant; the error is an *ArgumentError. Words
+// in balanced double quotes are carried, and so are characters that are special in other languages:
+// = , : @ % ( ) [ ] ~ ! * ?
 func CheckEntry(e Entry) error {
 	for line := range strings.Lines(e.Text) {
 		key, value, _ := strings.Cut(strings.TrimRight(line, "\n"), " ")
@@ -53,8 +55,8 @@ func CheckEntry(e Entry) error {
 	return nil
 }
 
-// CheckArguments tells whether GRUB carries the kernel arguments; the error is an *ArgumentError. It is there to refuse
-// them before anything is written.
+// CheckArguments checks that GRUB carries the kernel arguments; the error is an *ArgumentError. It
+// is there to refuse them before anything is written.
 func CheckArguments(args []string) error {
 	for _, arg := range args {
 		if err := checkGRUBValue("options", arg); err != nil {

@@ -10,17 +10,19 @@ import (
 	"strings"
 )
 
-// linuxModule defines the commands linux and initrd, which would win over the functions of the same names that read a
-// boot entry. It is loaded from the memory disk when an entry is started.
+// linuxModule defines the commands linux and initrd, which would win over the functions of the same
+// names that read a boot entry. It is loaded from the memory disk when an entry is started.
 const linuxModule = "linux"
 
-// lateModules define commands that act. They are in the memory disk and are loaded after all boot entries have been
-// read, since an entry is read by running it. Of the others in the memory disk, GRUB's configuration needs the first two.
+// lateModules define commands that act. They are in the memory disk and are loaded after all boot
+// entries have been read, since an entry is read by running it. Of the others in the memory disk,
+// GRUB's configuration needs the first two.
 func lateModules() []string {
 	return []string{"echo", "eval", "sleep", "reboot", "halt", "minicmd", "cat", "ls"}
 }
 
-// requiredModules are the modules without which the configuration does not run or does not find the root.
+// requiredModules are the modules without which the configuration does not run or does not find the
+// root.
 func requiredModules(target, filesystem string) []string {
 	want := []string{"memdisk", "tar", "normal", "configfile", "test", "true", "search", "search_fs_uuid", "regexp", "part_gpt", "fat"}
 	if !strings.HasSuffix(target, "-efi") {
@@ -35,7 +37,8 @@ func requiredModules(target, filesystem string) []string {
 	return append(want, lateModules()[:2]...)
 }
 
-// usefulModules are taken where GRUB's version has them: consoles, and file systems and tables for repairs by hand.
+// usefulModules are taken where GRUB's version has them: consoles, and file systems and tables for
+// repairs by hand.
 func usefulModules(target string) []string {
 	want := []string{"search_label", "search_fs_file", "part_msdos", "ext2", "xfs", "btrfs", "terminal", "serial", "gzio"}
 	if strings.HasSuffix(target, "-efi") {
@@ -65,8 +68,9 @@ type modules struct {
 	late []string // in its memory disk
 }
 
-// chooseModules returns the modules of a GRUB image for target: the required ones, the useful ones that the tree has,
-// and all that those in the memory disk depend on, as GRUB's own moddep.lst says.
+// chooseModules returns the modules of a GRUB image for target: the required ones, the useful ones
+// that the tree has, and all that those in the memory disk depend on, as GRUB's own moddep.lst
+// says.
 func chooseModules(tree fs.FS, target, filesystem string) (modules, error) {
 	deps, err := readModuleDeps(tree, target)
 	if err != nil {

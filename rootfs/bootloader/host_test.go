@@ -13,8 +13,9 @@ import (
 	"testing"
 )
 
-// runOnHost stands for the confined run in the deployment: the host has the same packages at the same paths. Files are
-// put into a directory of the test, and the arguments that name /tmp are redirected there.
+// runOnHost stands for the confined run in the deployment: the host has the same packages at the
+// same paths. Files are put into a directory of the test, and the arguments that name /tmp are
+// redirected there.
 func runOnHost(t *testing.T) RunInTree {
 	return func(ctx context.Context, argv []string, files map[string][]byte) ([]byte, error) {
 		dir := t.TempDir()

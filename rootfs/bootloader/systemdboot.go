@@ -8,10 +8,11 @@ import (
 	"strings"
 )
 
-// loaderConfig is systemd-boot's own configuration: a short time to choose, and the newest entry as the default.
+// loaderConfig is systemd-boot's own configuration: a short time to choose, and the newest entry as
+// the default.
 const loaderConfig = "timeout 1\nconsole-mode keep\n"
 
-// entriesFormat is what bootctl(1) leaves to say that entries are named by the Boot Loader Specification's type 1.
+// entriesFormat is the mark of bootctl(1) for entries of the Boot Loader Specification's type 1.
 const entriesFormat = "type1\n"
 
 func systemdBootPath(p platform) string { return path.Join("usr/lib/systemd/boot/efi", p.systemd) }
@@ -25,8 +26,8 @@ func checkSystemdBoot(tree fs.FS, fw Firmware, p platform) error {
 	return err
 }
 
-// installSystemdBoot copies loader, entry, kernel and initramfs to the EFI system partition, the only one that
-// systemd-boot reads. Nothing repeats that when the system is updated.
+// installSystemdBoot copies loader, entry, kernel and initramfs to the EFI system partition, the
+// only one that systemd-boot reads. Nothing repeats that when the system is updated.
 func installSystemdBoot(t Target) error {
 	p, err := platformOf(t.Arch)
 	if err != nil {
@@ -62,8 +63,8 @@ func installSystemdBoot(t Target) error {
 	return nil
 }
 
-// copyEntry copies the boot entry and the files that it names. On the partition their paths are those within the boot
-// directory, whatever they begin with in the entry.
+// copyEntry copies the boot entry and the files that it names. On the partition their paths are
+// those within the boot directory, whatever they begin with in the entry.
 func copyEntry(t Target) error {
 	if t.Entry.Name == "" || strings.ContainsAny(t.Entry.Name, "/\\") {
 		return fmt.Errorf("boot entry %q has no file name to copy it by", t.Entry.Name)
@@ -90,7 +91,8 @@ func copyEntry(t Target) error {
 	return writeESP(t.ESP, path.Join("loader/entries", t.Entry.Name), []byte(text.String()))
 }
 
-// bootRelative takes the beginning /boot off a path, as it stands there when sysroot.bootprefix is set.
+// bootRelative takes the beginning /boot off a path, as it stands there when sysroot.bootprefix is
+// set.
 func bootRelative(name string) string {
 	rest := strings.TrimPrefix(path.Clean("/"+name), "/")
 	return strings.TrimPrefix(rest, "boot/")

@@ -83,7 +83,8 @@ func (k kernel) deviceTreeLine(at string) string {
 	return ""
 }
 
-// linkDeployment makes the links that ostree= follows to the deployment, and the ref that protects its commit.
+// linkDeployment makes the links that ostree= follows to the deployment, and the ref that protects
+// its commit.
 func (d *deployer) linkDeployment(context.Context) error {
 	at := path.Join(bootLinks, d.o.Stateroot, d.kernel.checksum)
 	if err := d.root.MkdirAll(at, 0o755); err != nil {
@@ -106,7 +107,8 @@ func (d *deployer) linkDeployment(context.Context) error {
 	return nil
 }
 
-// activate makes the deployment the one that starts, after everything that it needs is on the device.
+// activate makes the deployment the one that starts, after everything that it needs is on the
+// device.
 func (d *deployer) activate(context.Context) error {
 	if err := d.repo.Sync(); err != nil {
 		return err

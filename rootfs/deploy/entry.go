@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// bootEntry is what a boot entry of a first deployment says.
+// bootEntry holds the values of the boot entry of a first deployment.
 type bootEntry struct {
 	title, version string // of the system; version may be ""
 	kargs          []string
@@ -17,8 +17,8 @@ type bootEntry struct {
 	devicetree     string // line of the device tree, "" is none
 }
 
-// arguments returns the kernel arguments: those that were given, in order, and ostree= in the place where it was given,
-// or at the end.
+// arguments returns the kernel arguments: those that were given, in order, and ostree= in the place
+// where it was given, or at the end.
 func (e bootEntry) arguments() []string {
 	kargs := slices.Clone(e.kargs)
 	kargs = setArgument(kargs, "ostree=", e.ostree)
@@ -28,7 +28,8 @@ func (e bootEntry) arguments() []string {
 	return kargs
 }
 
-// setArgument puts key and value in place of the first argument with that key, takes out the others, or appends it.
+// setArgument puts key and value in place of the first argument with that key, takes out the
+// others, or appends it.
 func setArgument(kargs []string, key, value string) []string {
 	done := false
 	out := kargs[:0]
@@ -48,8 +49,8 @@ func setArgument(kargs []string, key, value string) []string {
 	return out
 }
 
-// text renders the entry, its keys in ostree's order. The entry's own version is its number, by which ostree orders
-// deployments.
+// text renders the entry, its keys in ostree's order. The entry's own version is its number, by
+// which ostree orders deployments.
 func (e bootEntry) text() string {
 	title := e.title
 	if e.version != "" && !strings.Contains(title, e.version) {

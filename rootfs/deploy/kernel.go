@@ -16,14 +16,15 @@ import (
 	"installer/rootfs/beneath"
 )
 
-// KernelInfo is a deployment's kernel. Paths are relative to the directory boot of the physical root.
+// KernelInfo is a deployment's kernel. Paths are relative to the directory boot of the physical
+// root.
 type KernelInfo struct {
 	Version       string
 	VmlinuzPath   string
 	InitramfsPath string // "" if the image has none
 }
 
-// kernel is what belongs to the kernel in a deployment, as paths in it; "" is not there.
+// kernel holds the paths of the kernel's files in a deployment; "" is not there.
 type kernel struct {
 	version    string
 	vmlinuz    string
@@ -126,7 +127,8 @@ func hashFile(d *beneath.Dir, name string, sum hash.Hash) error {
 	return err
 }
 
-// listFiles lists the regular files below a directory, names in byte order, each directory where its name stands.
+// listFiles lists the regular files below a directory, names in byte order, each directory where
+// its name stands.
 func listFiles(d *beneath.Dir, base, below string) ([]string, error) {
 	names, err := d.Names(path.Join(base, below))
 	if err != nil {
@@ -153,8 +155,8 @@ func listFiles(d *beneath.Dir, base, below string) ([]string, error) {
 	return files, nil
 }
 
-// install links the kernel's files into the directory at, relative to the physical root. They keep their inodes, so
-// that a boot directory in the root file system costs no space.
+// install links the kernel's files into the directory at, relative to the physical root. They keep
+// their inodes, so that a boot directory in the root file system costs no space.
 func (k kernel) install(root, deployment *beneath.Dir, at string) (KernelInfo, error) {
 	if err := root.MkdirAll(at, 0o755); err != nil {
 		return KernelInfo{}, err
@@ -182,7 +184,7 @@ func (k kernel) install(root, deployment *beneath.Dir, at string) (KernelInfo, e
 	return info, nil
 }
 
-// oneKernel refuses what would leave open which kernel starts: ostree takes the first it comes across.
+// oneKernel refuses more than one kernel: ostree takes the first that it comes across.
 func oneKernel(versions []string) error {
 	switch len(versions) {
 	case 0:

@@ -11,13 +11,15 @@ import (
 // DefaultStateroot is the stateroot of an installation that names none, as in bootc.
 const DefaultStateroot = "default"
 
-// statePattern is what a stateroot may be called: a component of refs, paths, kernel arguments and boot entries.
+// statePattern matches the names of stateroots: a component of refs, paths, kernel arguments and
+// boot entries.
 var statePattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
 
-// kernelPattern is what a kernel's version may look like: it becomes part of file names and of the boot entry.
+// kernelPattern matches the version of a kernel: it becomes part of file names and of the boot
+// entry.
 var kernelPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.+~-]*$`)
 
-// CheckStateroot tells whether name can be a stateroot's.
+// CheckStateroot checks the name of a stateroot.
 func CheckStateroot(name string) error {
 	const most = 128 // leaves room for the rest of a file name
 	if !statePattern.MatchString(name) || len(name) > most {
@@ -32,15 +34,16 @@ func BlobRef(digest string) (string, error) {
 	return "ostree/container/blob/" + esc, err
 }
 
-// ImageRef is the ref of the merge commit of an image, named by its reference with transport, such as
-// docker://quay.io/x/y:latest.
+// ImageRef is the ref of the merge commit of an image, named by its reference with transport, such
+// as docker://quay.io/x/y:latest.
 func ImageRef(reference string) (string, error) {
 	esc, err := escapeRef(reference)
 	return "ostree/container/image/" + esc, err
 }
 
-// escapeRef makes a name usable in a ref, by ostree-ext's rule: ASCII letters, digits and - pass; / passes between an
-// alphanumeric and something else than the end; _ is doubled; all else becomes _HEX_.
+// escapeRef makes a name usable in a ref, by ostree-ext's rule: ASCII letters, digits and - pass; /
+// passes between an alphanumeric and something else than the end; _ is doubled; all else becomes
+// _HEX_.
 func escapeRef(name string) (string, error) {
 	if name == "" || strings.IndexByte(name, 0) >= 0 || !utf8.ValidString(name) {
 		return "", fmt.Errorf("making a ref's name of %q: it is empty, holds a NUL or is not UTF-8", name)
@@ -66,8 +69,8 @@ func isAlnum(c rune) bool {
 	return c < unicode.MaxASCII && (unicode.IsLetter(c) || unicode.IsDigit(c))
 }
 
-// CheckKarg tells whether arg is one kernel argument that a boot entry can hold: blanks may stand in double quotes
-// only, as the kernel's own parser has it.
+// CheckKarg checks that arg is one kernel argument that a boot entry can hold: blanks may stand in
+// double quotes only, as the kernel's own parser has it.
 func CheckKarg(arg string) error {
 	quoted := false
 	for _, c := range arg {

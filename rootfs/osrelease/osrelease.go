@@ -1,7 +1,6 @@
 // Package osrelease reads os-release(5), by which a system names itself.
 //
-// What belongs here: the file's format, where a tree has it, and the title that a boot entry makes of it. What does not:
-// boot entries.
+// It has the file's format, its places in a tree, and the title that a boot entry makes of it.
 package osrelease
 
 import (
@@ -16,13 +15,14 @@ import (
 // maxSize bounds the file, in bytes.
 const maxSize = 1 << 20
 
-// Release is what is used of the file.
+// Release holds the values that are used here.
 type Release struct {
 	ID         string
 	PrettyName string
 }
 
-// ErrNoName is the error of a file that gives the system no name: ostree deploys no tree with such a file.
+// ErrNoName is the error of a file that gives the system no name: ostree deploys no tree with such
+// a file.
 var ErrNoName = errors.New("it has neither PRETTY_NAME nor ID, of which ostree makes the title of a boot entry")
 
 // Paths lists where a tree has the file, in ostree's order.
@@ -70,8 +70,8 @@ func Parse(text string) Release {
 	return r
 }
 
-// unquote takes the quotes off one word: single ones keep everything, in double ones and outside a backslash keeps the
-// character after it.
+// unquote takes the quotes off one word: single ones keep everything, in double ones and outside a
+// backslash keeps the character after it.
 func unquote(word string) string {
 	var b strings.Builder
 	var quote, previous rune
@@ -108,8 +108,9 @@ func (r Release) Name() string {
 // Title is the name as it can stand in a boot entry.
 func (r Release) Title() string { return Clean(r.Name()) }
 
-// Clean replaces the characters of a text for a boot entry that not every boot loader shows as they are: GRUB reads the
-// entry as a script, in which quotes and some other characters have a meaning of their own.
+// Clean replaces the characters of a text for a boot entry that not every boot loader shows as they
+// are: GRUB reads the entry as a script, in which quotes and some other characters have a meaning
+// of their own.
 func Clean(text string) string {
 	const most = 200
 	odd := strings.Count(text, `"`)%2 != 0

@@ -1,7 +1,5 @@
-// Package sample makes the smallest files that a bootable image must have, for tests: they have the form of what they
-// stand for, and nothing else.
-//
-// What belongs here: such files. What does not: systems that run.
+// Package sample makes the smallest files that a bootable image must have, for tests: they have the
+// form of a kernel, an initramfs and programs, and cannot run.
 package sample
 
 import (
@@ -14,8 +12,8 @@ import (
 // Init is the path of the first program, which must be executable.
 const Init = "usr/lib/systemd/systemd"
 
-// Files returns a kernel of a version, its initramfs and the first program, all for amd64, by their paths. More goes
-// into the initramfs, which is not compressed.
+// Files returns a kernel of a version, its initramfs and the first program, all for amd64, by their
+// paths. More goes into the initramfs, which is not compressed.
 func Files(version string, more []byte) map[string][]byte {
 	dir := path.Join("usr/lib/modules", version)
 	return map[string][]byte{
@@ -46,7 +44,8 @@ func Kernel(version string) []byte {
 	return image
 }
 
-// Initramfs returns an archive with the program of ostree that makes a deployment the root, and a file with more.
+// Initramfs returns an archive with the program of ostree that makes a deployment the root, and a
+// file with more.
 func Initramfs(more []byte) []byte {
 	var b bytes.Buffer
 	add := func(name string, data []byte) {
