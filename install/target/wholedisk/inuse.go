@@ -6,15 +6,13 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 
 	"installer/disk"
 	"installer/finalize/holders"
 )
 
-// nameUsers completes the refusal of a disk that is in use. Package disk reads
-// what /proc shows; a mount namespace may hold the disk with no process in it,
-// which the full search for holders finds and names.
+// nameUsers completes the refusal of a disk that is in use. Package disk reads what /proc shows; a mount
+// namespace may hold the disk with no process in it, which the search for holders finds and names.
 func nameUsers(ctx context.Context, refusal error) error {
 	var inUse *disk.InUseError
 	if !errors.As(refusal, &inUse) {
@@ -27,51 +25,48 @@ func nameUsers(ctx context.Context, refusal error) error {
 	if err != nil {
 		return errors.Join(refusal, fmt.Errorf("looking for who uses it: %w", err))
 	}
-	untold := untoldMounts(inUse.Uses, report.Holders)
+	unnamed := newMounts(inUse.Uses, report.Holders)
 	for _, h := range report.Holders {
-		if concernsDevice(h, untold) {
+		if concernsDevice(h, unnamed) {
 			inUse.Uses = append(inUse.Uses, disk.Use{What: inUse.Path, Why: why(h), Remedy: h.Remedy})
 		}
 	}
 	return refusal
 }
 
-// untoldMounts gives the namespaces of the mounts that no use names, with their
-// mount points.
-func untoldMounts(uses []disk.Use, found []holders.Holder) map[string][]string {
-	untold := map[string][]string{}
+// newMounts returns the mounts that are in no use yet, by namespace.
+func newMounts(uses []disk.Use, found []holders.Holder) map[string][]string {
+	list := map[string][]string{}
 	for _, h := range found {
-		if h.Class == holders.MountClass && !told(uses, h) {
-			untold[h.Namespace] = append(untold[h.Namespace], h.Path)
+		if h.Class == holders.MountClass && !named(uses, h) {
+			list[h.Namespace] = append(list[h.Namespace], h.Path)
 		}
 	}
-	return untold
+	return list
 }
 
-// concernsDevice tells what uses the device from what uses files on it, which
-// stand and fall with its mounts, and from what is told of already.
-func concernsDevice(h holders.Holder, untold map[string][]string) bool {
+// concernsDevice reports whether a holder uses the device itself. What uses files on it stands and
+// falls with its mounts, and a mount that is named already needs no second line.
+func concernsDevice(h holders.Holder, unnamed map[string][]string) bool {
 	switch h.Class {
 	case holders.MountClass:
-		return slices.Contains(untold[h.Namespace], h.Path)
-	case holders.Namespace: // of one that is told of, the mount and a process are
-		return h.PID == 0 || len(untold[h.Namespace]) > 0
-	case holders.DetachedMount, holders.FSContext, holders.Kernel:
+		return slices.Contains(unnamed[h.Namespace], h.Path)
+	case holders.Namespace: // of a mount that is named already, a process is too
+		return h.PID == 0 || len(unnamed[h.Namespace]) > 0
+	case holders.DetachedMount, holders.FSContext, holders.Kernel, holders.OutOfSight:
 		return true
 	}
 	return false
 }
 
-// told says whether a use names the mount point already.
-func told(uses []disk.Use, h holders.Holder) bool {
-	for _, u := range uses {
-		if strings.HasPrefix(u.Why+" ", "mounted at "+h.Path+" ") && (h.Namespace == "") == !strings.Contains(u.Why, "namespace") {
-			return true
-		}
-	}
-	return false
+// named reports whether a use names the mount point already.
+func named(uses []disk.Use, h holders.Holder) bool {
+	return slices.ContainsFunc(uses, func(u disk.Use) bool {
+		return u.Kind == disk.Mounted && u.Mountpoint == h.Path && u.Foreign == (h.Namespace != "")
+	})
 }
 
+// why describes a holder as the reason of a use.
 func why(h holders.Holder) string {
 	text := string(h.Class)
 	if h.Path != "" {
