@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 
@@ -85,6 +84,6 @@ func TestHoldersArePrintable(t *testing.T) {
 		t.Fatal(err)
 	}
 	if strings.ContainsAny(b.String(), "\x1b\x07") || strings.Contains(b.String(), "a\nb") {
-		t.Error(fmt.Sprintf("%q", b.String()))
+		t.Errorf("%q", b.String())
 	}
 }

@@ -2,7 +2,6 @@ package mounts
 
 import (
 	"fmt"
-	"os"
 	"runtime"
 	"strings"
 	"syscall"
@@ -96,10 +95,4 @@ func without(env []string, name string) (rest []string, value string) {
 		rest = append(rest, v)
 	}
 	return rest, value
-}
-
-// OwnNamespace returns the id, 0 where the kernel has none, and the inode number
-// of the mount namespace that the process is in.
-func OwnNamespace() (id, inode uint64, err error) {
-	return identity(fmt.Sprintf("/proc/%d/ns/mnt", os.Getpid()))
 }

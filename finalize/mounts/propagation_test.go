@@ -3,6 +3,7 @@ package mounts_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -92,6 +93,36 @@ func TestUnmountIn(t *testing.T) {
 			}
 			unix.Close(fd)
 		}
+	}
+}
+
+// TestUnmountInContainer unmounts in a namespace as a container has it: its /proc shows no process of this
+// PID namespace, and its directories may be locked.
+func TestUnmountInContainer(t *testing.T) {
+	x := targettest.New(t, "ext4")
+	dev := x.At().Dev
+	helper := targettest.Hold(t, "clone-ns")
+	if out, err := exec.Command("nsenter", fmt.Sprintf("--mount=/proc/%d/ns/mnt", helper.PID),
+		"mount", "-t", "tmpfs", "no processes", "/proc").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	found, ns, _ := inOther(t, dev)
+	if len(found) != 1 {
+		t.Fatalf("the other namespace has %v", found)
+	}
+	if referenced, err := mounts.ReferencedIn(t.Context(), ns, found[0]); referenced || err != nil {
+		t.Errorf("referenced %v, %v", referenced, err)
+	}
+	user := targettest.Hold(t, "cwd", fmt.Sprintf("/proc/%d/root%s", helper.PID, x.Dir))
+	if referenced, err := mounts.ReferencedIn(t.Context(), ns, found[0]); !referenced || err != nil {
+		t.Errorf("in use: referenced %v, %v", referenced, err)
+	}
+	user.Stop()
+	if err := mounts.UnmountIn(t.Context(), ns, found, nil); err != nil {
+		t.Fatal(err)
+	}
+	if left, _, _ := inOther(t, dev); len(left) != 0 {
+		t.Errorf("left: %v", left)
 	}
 }
 
