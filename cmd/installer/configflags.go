@@ -13,8 +13,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// configFlags say how the installed system is set up. The image's own configuration settles
-// what the flags leave open.
+// configFlags configure the installed system. The image's own configuration counts where a flag is not
+// given.
 type configFlags struct {
 	filesystem     string
 	blockSetup     string
@@ -38,7 +38,7 @@ func (f *configFlags) addDiskTo(flags *pflag.FlagSet) {
 		detail: "With the suffix M (default), G or T."}.text(flags, &f.rootSize)
 }
 
-// addBlockSetupTo adds the flag that says what the root file system stands on.
+// addBlockSetupTo adds the flag of the layer beneath the root file system.
 func (f *configFlags) addBlockSetupTo(flags *pflag.FlagSet) {
 	flag{name: "block-setup", group: groupTarget, value: "KIND", brief: "layer beneath the root",
 		config: "block", fallback: config.BlockDirect}.text(flags, &f.blockSetup)
@@ -64,7 +64,7 @@ func (f *configFlags) addTo(flags *pflag.FlagSet) {
 	flag{name: "skip-fetch-check", group: groupImage, brief: "do not check that (default)"}.toggle(flags, &f.skipFetchCheck)
 }
 
-// apply checks the flags and fills in what they say.
+// apply checks the flags and sets the options.
 func (f *configFlags) apply(o *install.Options) (err error) {
 	o.Kargs, o.KargDeletes, o.Stateroot, o.BlockSetup = f.kargs, f.kargDeletes, f.stateroot, f.blockSetup
 	o.DisableSELinux, o.FetchCheck = f.disableSELinux, f.runFetchCheck

@@ -40,7 +40,7 @@ func confirmAtTerminal(in *os.File, out io.Writer) func(context.Context, *instal
 func readConsent(ctx context.Context, in io.Reader) error {
 	lines := make(chan string, 1)
 	go func() {
-		// Whatever ends the input, what came is the answer.
+		// The answer is the input up to its end, whether that is a line end or not.
 		line, _ := bufio.NewReader(in).ReadString('\n')
 		lines <- line
 	}()

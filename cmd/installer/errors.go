@@ -72,7 +72,7 @@ func advice(err error) string {
 	return strings.Join(list, "; ")
 }
 
-// details returns what the messages of an error leave out.
+// details returns the lists that the messages of an error leave out.
 func details(err error) []string {
 	var list []string
 	walk(err, func(e error) bool {

@@ -185,7 +185,7 @@ func wrap(text string, width int) []string {
 	return append(lines, line)
 }
 
-// fill wraps paragraphs to the terminal; what is indented in them stays as it is.
+// fill wraps paragraphs to the terminal; indented lines stay as they are.
 func fill(text string) string {
 	var b strings.Builder
 	var words []string

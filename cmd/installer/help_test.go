@@ -72,7 +72,7 @@ func TestHelpOfToDisk(t *testing.T) {
 	t.Error("there is no to-disk")
 }
 
-// --help-all needs no arguments, and tells more than --help.
+// --help-all needs no arguments, and has details that --help leaves out.
 func TestHelpAll(t *testing.T) {
 	var brief, full strings.Builder
 	if run([]string{"to-disk", "--help"}, &brief, io.Discard) != exitDone || run([]string{"to-disk", "--help-all"}, &full, io.Discard) != exitDone {
@@ -100,7 +100,7 @@ func TestWrap(t *testing.T) {
 	}
 }
 
-// What a shell asks for when somebody presses the tabulator.
+// The questions of a shell when somebody presses the tabulator.
 func TestCompletion(t *testing.T) {
 	for want, args := range map[string][]string{
 		"xfs\next4\nbtrfs\n":                    {"to-disk", "--filesystem", ""},

@@ -15,7 +15,7 @@ import (
 // streams are the outputs of a command.
 type streams struct{ stdout, stderr io.Writer }
 
-// installFlags are the flags that to-disk and to-filesystem share.
+// installFlags are the common flags of to-disk and to-filesystem.
 type installFlags struct {
 	image   sourceFlags
 	config  configFlags
@@ -39,7 +39,7 @@ func dryRunFlag() flag {
 	return flag{name: "dry-run", group: groupTarget, brief: "print the plan, and write nothing"}
 }
 
-// apply checks the flags and fills in what they say.
+// apply checks the flags and sets the options.
 func (f *installFlags) apply(o *install.Options) error {
 	o.DryRun, o.GenericImage = f.dryRun, f.generic
 	if err := f.image.apply(o); err != nil {

@@ -2,7 +2,7 @@
 // the disk back provably released.
 //
 // This folder is the command line: one file for each subcommand, flags,
-// printing and exit statuses. What a subcommand does stands in the packages
+// printing and exit statuses. The work of a subcommand is in the packages
 // that it calls.
 package main
 

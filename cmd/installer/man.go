@@ -120,7 +120,7 @@ func manFlags(b *strings.Builder, cmd *cobra.Command) {
 // manWidth is how long lines of a page's source become.
 const manWidth = 70
 
-// manText writes paragraphs; what is indented in them stays as it is.
+// manText writes paragraphs; indented lines stay as they are.
 func manText(b *strings.Builder, text string) {
 	for i, paragraph := range strings.Split(strings.TrimSpace(text), "\n\n") {
 		if i > 0 {
@@ -150,7 +150,7 @@ func manLines(b *strings.Builder, lines []string) {
 	}
 }
 
-// roff escapes what the formatter would take for its own.
+// roff escapes characters that the formatter would interpret.
 func roff(s string) string {
 	return strings.NewReplacer(`\`, `\e`, "-", `\-`, "…", `\[u2026]`).Replace(s)
 }

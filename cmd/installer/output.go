@@ -93,7 +93,7 @@ func (o *output) finish(r *install.Report) error {
 	return nil
 }
 
-// newLogger makes the logger for what is said beside the progress.
+// newLogger makes the logger of notes and warnings beside the progress.
 func newLogger(stderr io.Writer, quiet, verbose bool) *logrus.Logger {
 	log := logrus.New()
 	log.SetOutput(stderr)

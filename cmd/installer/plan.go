@@ -10,7 +10,7 @@ import (
 	"installer/install/printable"
 )
 
-// writePlan shows a person what an installation is about to do.
+// writePlan shows a person the plan of an installation.
 func writePlan(w io.Writer, p *install.Plan) {
 	device := p.Model
 	if p.Serial != "" {

@@ -18,7 +18,7 @@ const printConfigHelp = `Print the merged install configuration as JSON, as boot
 print-configuration does: of the running system or container, or of an image.
 
 Files are bootc/install/*.toml below /usr/lib, /usr/local/lib, /etc and /run.
-What in them means nothing is told on standard error.`
+Keys without a meaning are named on standard error.`
 
 // printConfigFlags are the flags of print-configuration as given.
 type printConfigFlags struct {
@@ -31,7 +31,7 @@ func newPrintConfigCommand(stdout, stderr io.Writer) *cobra.Command {
 	var flags printConfigFlags
 	cmd := &cobra.Command{
 		Use:   "print-configuration [flags]",
-		Short: "Print what an image says about its own installation",
+		Short: "Print an image's own install configuration",
 		Long:  printConfigHelp,
 		Example: `  installer print-configuration | jq -r '."root-fs-type"'
   installer print-configuration --all --source-imgref oci:myos:latest`,

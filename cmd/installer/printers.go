@@ -114,7 +114,7 @@ func (p *ttyPrinter) summary(r *install.Report) {
 	p.show(func(w io.Writer) { writeSummary(w, r) })
 }
 
-// show prints what write writes, folded to the terminal.
+// show prints the output of write, folded to the terminal.
 func (p *ttyPrinter) show(write func(io.Writer)) {
 	var b strings.Builder
 	write(&b)
@@ -199,10 +199,10 @@ func doneText(e install.Event) string {
 	return text
 }
 
-// undoPrefix begins what is said of something that was given back.
+// undoPrefix begins a message about a step that was undone.
 const undoPrefix = "undo: "
 
-// logEvent says what is neither the begin nor the end of a step.
+// logEvent logs notes, stages and undone steps.
 func logEvent(log *logrus.Logger, e install.Event) {
 	switch e.Kind {
 	case install.EventNote:
@@ -214,10 +214,10 @@ func logEvent(log *logrus.Logger, e install.Event) {
 	}
 }
 
-// pace keeps progress from flooding what it is printed to.
+// pace bounds how often progress is printed.
 type pace struct{ last time.Time }
 
-// due tells whether enough time has passed since the last one printed.
+// due reports whether enough time has passed since the last event that was printed.
 func (p *pace) due(e install.Event, every time.Duration) bool {
 	if e.Time.Sub(p.last) < every {
 		return false

@@ -12,8 +12,8 @@ import (
 	"installer/finalize/mounts"
 )
 
-// namespaceMarker names the environment variable that tells the re-executed
-// program that it is in its private mount namespace already.
+// namespaceMarker is the environment variable by which the re-executed program
+// recognises its private mount namespace.
 const namespaceMarker = "INSTALLER_MOUNT_NAMESPACE"
 
 // memoryLimit is when the garbage collector begins to work harder, in bytes.

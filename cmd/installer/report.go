@@ -15,8 +15,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-const reportHelp = `Makes one HTML page of a report: what --report wrote as JSON, or what holders --json,
-verify --json or --progress json printed. The page is complete in itself, and needs
+const reportHelp = `Makes one HTML page of a report: the JSON of --report, or the output of holders --json,
+verify --json or --progress json. The page is complete in itself, and needs
 neither scripts nor a network.
 
 FILE may be - for standard input. The page goes to FILE with the suffix .html instead of

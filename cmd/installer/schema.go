@@ -15,13 +15,13 @@ func newSchemaCommand(stdout io.Writer) *cobra.Command {
 	var list strings.Builder
 	for _, d := range schema.Documents() {
 		names = append(names, d.Name)
-		fmt.Fprintf(&list, "  %-9s %s\n", d.Name, d.What)
+		fmt.Fprintf(&list, "  %-9s %s\n", d.Name, d.Text)
 	}
 	return &cobra.Command{
 		Use:   "schema NAME",
-		Short: "Print the JSON schema of what is printed for programs",
-		Long: `Prints a JSON schema (draft 2020-12) of what the installer prints or writes as JSON. Within
-a version of a document members may be added; unknown ones are to be ignored.
+		Short: "Print the JSON schema of a report or of the progress",
+		Long: `Prints the JSON schema (draft 2020-12) of a document that the installer prints or writes.
+A version of a document may gain members; programs must ignore members that they do not know.
 
 ` + strings.TrimRight(list.String(), "\n"),
 		Example:   "  installer schema event > event.schema.json",

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// sourceFlags say which image is installed, and which one the host follows.
+// sourceFlags name the image that is installed, and the one that the host follows.
 type sourceFlags struct {
 	source          string
 	argument        string // that source was given by; "" = --source-imgref
@@ -55,7 +55,7 @@ func platformFlag() flag {
 		detail: "As OS/ARCHITECTURE[/VARIANT], such as linux/arm64. Default: this machine's."}
 }
 
-// apply checks the flags and fills in what they say.
+// apply checks the flags and sets the options.
 func (f *sourceFlags) apply(o *install.Options) (err error) {
 	o.SourceOpen = image.OpenOptions{EnforceSigPolicy: f.enforcePolicy, AuthFile: f.authFile}
 	if o.SourceOpen.Platform, err = parsePlatform(f.platform); err != nil {

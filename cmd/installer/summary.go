@@ -62,7 +62,7 @@ func updatesFrom(r *install.Report) string {
 	return cmp.Or(r.Plan.Target, "nowhere: no image was named")
 }
 
-// unseenBy says what the search for holders could not see, and how it can be seen the next time.
+// unseenBy names the places that the search for holders could not see, with the remedy.
 func unseenBy(r *install.Report) string {
 	if r.Finalize == nil || len(r.Finalize.Unseen()) == 0 {
 		return ""
@@ -71,7 +71,7 @@ func unseenBy(r *install.Report) string {
 	return holders.NotSeen(list) + " (to see it: " + holders.HowToSee(list) + ")"
 }
 
-// stillMounted says what a caller's mounts are like now.
+// stillMounted describes the state of the caller's mounts.
 func stillMounted(r *install.Report) string {
 	switch {
 	case len(r.Disk.Mounted) == 0:

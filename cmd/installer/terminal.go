@@ -44,7 +44,7 @@ const hangingIndent = 4
 var label = regexp.MustCompile(`^ +\S+(?: \S+)* {2,}`)
 
 // fold breaks lines that are too long for a terminal, and goes on below their
-// values. What is too long for a line even so is broken where the line ends.
+// values. A word that is too long for a line is broken where the line ends.
 func fold(text string, width int) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
@@ -80,7 +80,7 @@ func wrapHard(text string, width int) []string {
 	return lines
 }
 
-// lineFormatter prints what is said beside the progress, a line each.
+// lineFormatter prints notes and warnings, a line each.
 type lineFormatter struct{ colour bool }
 
 // Format implements logrus.Formatter.

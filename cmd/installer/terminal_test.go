@@ -33,7 +33,7 @@ func TestFold(t *testing.T) {
 	}
 }
 
-// eventsOfARun are as an installation tells them, with a step of two seconds.
+// eventsOfARun are the events of an installation, with a step of two seconds.
 func eventsOfARun() []install.Event {
 	begin := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	at := func(s float64, e install.Event) install.Event {
@@ -111,7 +111,7 @@ func TestLineFormatter(t *testing.T) {
 	}
 }
 
-// What is asked about is told so that one disk cannot be taken for another.
+// The question names the disk so that it cannot be taken for another.
 func TestPlanNamesTheDisk(t *testing.T) {
 	var out strings.Builder
 	writePlan(&out, &install.Plan{Device: "/dev/vda", Model: "Virtio Disk", Serial: "S3R1AL", Size: 20 << 30, Filesystem: "xfs",

@@ -20,8 +20,9 @@ and releases the disk: "Installation complete" is printed after the last proof t
 holds it, and not before.
 
 DEVICE is a whole block device; with --via-loopback it is a raw disk file that exists and has
-the size that the disk is to have. What is in use, too small or (without --wipe) not empty is
-refused before the first write. At a terminal it is shown what will be lost, and asked.
+the size of the disk. A target that is in use, too small or (without --wipe) not empty is
+refused before the first write. At a terminal the content that will be lost is shown, and the
+user must confirm.
 
 It must run as root, and works in a mount namespace of its own. A run that is killed leaves
 no mount, no loop device and no process; the same command with --wipe starts anew.`

@@ -27,7 +27,7 @@ type toFilesystemFlags struct {
 func (f *toFilesystemFlags) addTo(flags *pflag.FlagSet) {
 	flags.SortFlags = false
 	flag{name: "replace", group: groupTarget, value: "HOW", choices: []string{string(install.ReplaceWipe), string(install.ReplaceAlongside)},
-		brief:  "what to do with existing content",
+		brief:  "treatment of existing content",
 		detail: "wipe deletes all of it, alongside only that of /boot and of the EFI system partition. Without it a file system that is not empty is refused."}.text(flags, &f.replace)
 	flag{name: "root-mount-spec", group: groupTarget, value: "SPEC", brief: "value of root=", config: "root-mount-spec", fallback: "UUID=…",
 		detail: "Such as LABEL=root; empty: no root=."}.text(flags, &f.rootSpec)

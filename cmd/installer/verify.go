@@ -24,7 +24,7 @@ const verifyHelp = `Check a finished disk: a raw disk file, a qcow2, or a block 
 Nothing is written, not even the replay of a log. Every check that finds the disk other
 than it should be is a finding of severity "error"; a "note" is worth knowing and no fault.
 
-What stands on the root file system is checked by mounting it read-only. Root does that in
+The files of the root file system are checked by mounting it read-only. Root does that in
 a private mount namespace, which no other program sees. Everybody else, and root with
 --image, has every check made in a virtual machine that cannot write to the disk either;
 that takes QEMU, 1 GiB of memory, and a kernel with virtio and the root's file system: this
@@ -123,8 +123,8 @@ func runVerify(parent context.Context, flags verifyFlags, path string, stdout, s
 	return verifyError(report, flags.partial)
 }
 
-// options says how the root is to be mounted: here, or in a virtual machine. It
-// may execute the program anew.
+// options chooses where the root is mounted: here, or in a virtual machine. It
+// may execute the program again.
 func (f *verifyFlags) options(path string, stderr io.Writer) (verify.Options, error) {
 	o := verify.Options{Disk: path, BackingFiles: f.backing, TempDir: os.TempDir()}
 	machine := vm.Verifier{TempDir: o.TempDir, Accel: vm.Accel(f.accel), Note: func(format string, args ...any) {
@@ -161,7 +161,7 @@ func runInDeployment(ctx context.Context, tree string, argv []string, files map[
 	return confine.Output(ctx, confine.Program{Root: tree, Argv: argv, Files: files})
 }
 
-// printCheck prints one check with what it found.
+// printCheck prints one check with its findings.
 func printCheck(w io.Writer, c verify.Check, findings []verify.Finding) {
 	word := map[verify.Status]string{
 		verify.Passed: "ok", verify.Failed: "FAILED", verify.NotChecked: "not checked", verify.NotApplicable: "n/a",

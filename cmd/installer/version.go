@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// versionInfo says which build this is. What the Go tool did not record is empty.
+// versionInfo identifies the build. Fields that the Go tool did not record are empty.
 type versionInfo struct {
 	Version  string `json:"version"`
 	Commit   string `json:"commit,omitempty"`
@@ -21,7 +21,7 @@ type versionInfo struct {
 	Arch     string `json:"arch"`
 }
 
-// readVersion reads what the Go tool recorded (go help buildvcs).
+// readVersion reads the records of the Go tool (go help buildvcs).
 func readVersion(info *debug.BuildInfo) versionInfo {
 	v := versionInfo{Version: "unknown", Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
 	if info == nil {

@@ -147,7 +147,7 @@ func TestPlaceIsSettledEarly(t *testing.T) {
 	}
 }
 
-// What rename(2) refuses at the end is refused at the begin.
+// A file that rename(2) would refuse to replace at the end is refused at the begin.
 func TestImmutableIsRefusedEarly(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "report")
 	must(t, os.WriteFile(path, nil, 0o600))

@@ -2,9 +2,9 @@
 // committed a file has no name, so that nothing is left of it when the process
 // is killed.
 //
-// What belongs here: files without a name, whether they get one in the end or
-// not, and which files an output must not replace. What does not: the content
-// of the files.
+// The package holds files without a name, whether they get one in the end or
+// not, and the rules for files that an output must not replace. The content of
+// the files belongs elsewhere.
 package outfile
 
 import (
@@ -40,7 +40,7 @@ func noNameless(err error) bool {
 	return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR)
 }
 
-// Options say what an output may replace. The zero value replaces any regular file.
+// Options restrict the files that an output may replace. The zero value allows any regular file.
 type Options struct {
 	Guard *Guard // files that the command uses otherwise; nil = none
 	// Mine reports whether the content of an existing file is that of an earlier output of

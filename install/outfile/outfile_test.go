@@ -42,7 +42,7 @@ func TestAppearsWhole(t *testing.T) {
 	}
 }
 
-// openTest opens an output, with a name of its own if told so.
+// openTest opens an output, with a name of its own if named is set.
 func openTest(t *testing.T, path string, named bool) *File {
 	t.Helper()
 	o, err := Create(path)
@@ -66,8 +66,8 @@ func only(t *testing.T, dir, name string) {
 	}
 }
 
-// Where files need names, what a killed process left is used again, and what
-// another is writing is not.
+// Where files need names, the file of a killed process is used again, and the file
+// of a running one is not.
 func TestNamedIsTakenOver(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "disk.raw")
 	o := openTest(t, path, true)
@@ -85,7 +85,7 @@ func TestNamedIsTakenOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	if info, err := other.Stat(); err != nil || info.Size() != 0 {
-		t.Errorf("what was left is still there: %v, %v", info, err)
+		t.Errorf("the content of the killed process is still there: %v, %v", info, err)
 	}
 	if err := other.Close(); err != nil {
 		t.Error(err)
@@ -104,7 +104,7 @@ func TestLinkIsFollowed(t *testing.T) {
 	}
 }
 
-// A pipe or a terminal is written to and stays what it is.
+// A pipe or a terminal is written to, and not replaced.
 func TestWriteIntoPipe(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "pipe")

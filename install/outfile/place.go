@@ -17,7 +17,7 @@ type place struct {
 	dir        *os.File
 	name       string
 	exists     bool
-	stat       unix.Stat_t // of what has the name, if it exists
+	stat       unix.Stat_t // of the file that has the name, if it exists
 	descriptor int         // of this process that the path names; -1 = none
 }
 
@@ -54,7 +54,7 @@ func resolve(path string) (place, error) {
 	return p, &os.PathError{Op: "open", Path: path, Err: unix.ELOOP}
 }
 
-// look finds out what has the name; a link's target if it is a link.
+// look looks at the file that has the name, and returns the target of a link.
 func (p *place) look() (target string, done bool, err error) {
 	err = unix.Fstatat(p.dirFD(), p.name, &p.stat, unix.AT_SYMLINK_NOFOLLOW)
 	if err == unix.ENOENT {

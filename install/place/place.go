@@ -1,8 +1,8 @@
 // Package place judges the machine, or the container, that an installation runs in: whether it has all
 // that the installation needs until its end, so that none of that is missed after the first write.
 //
-// What belongs here: facts about the running process and kernel, and the needs of an installation. What does
-// not: the target, the image, and the programs that an installation runs.
+// The package holds facts about the running process and kernel, and the needs of an installation. The
+// target, the image, and the programs that an installation runs belong elsewhere.
 package place
 
 import (
@@ -135,7 +135,7 @@ func (f Facts) missingCapabilities(job Job) []string {
 	return names
 }
 
-// Check refuses a place that a job cannot be done in, and raises the soft limit of open files to what it needs.
+// Check refuses a place that a job cannot be done in, and raises the soft limit of open files to the need of the job.
 func Check(job Job) error {
 	f := Read()
 	if lacks := f.Missing(job); len(lacks) > 0 {

@@ -1,8 +1,8 @@
 // Package printable makes text that others chose (names of files, labels of images, messages of
 // programs and of the guest) safe for a terminal or a log.
 //
-// What belongs here: escaping and shortening. What does not: which text is printed, and JSON,
-// which is exact.
+// The package escapes and shortens. The choice of the text belongs elsewhere, and so does JSON, which is
+// exact.
 package printable
 
 import (
@@ -81,7 +81,7 @@ func structured(err error) string {
 // breaks and control characters come from format alone.
 func Sprintf(format string, args ...any) string { return fmt.Sprintf(format, clean(args)...) }
 
-// Fprintf writes to w what [Sprintf] returns.
+// Fprintf formats as [Sprintf] does, and writes to w.
 func Fprintf(w io.Writer, format string, args ...any) (int, error) {
 	return fmt.Fprintf(w, format, clean(args)...)
 }

@@ -1,6 +1,6 @@
-// Package schema has the JSON schemas of what the installer prints and writes
-// for programs. It describes; the types are those of the packages that make
-// the documents, and a test holds both together.
+// Package schema holds the JSON schemas of the documents that the installer prints and writes
+// for programs. The types are those of the packages that make the documents, and a test compares
+// both.
 package schema
 
 import (
@@ -19,19 +19,19 @@ var all []byte
 // dialect is the JSON Schema that all of it is written in.
 const dialect = "https://json-schema.org/draft/2020-12/schema"
 
-// documents are the definitions that are documents of their own, and what makes them.
+// documents are the definitions of whole documents, with the flags that make them.
 var documents = []Document{
 	{"event", "a line of --progress json, and of finalize --json"},
-	{"report", "what to-disk, to-filesystem and build write by --report"},
-	{"finalize", "what finalize writes by --report"},
-	{"holders", "what holders prints by --json"},
-	{"verify", "what verify prints by --json"},
+	{"report", "report of to-disk, to-filesystem and build (--report)"},
+	{"finalize", "report of finalize (--report)"},
+	{"holders", "output of holders --json"},
+	{"verify", "output of verify --json"},
 }
 
 // Document is a kind of JSON document that has a schema.
 type Document struct {
 	Name string
-	What string // it is, for people
+	Text string // its description, for people
 }
 
 // Documents lists the kinds.

@@ -36,7 +36,7 @@ var types = map[string]any{
 // more are members that no type has by itself.
 var more = map[string][]string{"event": {"report"}}
 
-// definition is what the test reads of one.
+// definition holds the members of a definition that the test reads.
 type definition struct {
 	Type        any                       `json:"type"`
 	Description string                    `json:"description"`
@@ -44,7 +44,7 @@ type definition struct {
 	Required    []string                  `json:"required"`
 }
 
-// What the types have is described, with its type, and nothing else is.
+// The schema describes the members of the types, and no others.
 func TestSchemaIsOfTheTypes(t *testing.T) {
 	names, err := Names()
 	if err != nil {
@@ -104,13 +104,13 @@ func compare(t *testing.T, name string, d definition, members map[string]member)
 	}
 }
 
-// member is what JSON makes of a field: its type, "" where that says nothing, and whether it may be left out.
+// member is a field in JSON: its type, "" where any is possible, and whether it may be left out.
 type member struct {
 	kind     string
 	optional bool
 }
 
-// members lists those of a struct type, and of what it embeds.
+// members lists the members of a struct type and of the types that it embeds.
 func members(t reflect.Type) map[string]member {
 	list := map[string]member{}
 	if t.Kind() != reflect.Struct {
@@ -153,7 +153,7 @@ func kind(t reflect.Type) string {
 	return ""
 }
 
-// Each document's schema is complete: what it refers to is in it, and nothing else is.
+// Each document's schema is complete: it holds the definitions that it refers to, and no others.
 func TestGet(t *testing.T) {
 	for _, d := range Documents() {
 		text, err := Get(d.Name)

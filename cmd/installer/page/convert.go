@@ -131,7 +131,7 @@ func machineFacts(m vm.MachineReport) []fact {
 	)
 }
 
-// phaseBars shows what the machine cost; the phases follow each other.
+// phaseBars shows the time of the machine's phases, which follow each other.
 func phaseBars(m vm.MachineReport) *timeline {
 	if len(m.Phases) == 0 {
 		return nil
@@ -148,7 +148,7 @@ func phaseBars(m vm.MachineReport) *timeline {
 	return t
 }
 
-// release adds what the finalize pipeline saw.
+// release adds the evidence of the finalize pipeline.
 func (p *page) release(r *finalize.Report) {
 	if r == nil || len(r.Stages) == 0 {
 		return

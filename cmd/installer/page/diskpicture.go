@@ -13,7 +13,7 @@ type diskPicture struct {
 	Size  string
 	Parts []part
 	Drawn []part // the same, the widest first: the thin ones lie on top
-	Free  string // what no partition takes
+	Free  string // space in no partition
 }
 
 // part is a partition in the picture. X and Width are thousandths of the disk.
@@ -31,13 +31,13 @@ type part struct {
 // Colours of the picture, which the style sheet has by their numbers.
 const partColours = 5
 
-// leastPart is the width below which nothing would be seen, in thousandths.
+// leastPart is the least visible width, in thousandths.
 const leastPart = 3
 
 // roomForName is the width from which a partition's name fits into it.
 const roomForName = 120
 
-// partition is what any report says of one.
+// partition holds the facts that any report has of a partition.
 type partition struct {
 	number      int
 	name, typ   string
@@ -72,7 +72,7 @@ func drawDisk(size int64, parts []partition) *diskPicture {
 	return d
 }
 
-// typeName says what a partition type means: UEFI 2.10 table 5.7, the GRUB
+// typeName returns the name of a partition type: UEFI 2.10 table 5.7, the GRUB
 // manual, and the Discoverable Partitions Specification (UAPI.2).
 func typeName(guid string) string {
 	names := map[string]string{

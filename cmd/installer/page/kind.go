@@ -14,8 +14,8 @@ import (
 	"installer/install/vm"
 )
 
-// ErrNoReport says that a file is none of the reports.
-var ErrNoReport = errors.New("this is no report of the installer: want what --report writes, or what holders --json, verify --json or --progress json prints")
+// ErrNoReport refuses a file that is no report.
+var ErrNoReport = errors.New("this is no report of the installer: want the JSON of --report, or the output of holders --json, verify --json or --progress json")
 
 // WriteHTML writes the page of a report: one JSON object, or the lines of
 // --progress json, which end with one.
@@ -41,7 +41,7 @@ func Recognises(data []byte) bool {
 	return err == nil
 }
 
-// parse makes a page of a report of any kind, which its members tell.
+// parse makes a page of a report of any kind, which it recognises by the members.
 func parse(data []byte) (*page, error) {
 	data, err := lastReport(data)
 	if err != nil {
@@ -74,8 +74,8 @@ func decode[T finalize.Report | holders.Report | verify.Report | vm.Report](data
 	return make(&r), nil
 }
 
-// lastReport finds the report among the events of --progress json. What is one
-// object is that one.
+// lastReport returns the report among the events of --progress json, or the one
+// object that is no event.
 func lastReport(data []byte) ([]byte, error) {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	var last json.RawMessage
@@ -93,7 +93,7 @@ func lastReport(data []byte) ([]byte, error) {
 			Kind   string          `json:"event"`
 			Report json.RawMessage `json:"report"`
 		}
-		// What is no object is no event either.
+		// A value of another kind is no event.
 		if json.Unmarshal(value, &event) == nil && event.Kind != "" {
 			events = true
 			if event.Report != nil {

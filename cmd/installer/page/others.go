@@ -41,7 +41,7 @@ func holdersPage(r *holders.Report) *page {
 	case holders.Free:
 		p.Tone, p.Verdict = good, "Nobody holds it"
 	case holders.Unknown:
-		p.Tone, p.Verdict = fair, "Cannot tell whether it is free"
+		p.Tone, p.Verdict = fair, "It is not known whether it is free"
 	case holders.KernelHeld:
 		p.Tone, p.Verdict = bad, "Held by the kernel"
 	default:
@@ -64,7 +64,7 @@ func classes(list []holders.Class) string {
 	return strings.Join(names, ", ")
 }
 
-// targetName says what was looked at, as far as the report does: by numbers.
+// targetName returns the numbers by which a report knows its target.
 func targetName(t holders.Target) string {
 	devices := t.Devices
 	if len(devices) == 0 {
@@ -84,7 +84,7 @@ func joined[T mounts.DevNum | int](list []T) string {
 	return strings.Join(text, ", ")
 }
 
-// check is one check of a disk, with what it found.
+// check is one check of a disk, with its findings.
 type check struct {
 	Title    string
 	Tone     tone

@@ -13,21 +13,21 @@ import (
 	"installer/finalize/holders"
 )
 
-// page is what the template shows. What is empty is left out.
+// page holds the content of the template. Empty fields are left out.
 type page struct {
 	Title   string // of the window
 	Kind    string // of the report
 	Tone    tone
 	Verdict string // in a few words
-	Subject string // the disk, or what was looked at
+	Subject string // the disk, or another target
 	Error   string
 	Facts   []fact
 	Steps   *timeline
 	Disk    *diskPicture
-	Lost    []string // what was on the disk
+	Lost    []string // earlier content of the disk
 	Stages  *timeline
 	Holders []holders.Holder
-	Blind   []string // what could not be looked at
+	Blind   []string // places that could not be looked at
 	Kargs   []string
 	Checks  []check
 	Notes   []string
@@ -85,8 +85,8 @@ func (p *page) write(w io.Writer) error {
 	return nil
 }
 
-// visible makes what does not print visible: control characters, and those
-// that turn the direction of the text around them.
+// visible escapes characters that do not print: control characters, and those
+// that change the direction of the text around them.
 func visible(v any) string {
 	s := fmt.Sprint(v)
 	if !strings.ContainsFunc(s, hidden) {

@@ -105,7 +105,7 @@ func TestOutcomes(t *testing.T) {
 		"release skipped: /dev/vdq": unproven, "/mnt/x: ext4 on /dev/vdz1": unproven,
 		"Released: /mnt": released, "Ready to be unmounted: /mnt": kept,
 		"Nobody holds it":               holders.Report{Verdict: holders.Free, Holders: []holders.Holder{}},
-		"Cannot tell whether":           holders.Report{Verdict: holders.Unknown},
+		"It is not known whether":       holders.Report{Verdict: holders.Unknown},
 		"The disk is sound":             verify.Report{Outcome: verify.Sound, Findings: []verify.Finding{}},
 		"Not all checks could be made:": verify.Report{Outcome: verify.Incomplete},
 	} {
@@ -118,9 +118,9 @@ func TestOutcomes(t *testing.T) {
 // Bars and partitions are to scale.
 func TestScale(t *testing.T) {
 	p := installPage(&vm.Report{Report: *failed()}, false)
-	near := func(what string, got, want float64) {
+	near := func(name string, got, want float64) {
 		if math.Abs(got-want) > 0.01 {
-			t.Errorf("%s is %v, want %v", what, got, want)
+			t.Errorf("%s is %v, want %v", name, got, want)
 		}
 	}
 	near("begin of the second step", p.Steps.Rows[1].Start, 60)
@@ -129,7 +129,7 @@ func TestScale(t *testing.T) {
 	near("width of root", p.Disk.Parts[2].Width, 500)
 	near("width of the least", p.Disk.Parts[0].Width, leastPart)
 	if last := p.Disk.Drawn[2].Name; last != "BIOS-BOOT" {
-		t.Errorf("%s hides what is thin", last)
+		t.Errorf("%s hides the thin ones", last)
 	}
 	for _, c := range []struct {
 		end   float64
