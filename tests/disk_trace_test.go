@@ -33,8 +33,8 @@ func TestUnmountsUnderStrace(t *testing.T) {
 
 var mountTarget = regexp.MustCompile(`^\d+<[^>]*>, "", \d+<([^>]*)>, ""`)
 
-// mountPoints lists where the installer mounted, in order. It mounts by move_mount alone; the calls of mount(2)
-// does, a confined program's helper does to a namespace of that program, which ends with it.
+// mountPoints lists where the installer mounted, in order. It mounts by move_mount alone; calls of mount(2)
+// are made by the helper of a confined program, in that program's own namespace.
 func mountPoints(t *testing.T, calls []Syscall) []string {
 	t.Helper()
 	var points []string

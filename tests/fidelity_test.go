@@ -51,7 +51,7 @@ func TestFidelity(t *testing.T) {
 }
 
 // compareFeatures holds the deployment against the oracle's tree. /etc/hostname is empty, as
-// podman leaves of its own mounts, and goes.
+// podman leaves the targets of its own mounts, and is not compared.
 func compareFeatures(t *testing.T, deployment, oracle string) {
 	t.Helper()
 	must(t, os.Remove(filepath.Join(oracle, "etc/hostname")))

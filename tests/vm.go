@@ -78,8 +78,8 @@ var deadlines = [...]time.Duration{
 // computes checksums).
 const silence = 60 * time.Second
 
-// Boot starts the disk once, waits for the self-test's report and for the power to go, and returns the report that
-// was reported. The installed kernel arguments must have console=ttyS0 and installer.selftest. Every
+// Boot starts the disk once, waits for the self-test's report and for the power to go, and returns the
+// report. The installed kernel arguments must have console=ttyS0 and installer.selftest. Every
 // error after QEMU started is a *BootError. No process and no file is left behind.
 func Boot(ctx context.Context, o BootOptions) (*Evidence, error) {
 	o = o.withDefaults()
