@@ -251,6 +251,11 @@ func (c *checker) directories() {
 			c.note("tmp", "is missing: no tmpfs can be mounted there")
 		}
 	}
+	for _, name := range []string{"usr/etc/.updated", "var/.updated"} {
+		if info, err := c.tree.Lstat(name); err == nil && info.IsDir() {
+			c.fault(name, "is a directory, and ostree removes a file of that name at each deployment")
+		}
+	}
 	const passable = 0o005
 	for _, name := range []string{".", "usr", "usr/bin", "usr/lib", "usr/etc"} {
 		if info, err := c.tree.Stat(name); err == nil && info.Mode().Perm()&passable != passable {

@@ -130,6 +130,8 @@ func TestCheck(t *testing.T) {
 	}{
 		{"nothing", func(fstest.MapFS) {}, "", ""},
 		{"no kernel", func(x fstest.MapFS) { delete(x, vmlinuz) }, "no kernel", ""},
+		{"a directory for the mark of an update", func(x fstest.MapFS) { x["var/.updated/x"] = file(0o644, nil) }, "/var/.updated is a directory", ""},
+		{"a mark of an update", func(x fstest.MapFS) { x["usr/etc/.updated"] = file(0o644, nil) }, "", ""},
 		{"two kernels", func(x fstest.MapFS) { x["usr/lib/modules/6.2/vmlinuz"] = x[vmlinuz] }, "2 kernels (6.1.0, 6.2)", ""},
 		{"a kernel that is a link", func(x fstest.MapFS) { x[vmlinuz] = link("../../../../boot/vmlinuz-6.1.0") },
 			"vmlinuz is a symbolic link to ../../../../boot/vmlinuz-6.1.0", ""},
