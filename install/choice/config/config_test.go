@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"golang.org/x/sys/unix"
 )
 
 // files makes a root of names and texts.
@@ -241,5 +243,28 @@ func TestLoadKargs(t *testing.T) {
 	}
 	if _, err := LoadKargs("amd64", files(d+"00.toml", "kargs = 1")); err == nil || !strings.Contains(err.Error(), d+"00.toml") {
 		t.Errorf("a wrong type: %v", err)
+	}
+}
+
+// A file of the root that the configuration is read from neither blocks nor exhausts the reader.
+func TestFilesThatAreRefused(t *testing.T) {
+	for name, make := range map[string]func(string) error{
+		"a pipe": func(path string) error { return unix.Mkfifo(path, 0o644) },
+		"a link to a pipe": func(path string) error {
+			return errors.Join(unix.Mkfifo(path+".pipe", 0o644), os.Symlink(filepath.Base(path)+".pipe", path))
+		},
+		"a device": func(path string) error { return os.Symlink("/dev/zero", path) },
+		"too large": func(path string) error {
+			return errors.Join(os.WriteFile(path, nil, 0o644), os.Truncate(path, maxFile+1))
+		},
+	} {
+		root := t.TempDir()
+		dir := filepath.Join(root, "etc/bootc/install")
+		if err := errors.Join(os.MkdirAll(dir, 0o755), make(filepath.Join(dir, "00.toml"))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Load("amd64", os.DirFS(root)); !errors.As(err, new(*FileError)) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -150,7 +150,7 @@ func (l *Loaded) read(f fragment) (*Config, error) {
 // decode reads a file and notes the keys that v has no place for.
 func (l *Loaded) decode(f fragment, v any) error {
 	l.Files = append(l.Files, "/"+f.path)
-	data, err := fs.ReadFile(f.fsys, f.path)
+	data, err := readSmall(f.fsys, f.path)
 	if err != nil {
 		return err
 	}
@@ -162,6 +162,24 @@ func (l *Loaded) decode(f fragment, v any) error {
 		l.note(f, "unknown key %s is ignored", key)
 	}
 	return nil
+}
+
+// maxFile bounds a configuration file, in bytes.
+const maxFile = 1 << 20
+
+// readSmall reads a regular file, or one that a link leads to. A pipe would never end, nor perhaps begin.
+func readSmall(fsys fs.FS, name string) ([]byte, error) {
+	info, err := fs.Stat(fsys, name)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("it is no regular file (%s)", info.Mode().Type())
+	case info.Size() > maxFile:
+		return nil, fmt.Errorf("it has %d bytes, and a configuration file has at most %d", info.Size(), maxFile)
+	}
+	return fs.ReadFile(fsys, name)
 }
 
 func (l *Loaded) note(f fragment, format string, args ...any) {
