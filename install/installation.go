@@ -121,7 +121,7 @@ func (i *installation) inspect(ctx context.Context) (string, error) {
 }
 
 func (i *installation) scan(ctx context.Context, exact bool) (*image.Inventory, error) {
-	return i.source.Scan(ctx, slices.Concat(choice.FactFiles(), bootloader.ModuleLists()), exact)
+	return i.source.Scan(ctx, choice.FactFiles(), exact)
 }
 
 // configRoots returns the roots whose install configuration goes over the image's own.

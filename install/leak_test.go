@@ -68,7 +68,7 @@ func TestNoLeaks(t *testing.T) {
 func tinySystem(t *testing.T, dir string) image.Ref {
 	t.Helper()
 	root := filepath.Join(dir, "tree")
-	files := sample.Files("6.1.0", nil)
+	files := sample.Files("amd64", "6.1.0", nil)
 	files["usr/lib/os-release"], files["etc/passwd"] = []byte("ID=tiny\n"), []byte("root:x:0:0::/root:/bin/sh\n")
 	for name, data := range files {
 		mode := fs.FileMode(0o644)

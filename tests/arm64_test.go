@@ -49,7 +49,7 @@ func efiProgram(t *testing.T, machine uint16) []byte {
 func arm64Image(t *testing.T, loader []byte) string {
 	t.Helper()
 	dir := t.TempDir()
-	base, err := tinyTar()
+	base, err := tinyTar("arm64")
 	must(t, err)
 	var top bytes.Buffer
 	w := tar.NewWriter(&top)

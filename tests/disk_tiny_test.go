@@ -35,7 +35,7 @@ func TinyImage(t testing.TB) string {
 	}
 	dir := filepath.Join(runDir, "tiny")
 	tarFile := dir + ".tar"
-	b, err := tinyTar()
+	b, err := tinyTar("amd64")
 	if err == nil {
 		err = os.WriteFile(tarFile, b, 0o600)
 	}
@@ -49,14 +49,15 @@ func TinyImage(t testing.TB) string {
 	return tiny.ref
 }
 
-func tinyTar() ([]byte, error) {
+// tinyTar returns the one layer of a small image for an architecture.
+func tinyTar(arch string) ([]byte, error) {
 	files := map[string]string{
 		"usr/lib/os-release":                    "ID=tiny\nPRETTY_NAME=Tiny\n",
 		"usr/lib/modules/6.1.0/modules.builtin": "",
 		"etc/tiny.conf":                         "tiny\n",
 		"etc/passwd":                            "root:x:0:0::/root:/bin/sh\n",
 	}
-	for name, data := range sample.Files("6.1.0", nil) {
+	for name, data := range sample.Files(arch, "6.1.0", nil) {
 		files[name] = string(data)
 	}
 	for i := range 600 {

@@ -64,7 +64,7 @@ func (f Facts) checkFile(name string) error {
 
 // FactFiles lists the files of an image that ReadFacts and the checks of the packages bootable, bootloader and deploy read, as paths of a scan.
 func FactFiles() []string {
-	files := append(config.ImageFiles(), bootloader.ModuleLists()...)
+	files := append(config.ImageFiles(), bootloader.CheckedFiles()...)
 	for _, name := range append(deploy.PrepareRootFiles(), osrelease.Paths()...) {
 		if strings.HasPrefix(name, "etc/") {
 			name = "usr/" + name

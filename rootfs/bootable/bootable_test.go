@@ -36,13 +36,13 @@ func system() fstest.MapFS {
 		"ostree":              &fstest.MapFile{Mode: fs.ModeSymlink, Data: []byte("sysroot/ostree")},
 		"usr/etc/passwd":      &fstest.MapFile{Data: []byte("root:x:0:0::/root:/bin/sh\n"), Mode: 0o644},
 		"usr/etc/machine-id":  &fstest.MapFile{Data: []byte("uninitialized\n"), Mode: 0o644},
-		"usr/lib/ld-linux.so": &fstest.MapFile{Data: sample.Program(), Mode: 0o755},
+		"usr/lib/ld-linux.so": &fstest.MapFile{Data: sample.Program("amd64"), Mode: 0o755},
 	}
 	for _, name := range []string{"sysroot", "boot", "var", "dev", "proc", "sys", "run", "tmp", "usr", "usr/etc", "usr/lib", "usr/bin"} {
 		tree[name] = &fstest.MapFile{Mode: fs.ModeDir | 0o755}
 	}
 	tree["."] = &fstest.MapFile{Mode: fs.ModeDir | 0o755}
-	for name, data := range sample.Files(version, []byte("more")) {
+	for name, data := range sample.Files("amd64", version, []byte("more")) {
 		tree[name] = &fstest.MapFile{Data: data, Mode: 0o644}
 		if sample.Executable(name) {
 			tree[name].Mode = 0o755
@@ -77,7 +77,7 @@ func file(mode fs.FileMode, data []byte) *fstest.MapFile {
 
 // dynamic is a program with an interpreter.
 func dynamic(interpreter string) []byte {
-	program := append(sample.Program(), make([]byte, 56)...)
+	program := append(sample.Program("amd64"), make([]byte, 56)...)
 	le := binary.LittleEndian
 	le.PutUint64(program[32:], 64) // where the program headers are
 	le.PutUint16(program[56:], 1)
@@ -89,12 +89,10 @@ func dynamic(interpreter string) []byte {
 
 // kernelFor is a kernel of another form or architecture.
 func kernelFor(arch string) []byte {
-	image := sample.Kernel(version)
+	image := sample.Kernel("amd64", version)
 	switch arch {
 	case "arm64":
-		clear(image[0x1fe:])
-		copy(image[56:], "ARM\x64")
-		copy(image[0x40:], "PE\x00\x00\x64\xaa")
+		return sample.Kernel(arch, version)
 	case "zboot":
 		clear(image[0x1fe:])
 		copy(image[4:], "zimg")
@@ -120,8 +118,7 @@ func zip(t *testing.T, data []byte) []byte {
 // Each change to a system that starts makes one that does not, or one that somebody may want.
 func TestCheck(t *testing.T) {
 	other := bytes.ReplaceAll(sample.Initramfs(nil), []byte("ostree-prepare-root"), []byte("ostree-prepare-boot"))
-	arm := sample.Program()
-	arm[18] = 183
+	arm := sample.Program("arm64")
 	cases := []struct {
 		name   string
 		change func(tree fstest.MapFS)
@@ -137,12 +134,12 @@ func TestCheck(t *testing.T) {
 			"vmlinuz is a symbolic link to ../../../../boot/vmlinuz-6.1.0", ""},
 		{"an empty kernel", func(x fstest.MapFS) { x[vmlinuz].Data = nil }, "vmlinuz is empty", ""},
 		{"no kernel at all", func(x fstest.MapFS) { x[vmlinuz].Data = []byte("a text that is no kernel") }, "no Linux kernel", ""},
-		{"a kernel cut off", func(x fstest.MapFS) { x[vmlinuz].Data = sample.Kernel(version)[:0x200] }, "no Linux kernel", ""},
+		{"a kernel cut off", func(x fstest.MapFS) { x[vmlinuz].Data = sample.Kernel("amd64", version)[:0x200] }, "no Linux kernel", ""},
 		{"a kernel of another architecture", func(x fstest.MapFS) { x[vmlinuz].Data = kernelFor("arm64") }, "a kernel for arm64", ""},
 		{"one that is compressed", func(x fstest.MapFS) { x[vmlinuz].Data = zip(t, kernelFor("arm64")) }, "a kernel for arm64", ""},
 		{"a kernel that unpacks itself", func(x fstest.MapFS) { x[vmlinuz].Data = kernelFor("zboot") }, "", ""},
 		{"a kernel that firmware cannot start", func(x fstest.MapFS) { x[vmlinuz].Data = kernelFor("no EFI stub") }, "no EFI stub", ""},
-		{"a kernel of another version", func(x fstest.MapFS) { x[vmlinuz].Data = sample.Kernel("6.9") }, "", "is version 6.9"},
+		{"a kernel of another version", func(x fstest.MapFS) { x[vmlinuz].Data = sample.Kernel("amd64", "6.9") }, "", "is version 6.9"},
 		{"a kernel that is a program, too", func(x fstest.MapFS) { x[vmlinuz].Mode = 0o755 }, "", ""},
 		{"a version that breaks the entry", func(x fstest.MapFS) {
 			for name := range x {
@@ -221,7 +218,7 @@ func TestInitramfs(t *testing.T) {
 		t.Fatal(err)
 	}
 	big := bytes.Repeat([]byte("some content "), 10_000)
-	for name, data := range map[string][]byte{"a": big, "usr/lib/ostree/ostree-prepare-root": sample.Program(), "z": big} {
+	for name, data := range map[string][]byte{"a": big, "usr/lib/ostree/ostree-prepare-root": sample.Program("amd64"), "z": big} {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -299,7 +296,7 @@ func TestLooker(t *testing.T) {
 
 // FuzzLook reads whatever comes without a panic.
 func FuzzLook(f *testing.F) {
-	f.Add(sample.Kernel(version))
+	f.Add(sample.Kernel("amd64", version))
 	f.Add(sample.Initramfs(nil))
 	f.Add(dynamic("/lib/ld.so"))
 	f.Add([]byte("#!/bin/sh\n"))

@@ -61,6 +61,10 @@ func grubFiles(target string, names ...string) []string {
 }
 
 func TestCheck(t *testing.T) {
+	loader, err := os.ReadFile("/usr/lib/systemd/boot/efi/systemd-bootx64.efi")
+	if err != nil {
+		t.Fatal(err)
+	}
 	tool := "usr/bin/grub-mkimage"
 	efi := grubFiles("x86_64-efi")
 	bios := grubFiles("i386-pc", "boot.img", "diskboot.img", "lzma_decompress.img")
@@ -79,7 +83,7 @@ func TestCheck(t *testing.T) {
 		{"no UEFI modules", tree(slices.Concat([]string{tool}, bios)...), GRUB, both, "grub-efi-amd64-bin"},
 		{"no BIOS modules", tree(slices.Concat([]string{tool}, efi)...), GRUB, both, "grub-pc-bin"},
 		{"BIOS modules without boot.img", tree(slices.Concat([]string{tool}, efi, grubFiles("i386-pc"))...), GRUB, both, "grub-pc-bin"},
-		{"systemd-boot", tree(sd), SystemdBoot, Firmware{UEFI: true}, ""},
+		{"systemd-boot", fstest.MapFS{sd: {Data: loader}}, SystemdBoot, Firmware{UEFI: true}, ""},
 		{"no systemd-boot", tree(tool), SystemdBoot, Firmware{UEFI: true}, "systemd-boot-efi"},
 		{"nothing wanted", tree(), None, both, ""},
 	}
@@ -92,6 +96,10 @@ func TestCheck(t *testing.T) {
 		case c.missing != "" && (!errors.As(err, &missing) || !strings.Contains(err.Error(), c.missing)):
 			t.Errorf("%s: error %v; want a MissingError that names %s", c.name, err, c.missing)
 		}
+	}
+	text, broken := (*ProgramError)(nil), fstest.MapFS{sd: {Data: []byte("a text")}}
+	if err := (Needs{Arch: "amd64", Firmware: Firmware{UEFI: true}}).Check(SystemdBoot, broken); !errors.As(err, &text) {
+		t.Errorf("a systemd-boot that is no program: %v", err)
 	}
 	if err := (Needs{Arch: "amd64", Firmware: both}).Check(SystemdBoot, tree(sd)); err == nil {
 		t.Error("systemd-boot was accepted for BIOS")

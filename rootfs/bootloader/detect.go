@@ -74,7 +74,7 @@ type Needs struct {
 
 // Check reports why the loader cannot be installed: the tree of the image lacks a file of it
 // ([*MissingError], [*ModuleError]), or the disk is none that the loader starts. Of contents it
-// reads ModuleLists alone.
+// reads CheckedFiles alone.
 func (n Needs) Check(kind Kind, tree fs.FS) error {
 	if kind == None {
 		return nil

@@ -50,9 +50,14 @@ func usefulModules(target string) []string {
 // maxModuleList bounds moddep.lst, in bytes.
 const maxModuleList = 1 << 20
 
-// ModuleLists returns the paths of the files whose content Check reads.
-func ModuleLists() []string {
+// CheckedFiles returns the paths of the files whose content Check reads.
+func CheckedFiles() []string {
 	var names []string
+	for _, arch := range []string{"amd64", "arm64"} {
+		if p, err := platformOf(arch); err == nil {
+			names = append(names, systemdBootPath(p))
+		}
+	}
 	for _, target := range []string{"x86_64-efi", "i386-pc", "arm64-efi"} {
 		names = append(names, path.Join(grubDir(target), "moddep.lst"))
 	}

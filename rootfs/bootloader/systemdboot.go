@@ -22,9 +22,38 @@ func checkSystemdBoot(tree fs.FS, fw Firmware, p platform) error {
 		return fmt.Errorf("systemd-boot serves UEFI alone: for BIOS use --bootloader %s", GRUB)
 	}
 	missing := MissingError{Loader: SystemdBoot, Firmware: "UEFI", Packages: []string{"systemd-boot-efi", "systemd-boot-unsigned"}}
-	_, err := require(tree, missing, systemdBootPath(p))
+	if _, err := require(tree, missing, systemdBootPath(p)); err != nil {
+		return err
+	}
+	_, err := readSystemdBoot(tree, p)
 	return err
 }
+
+// readSystemdBoot reads the loader, which must be a program that the firmware starts.
+func readSystemdBoot(tree fs.FS, p platform) ([]byte, error) {
+	name := systemdBootPath(p)
+	loader, err := readFile(tree, name, maxGRUBFile)
+	if err != nil {
+		return nil, fmt.Errorf("reading systemd-boot: %w", err)
+	}
+	if err := checkEFIImage(loader, p.peMachine); err != nil {
+		return nil, &ProgramError{Path: name, Err: err}
+	}
+	return loader, nil
+}
+
+// ProgramError reports a file of the image that is no program which the firmware starts.
+type ProgramError struct {
+	Path string // relative to the image's root
+	Err  error
+}
+
+func (e *ProgramError) Error() string {
+	return fmt.Sprintf("checking /%s of the image: %v", e.Path, e.Err)
+}
+
+// Unwrap returns the reason.
+func (e *ProgramError) Unwrap() error { return e.Err }
 
 // installSystemdBoot copies loader, entry, kernel and initramfs to the EFI system partition, the
 // only one that systemd-boot reads. Nothing repeats that when the system is updated.
@@ -36,12 +65,9 @@ func installSystemdBoot(t Target) error {
 	if t.ESP == nil || t.Boot == nil {
 		return errors.New("systemd-boot needs an EFI system partition and the directory boot of the root file system")
 	}
-	loader, err := readFile(t.Tree, systemdBootPath(p), maxGRUBFile)
+	loader, err := readSystemdBoot(t.Tree, p)
 	if err != nil {
-		return fmt.Errorf("reading systemd-boot: %w", err)
-	}
-	if err := checkEFIImage(loader, p.peMachine); err != nil {
-		return fmt.Errorf("checking /%s of the image: %w", systemdBootPath(p), err)
+		return err
 	}
 	if err := copyEntry(t); err != nil {
 		return err

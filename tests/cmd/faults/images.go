@@ -84,7 +84,7 @@ func makeImage(dir string, layers []map[string][]byte) (string, error) {
 
 // system lists the files that every bootable image has.
 func system(initramfs string) map[string][]byte {
-	files := sample.Files("6.1.0", []byte(initramfs))
+	files := sample.Files("amd64", "6.1.0", []byte(initramfs))
 	maps.Copy(files, map[string][]byte{
 		"usr/lib/os-release":                    []byte("ID=small\nPRETTY_NAME=Small\n"),
 		"usr/lib/modules/6.1.0/modules.builtin": nil,
