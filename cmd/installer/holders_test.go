@@ -18,7 +18,8 @@ func crowded() holders.Report {
 	return r
 }
 
-// A report begins with a summary by class, and says what to do once, however many holders there are.
+// A report begins with a summary by class, and says what to do once, however many holders there
+// are.
 func TestHoldersSummary(t *testing.T) {
 	var b strings.Builder
 	if err := writeHolders(&b, "/dev/vda", crowded(), false); err != nil {

@@ -14,11 +14,11 @@ import (
 	"installer/finalize/mounts"
 )
 
-// Liveness is what shows that the super block of a device is alive in the
-// kernel. All of it is there while it lives, and none once it is gone.
+// Liveness holds the signs that the superblock of a device is alive in the kernel. All of it is
+// there while it lives, and none once it is gone.
 type Liveness struct {
-	// Claimed says that an exclusive open of the device was refused: a super
-	// block, or another exclusive user, has it.
+	// Claimed says that an exclusive open of the device was refused: a super block, or another
+	// exclusive user, has it.
 	Claimed bool `json:"claimed"`
 	// Entries are the kernel's own entries for the file system, in sysfs and procfs.
 	Entries []string `json:"entries,omitempty"`
@@ -26,11 +26,11 @@ type Liveness struct {
 	Threads []string `json:"threads,omitempty"`
 }
 
-// Alive says whether the super block lives. An exclusive claim alone is somebody
-// else's; a thread alone is about to end.
+// Alive reports whether the superblock lives. An exclusive claim alone is somebody else's; a thread
+// alone is about to end.
 func (l Liveness) Alive() bool { return len(l.Entries) > 0 }
 
-// String tells what was seen.
+// String describes the signs.
 func (l Liveness) String() string {
 	claim := "the device opens exclusively"
 	if l.Claimed {
@@ -94,8 +94,8 @@ func kernelName(n mounts.DevNum) (string, error) {
 	return filepath.Base(link), nil
 }
 
-// kernelSigns returns the kernel's own entries for a file system on a device, whatever its type, and
-// the threads that serve it. They are named by the device, so that nothing is read from it.
+// kernelSigns returns the kernel's own entries for a file system on a device, whatever its type,
+// and the threads that serve it. They are named by the device, so that nothing is read from it.
 func kernelSigns(n mounts.DevNum) (entries, threads []string, err error) {
 	name, err := kernelName(n)
 	if err != nil {
@@ -115,8 +115,8 @@ func kernelSigns(n mounts.DevNum) (entries, threads []string, err error) {
 	return entries, threads, err
 }
 
-// kernelThreads returns the kernel threads that carry the device's name. Ordinary
-// workers (kworker/0:1...) keep such names for a while and count for nothing.
+// kernelThreads returns the kernel threads that carry the device's name. Ordinary workers
+// (kworker/0:1...) keep such names for a while and count for nothing.
 func kernelThreads(name string) ([]string, error) {
 	proc, err := unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

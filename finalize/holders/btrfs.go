@@ -56,8 +56,8 @@ func listBtrfs() ([]btrfs, error) {
 }
 
 // owns reports whether statfs(2) returned st for a file of this btrfs, whatever its subvolume: the
-// kernel makes f_fsid of the id of the file system and the number of the subvolume
-// (btrfs_statfs in fs/btrfs/super.c).
+// kernel makes f_fsid of the id of the file system and the number of the subvolume (btrfs_statfs in
+// fs/btrfs/super.c).
 func (b *btrfs) owns(st *unix.Statfs_t) bool {
 	if st.Type != unix.BTRFS_SUPER_MAGIC {
 		return false
@@ -124,8 +124,8 @@ func nodeNumber(path string) (n mounts.DevNum, ok bool) {
 	return mounts.DevNum{Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev)}, true
 }
 
-// kernelNameOf returns the kernel's name of a device whose node is missing: that of the node, or for a
-// mapped device the one that has the node's name as its own.
+// kernelNameOf returns the kernel's name of a device whose node is missing: that of the node, or
+// for a mapped device the one that has the node's name as its own.
 func kernelNameOf(path string) string {
 	mapped, ok := strings.CutPrefix(path, "/dev/mapper/")
 	if !ok {
@@ -176,9 +176,10 @@ var subvolumeSince = [2]int{6, 10}
 // STATX_SUBVOL of linux/stat.h.
 const statxSubvolume = 0x8000
 
-// ofBtrfs reports whether a file on a mount that is in no namespace belongs to a btrfs of the target.
-// Such a file has the number of its subvolume, which only the file system itself knows. The file is
-// what path, a link of /proc, leads to. A file that is on no btrfs is not asked: its server may hang.
+// ofBtrfs reports whether a file on a mount that is in no namespace belongs to a btrfs of the
+// target. Such a file has the number of its subvolume, which only the file system itself knows.
+// path is a link of /proc that leads to the file. A file that is on no btrfs is not asked: its
+// server may hang.
 func (w *walker) ofBtrfs(path string, dev mounts.DevNum) bool {
 	if len(w.btrfs) == 0 || dev.Major != 0 {
 		return false

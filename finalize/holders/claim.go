@@ -12,12 +12,12 @@ import (
 	"installer/finalize/mounts"
 )
 
-// ClaimHolders stand for someone else's exclusive claim on a device whose super
-// block does not live. The kernel does not tell who made the claim: a process that
-// alone has the device open is the one, and of several each is a suspect.
+// ClaimHolders stand for someone else's exclusive claim on a device whose super block does not
+// live. The kernel does not show who made the claim: a process that alone has the device open is
+// the one, and of several each is a suspect.
 func ClaimHolders(b Block, signs Liveness) []Holder {
 	claim := Holder{Class: BlockClaim, Path: b.Path, Evidence: signs.String(),
-		Remedy: "end what has opened the device exclusively (see /sys/class/block/*/holders for devices that are stacked on it)"}
+		Remedy: "close the exclusive open of the device (see /sys/class/block/*/holders for devices that are stacked on it)"}
 	var users []Holder
 	for _, u := range deviceUsers(b.Number) {
 		users = append(users, Holder{Class: BlockClaim, PID: u.task.pid, TID: u.task.pid, Comm: u.comm, Path: b.Path,
@@ -69,8 +69,8 @@ func deviceUsers(n mounts.DevNum) []deviceUser {
 	return users
 }
 
-// deviceFiles returns the first descriptor of a process that is the device: no node
-// is opened for that, and no driver asked.
+// deviceFiles returns the first descriptor of a process that is the device: no node is opened for
+// that, and no driver asked.
 func (w *walker) deviceFiles(pid int, n mounts.DevNum) []deviceUser {
 	dir, err := rawOpen(w.proc, w.file.numbered("", pid), unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {

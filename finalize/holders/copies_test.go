@@ -46,9 +46,9 @@ func examine(t *testing.T, path string) Report {
 	return r
 }
 
-// TestCopiesElsewhere has copies of a mount in another mount namespace, as each service of a systemd
-// host has them: those that go with the mount hold nothing, and plain umount agrees; all others do,
-// with or without a block device beneath.
+// TestCopiesElsewhere has copies of a mount in another mount namespace, as each service of a
+// systemd host has them: those that go with the mount hold nothing, and plain umount agrees; all
+// others do, with or without a block device beneath.
 func TestCopiesElsewhere(t *testing.T) {
 	for _, c := range []struct {
 		kind string

@@ -10,8 +10,8 @@ import (
 	"installer/finalize/mounts"
 )
 
-// Examine answers for a path what Scan answers for a target, and for a block device also whether its
-// superblock lives, or another program has claimed it, with no holder that can be named.
+// Examine searches for the holders of the target that a path leads to. Of a block device it also
+// reports a superblock that lives, or a claim of another program, with no holder that can be named.
 func Examine(ctx context.Context, path string) (Report, error) {
 	subject, err := Resolve(ctx, path)
 	if err != nil {
@@ -61,15 +61,15 @@ func examineDevice(ctx context.Context, subject Subject) (Report, error) {
 	}
 	report.judge()
 	if dead && len(report.Certain()) == 0 {
-		// The kernel's own answer settles what could not be read of some processes.
+		// The kernel's own answer makes up for unreadable processes.
 		report.Verdict = Free
 	}
 	return report, nil
 }
 
-// addClaims explains a claim on a device, or a superblock that lives, that none of the holders found
-// so far explains. dead reports that neither is there. A whole disk that opens exclusively proves
-// that no partition of it is claimed, so that none needs to be opened.
+// addClaims explains a claim on a device, or a superblock that lives, that none of the holders
+// found so far explains. dead reports that neither is there. A whole disk that opens exclusively
+// proves that no partition of it is claimed, so that none needs to be opened.
 func (r *Report) addClaims(blocks []Block) (dead bool, err error) {
 	dead, claimed := true, true
 	for i, b := range blocks {
@@ -139,8 +139,8 @@ func unreadable(err error) bool {
 	return false
 }
 
-// addUnexplained names the claimer of a device, or the kernel for a superblock that lives though the
-// search found nobody.
+// addUnexplained names the claimer of a device, or the kernel for a superblock that lives though
+// the search found nobody.
 func (r *Report) addUnexplained(b Block, signs Liveness) {
 	if !signs.Alive() {
 		r.Holders = append(r.Holders, ClaimHolders(b, signs)...)

@@ -10,9 +10,8 @@ import (
 	"installer/finalize/mounts"
 )
 
-// fanotify looks at a group with marks on the target. Marks hold nothing; events
-// that nobody has read hold the files they are about, unless the group was made
-// to report file handles.
+// fanotify looks at a group with marks on the target. Marks hold nothing; events that nobody has
+// read hold the files they are about, unless the group was made to report file handles.
 func (w *walker) fanotify(t task, fd int, info fdInfo) {
 	group := parseFanotify(info.extra)
 	if group.reportsHandles() || !w.marksTarget(group) {
@@ -34,8 +33,8 @@ func (w *walker) fanotify(t task, fd int, info fdInfo) {
 	}
 }
 
-// fanotifyGroup is what fdinfo says about a group; all numbers in it are
-// hexadecimal, see proc_pid_fdinfo(5).
+// fanotifyGroup is the description of a group in fdinfo; all numbers in it are hexadecimal, see
+// proc_pid_fdinfo(5).
 type fanotifyGroup struct {
 	flags  uint64
 	mounts []int

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// descriptors looks at the open files of a file table. Nothing is asked of the
-// files themselves, whose file system may hang.
+// descriptors looks at the open files of a file table. Nothing is asked of the files themselves,
+// whose file system may hang.
 func (w *walker) descriptors(t task) {
 	dir, err := rawOpen(t.dir, w.file.named("fd"), unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
@@ -34,11 +34,10 @@ func (w *walker) descriptors(t task) {
 	w.note(t, "fd", errors.Join(err, unreadable))
 }
 
-// lowest looks at the files with the lowest numbers, which mostly are all there
-// are: listing the directory costs as much as looking at them. The size of the
-// directory is their number since Linux 6.2, and 0 before. It returns the first
-// number that was not looked at, and whether no other is left. What may not be
-// looked at ends it.
+// lowest looks at the files with the lowest numbers, which mostly are all there are: listing the
+// directory costs as much as looking at them. The size of the directory is their number since Linux
+// 6.2, and 0 before. It returns the first number that was not looked at, and whether no other is
+// left. A file that may not be looked at ends it.
 func (w *walker) lowest(t task, dir int) (next int, all bool, err error) {
 	const gaps = 2 // how many free numbers below the highest are put up with
 	if err := rawStatx(dir, w.file.named("."), unix.STATX_SIZE, &w.file.stat); err != nil {
@@ -57,9 +56,8 @@ func (w *walker) lowest(t task, dir int) (next int, all bool, err error) {
 	return next, count > 0 && seen >= count, nil
 }
 
-// descriptor asks for the mount of a file first: that is half the work of reading
-// fdinfo, and most files are plainly of no interest then.
-// It returns whether there is such a file.
+// descriptor asks for the mount of a file first: that is half the work of reading fdinfo, and most
+// files are plainly of no interest then. It returns whether there is such a file.
 func (w *walker) descriptor(t task, dir, fd int) (there bool, err error) {
 	where, err := w.mountOf(t, dir, fd)
 	if gone(err) {
@@ -83,9 +81,9 @@ func (w *walker) descriptor(t task, dir, fd int) (there bool, err error) {
 	return true, nil
 }
 
-// mountOf returns where an open file is. Network file systems may be consulted
-// when a link of /proc is followed: where there is one, fdinfo is read for the
-// mount, and only a file on no known mount is asked about its device.
+// mountOf returns where an open file is. Network file systems may be consulted when a link of /proc
+// is followed: where there is one, fdinfo is read for the mount, and only a file on no known mount
+// is asked about its device.
 func (w *walker) mountOf(t task, dir, fd int) (location, error) {
 	if len(w.remote) == 0 {
 		return w.file.where(dir, w.file.numbered("", fd))
@@ -107,7 +105,7 @@ func (w *walker) mountOf(t task, dir, fd int) (location, error) {
 	return location{info.mount, w.detached[info.mount]}, nil
 }
 
-// fdInfo reads what the kernel says about an open file.
+// fdInfo reads the kernel's description of an open file.
 func (w *walker) fdInfo(t task, fd int) (fdInfo, error) {
 	text, err := w.file.quick(t.dir, "fdinfo/", fd)
 	if err != nil {
@@ -116,7 +114,7 @@ func (w *walker) fdInfo(t task, fd int) (fdInfo, error) {
 	return parseFDInfo(text)
 }
 
-// anonymous looks at files that are no files; the link tells their kind.
+// anonymous looks at files that are no files; the link names their kind.
 func (w *walker) anonymous(t task, dir, fd int) {
 	link, err := w.file.link(dir, w.file.numbered("", fd))
 	if err != nil {
@@ -142,8 +140,8 @@ func (w *walker) anonymous(t task, dir, fd int) {
 	look(t, fd, info)
 }
 
-// internalMounts are the ids of the kernel's own mounts, which are in no
-// namespace and the same for all processes.
+// internalMounts are the ids of the kernel's own mounts, which are in no namespace and the same for
+// all processes.
 type internalMounts struct{ namespaces, sockets, anonymous int }
 
 func (m internalMounts) has(id int) bool {
@@ -202,12 +200,12 @@ func (w *walker) openFile(t task, fd int, class Class) {
 	w.hit(t, h)
 }
 
-// fdInfo is what an fdinfo file says; see proc_pid_fdinfo(5).
+// fdInfo is the content of an fdinfo file; see proc_pid_fdinfo(5).
 type fdInfo struct {
 	mount int
 	flags string // octal, as in open(2)
 	inode uint64
-	extra string // what the kind of file adds, from the first such line on
+	extra string // the lines that the kind of file adds
 }
 
 // parseFDInfo reads the text of an fdinfo file.

@@ -30,8 +30,8 @@ func TestFrozenIsHeld(t *testing.T) {
 	}
 }
 
-// TestFrozenAndUnmounted has the super block that outlives all its mounts with
-// no holder in user space: only the device shows it.
+// TestFrozenAndUnmounted has the superblock that outlives all its mounts with no holder in user
+// space: only the device shows it.
 func TestFrozenAndUnmounted(t *testing.T) {
 	for _, fs := range targettest.Filesystems() {
 		x := targettest.New(t, fs)
@@ -42,7 +42,7 @@ func TestFrozenAndUnmounted(t *testing.T) {
 			t.Fatal(err)
 		}
 		class, verdict := Kernel, KernelHeld
-		if len(r.Unseen) > 0 { // the kernel is not blamed for what could not be seen
+		if len(r.Unseen) > 0 { // the kernel is not blamed after a search with blind spots
 			class, verdict = OutOfSight, Held
 		}
 		h, ok := findClass(r, class)
@@ -58,8 +58,8 @@ func TestFrozenAndUnmounted(t *testing.T) {
 	}
 }
 
-// TestClaim has somebody else's exclusive open of an unmounted device, and an
-// open of it that claims nothing.
+// TestClaim has somebody else's exclusive open of an unmounted device, and an open of it that
+// claims nothing.
 func TestClaim(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "image")
 	targettest.MakeImage(t, "ext4", path)

@@ -15,8 +15,8 @@ import (
 // every writer waiting, and stays when the program is killed meanwhile. A freeze leaves traces, and
 // these are looked at; a read-only file system, and a type that leaves none, has no answer.
 
-// IsFrozen reports whether somebody has frozen the file system of m, as far as its type shows it. The
-// evidence is empty where it does not, or could not be read.
+// IsFrozen reports whether somebody has frozen the file system of m, as far as its type shows it.
+// The evidence is empty where it does not, or could not be read.
 func IsFrozen(m mounts.Mount) (frozen bool, evidence string) {
 	if m.ReadOnlySuper() {
 		return false, ""
@@ -66,8 +66,8 @@ const (
 	ext4Recover      = 0x4         // EXT4_FEATURE_INCOMPAT_RECOVER
 )
 
-// frozenExt4 reads the superblock: while an ext4 with a journal is writable it says that the journal
-// needs recovery, but for the time of a freeze (ext4_freeze in fs/ext4/super.c).
+// frozenExt4 reads the superblock: while an ext4 with a journal is writable it says that the
+// journal needs recovery, but for the time of a freeze (ext4_freeze in fs/ext4/super.c).
 func frozenExt4(m mounts.Mount) (bool, string) {
 	dev, err := openNode(m.Dev, m.Source)
 	if err != nil {

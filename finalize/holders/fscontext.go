@@ -2,10 +2,9 @@ package holders
 
 import "fmt"
 
-// fsContext names an fs context. It
-// may hold a super block with no mount of it left; of which file system it is,
-// the kernel does not tell, so that it is a suspect at most: when its process is
-// where it could have reached the target.
+// fsContext names an fs context. It may hold a superblock with no mount of it left; the kernel does
+// not show of which file system it is, so that it is a suspect at most: when its process is where
+// it could have reached the target.
 func (w *walker) fsContext(t task, fd int, _ fdInfo) {
 	if w.canReach(t) {
 		w.hit(t, Holder{Class: FSContext, Suspect: true, Path: "anon_inode:[fscontext]",
@@ -14,8 +13,8 @@ func (w *walker) fsContext(t task, fd int, _ fdInfo) {
 	}
 }
 
-// canReach says whether a task is in a namespace with a mount of the target. When
-// there is none any more, it may have been in one.
+// canReach reports whether a task is in a namespace with a mount of the target. When there is none
+// any more, it may have been in one.
 func (w *walker) canReach(t task) bool {
 	if len(w.holding) == 0 {
 		return true

@@ -11,8 +11,8 @@ import (
 	"installer/finalize/mounts"
 )
 
-// leaveGarbage makes a file of the target garbage in sockets until the kernel has
-// not yet collected it: any other process that closes a socket makes it do so.
+// leaveGarbage makes a file of the target garbage in sockets until the kernel has not yet collected
+// it: any other process that closes a socket makes it do so.
 func leaveGarbage(t *testing.T, x *targettest.Target) {
 	t.Helper()
 	for range 50 {
@@ -26,8 +26,8 @@ func leaveGarbage(t *testing.T, x *targettest.Target) {
 	t.Fatal("the kernel collected the garbage at once every time")
 }
 
-// TestSocketGarbage has a file that is open in no process, not even under way to
-// one: it must not look free as long as the kernel keeps it.
+// TestSocketGarbage has a file that is open in no process, not even under way to one: it must not
+// look free as long as the kernel keeps it.
 func TestSocketGarbage(t *testing.T) {
 	for _, fs := range targettest.Filesystems() {
 		x := targettest.New(t, fs)

@@ -8,12 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inFlight looks at the file descriptors that are under way in a socket. What
-// can be peeked at is told for certain; the rest is a suspect.
+// inFlight looks at the file descriptors that are under way in a socket. Those that can be peeked
+// at are certain; the rest is a suspect.
 func (w *walker) inFlight(t task, fd, count int) {
 	h := Holder{Class: InFlight, Path: "socket",
 		Evidence: fmt.Sprintf("%s/fdinfo/%d: scm_fds: %d", t.path(), fd, count),
-		Remedy:   "let the process receive what was sent to this socket, or close the socket, or end the process"}
+		Remedy:   "let the process receive the messages of this socket, or close the socket, or end the process"}
 	seen, path, err := w.peek(t.pid, fd)
 	switch {
 	case path != "":
@@ -23,7 +23,7 @@ func (w *walker) inFlight(t task, fd, count int) {
 		return
 	case err != nil:
 		h.Suspect = true
-		h.Evidence += fmt.Sprintf(" (cannot see of what: %v)", err)
+		h.Evidence += fmt.Sprintf(" (cannot see of which file system: %v)", err)
 	default:
 		h.Suspect = true
 		h.Evidence += fmt.Sprintf(" (only %d of them could be seen)", seen)
@@ -31,8 +31,8 @@ func (w *walker) inFlight(t task, fd, count int) {
 	w.hit(t, h)
 }
 
-// peek looks at the first message in another process's socket without taking
-// it. It returns how many files it carries, and the path of one on the target.
+// peek looks at the first message in another process's socket without taking it. It returns how
+// many files it carries, and the path of one on the target.
 func (w *walker) peek(pid, fd int) (seen int, onTarget string, err error) {
 	borrowed, err := borrow(pid, fd)
 	if err != nil {
@@ -60,7 +60,7 @@ func (w *walker) peek(pid, fd int) (seen int, onTarget string, err error) {
 func receivedFiles(control []byte) ([]int, error) {
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil {
-		return nil, fmt.Errorf("reading what came with the message: %w", err)
+		return nil, fmt.Errorf("reading the control data of the message: %w", err)
 	}
 	var files []int
 	for _, m := range messages {

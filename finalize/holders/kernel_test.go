@@ -260,8 +260,8 @@ func TestSuspectIsNotFree(t *testing.T) {
 	}
 }
 
-// TestUnattributable has a reference that the search is made not to find: the
-// kernel's answer alone must tell.
+// TestUnattributable has a reference that the search is made not to find: only the kernel's answer
+// shows it.
 func TestUnattributable(t *testing.T) {
 	x := targettest.New(t, "ext4")
 	m := x.At()

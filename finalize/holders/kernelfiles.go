@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// withInstance mounts a file system of the kernel's that has one instance only,
-// attached nowhere, and hands its directory to use. Nothing is seen of it
-// outside. It does nothing where the kernel does not have the file system.
+// withInstance mounts a file system of the kernel's that has one instance only, attached nowhere,
+// and hands its directory to use. Nothing is seen of it outside. It does nothing where the kernel
+// does not have the file system.
 func (s *scan) withInstance(fsType string, use func(dir int) error) {
 	err := instance(fsType, use)
 	if err != nil && !errors.Is(err, unix.ENODEV) && !gone(err) {
@@ -82,8 +82,8 @@ func entryNames(dir int) ([]string, error) {
 	}
 }
 
-// keptInterpreter returns the interpreter of a binfmt_misc entry with the flag F,
-// see the kernel's documentation of binfmt_misc; empty without it.
+// keptInterpreter returns the interpreter of a binfmt_misc entry with the flag F, see the kernel's
+// documentation of binfmt_misc; empty without it.
 func keptInterpreter(text string) string {
 	var interpreter string
 	kept := false
@@ -124,8 +124,8 @@ func findUprobes(_ context.Context, s *scan) error {
 
 type uprobe struct{ event, path, line string }
 
-// parseUprobe reads "p:group/event /path:0x1000 ...", see the kernel's
-// documentation of uprobe tracing.
+// parseUprobe reads "p:group/event /path:0x1000 ...", see the kernel's documentation of uprobe
+// tracing.
 func parseUprobe(line string) uprobe {
 	kind, rest, _ := strings.Cut(line, " ")
 	_, event, _ := strings.Cut(kind, ":")

@@ -17,7 +17,7 @@ type BlindSpot string
 // The blind spots.
 const (
 	OtherPIDNamespaces BlindSpot = "pid-namespaces"   // processes outside of this process's PID namespace
-	OtherUsers         BlindSpot = "users"            // what only root may look at
+	OtherUsers         BlindSpot = "users"            // processes that only root may look at
 	OtherNamespaces    BlindSpot = "mount-namespaces" // mount namespaces that the kernel does not list
 	Processes          BlindSpot = "processes"        // a part of a process that could not be read
 	Devices            BlindSpot = "devices"          // a block device that could not be read
@@ -46,8 +46,8 @@ func (u Unseen) String() string {
 	return text
 }
 
-// Remedy returns advice on how to see it. It is made for the machine that the search ran on; a caller
-// that knows its place better, as inside of a virtual machine, has Spot to go by.
+// Remedy returns advice on how to see it. It is made for the machine that the search ran on; a
+// caller that knows its place better, as inside of a virtual machine, has Spot to go by.
 func (u Unseen) Remedy() string {
 	switch u.Spot {
 	case OtherPIDNamespaces:
@@ -73,14 +73,14 @@ func (r *Report) unseen(list ...Unseen) {
 	}
 }
 
-// failureKey is what failures are counted by.
+// failureKey is the key by which failures are counted.
 type failureKey struct {
 	spot BlindSpot
 	kind string
 }
 
 // cannot records that something of a process could not be read. That a process or thread has ended
-// meanwhile is no failure: what it held went with it.
+// meanwhile is no failure: its files went with it.
 func (s *scan) cannot(kind, where string, err error) { s.notSeen(Processes, kind, where, err) }
 
 func (s *scan) notSeen(spot BlindSpot, kind, where string, err error) {
@@ -109,7 +109,7 @@ func gone(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
 }
 
-// unseen returns what could not be seen, in an order that does not depend on the workers.
+// unseen returns the blind spots in an order that does not depend on the workers.
 func (s *scan) unseen() []Unseen {
 	var list []Unseen
 	for _, f := range s.failures {
@@ -124,11 +124,11 @@ func (s *scan) unseen() []Unseen {
 	return list
 }
 
-// initialPIDNamespace is the inode of the first PID namespace's file,
-// PROC_PID_INIT_INO in linux/proc_ns.h.
+// initialPIDNamespace is the inode of the first PID namespace's file, PROC_PID_INIT_INO in
+// linux/proc_ns.h.
 const initialPIDNamespace = 0xEFFFFFFC
 
-// noteLimits records what the process cannot see by its very situation.
+// noteLimits records the blind spots that follow from the situation of this process.
 func (s *scan) noteLimits() {
 	var st unix.Stat_t
 	if err := unix.Stat("/proc/self/ns/pid", &st); err != nil {

@@ -10,8 +10,7 @@ import (
 	"strings"
 )
 
-// findLoops finds loop devices whose backing file lies on the target. No process
-// need be concerned.
+// findLoops finds loop devices whose backing file lies on the target. No process need be concerned.
 func findLoops(_ context.Context, s *scan) error {
 	files, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	if err != nil {
@@ -30,7 +29,7 @@ func findLoops(_ context.Context, s *scan) error {
 		if s.pathOnTarget(path) {
 			name := strings.Split(file, "/")[3]
 			s.add(Holder{Class: Loop, Path: path, Evidence: file + ": " + path,
-				Remedy: fmt.Sprintf("unmount what is mounted from /dev/%s, then losetup -d /dev/%s", name, name)})
+				Remedy: fmt.Sprintf("unmount the file systems of /dev/%s, then losetup -d /dev/%s", name, name)})
 		}
 	}
 	return nil

@@ -11,8 +11,8 @@ import (
 	"installer/finalize/mounts"
 )
 
-// maps looks at the mapped files. They are matched by the device that the kernel
-// shows, which is mountinfo's also on btrfs; a mapping needs no open descriptor.
+// maps looks at the mapped files. They are matched by the device that the kernel shows, which is
+// mountinfo's also on btrfs; a mapping needs no open descriptor.
 func (w *walker) maps(t task) {
 	fd, err := unix.Openat(t.dir, "maps", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -42,8 +42,8 @@ func (w *walker) maps(t task) {
 	}
 }
 
-// The ioctl PROCMAP_QUERY of linux/fs.h, Linux 6.11: the next mapping, without
-// the text of its path, which is most of the work of reading maps.
+// The ioctl PROCMAP_QUERY of linux/fs.h, Linux 6.11: the next mapping, without the text of its
+// path, which is most of the work of reading maps.
 const (
 	procmapQuery      = 0xC0686611
 	procmapNext       = 0x10 // PROCMAP_QUERY_COVERING_OR_NEXT_VMA
@@ -61,8 +61,8 @@ type procmap struct {
 	name, buildID              uint64
 }
 
-// anyMapped says whether a file of the target is mapped; asked is false where the
-// kernel cannot be asked so. The device is that of the maps file.
+// anyMapped reports whether a file of the target is mapped; asked is false where the kernel cannot
+// be asked so. The device is that of the maps file.
 func (w *walker) anyMapped(fd int) (mapped, asked bool) {
 	q := procmap{size: uint64(unsafe.Sizeof(procmap{})), flags: procmapNext | procmapFileBacked}
 	for {
@@ -81,7 +81,8 @@ func (w *walker) anyMapped(fd int) (mapped, asked bool) {
 }
 
 // hiddenMaps returns the lines of a btrfs of the target that is mounted nowhere, so that the number
-// of its superblock is not known. What is mapped is asked by map_files, see proc_pid_map_files(5).
+// of its superblock is not known. The mapped file is asked through map_files, see
+// proc_pid_map_files(5).
 func (w *walker) hiddenMaps(t task, text []byte) []mapping {
 	var found []mapping
 	for line := range bytes.Lines(text) {
@@ -108,8 +109,8 @@ type mapping struct {
 	path  string // with " (deleted)" and escapes as the kernel writes them
 }
 
-// matchingMaps returns the lines that are of a device. It searches for the
-// device's text first, which skips most processes at the speed of a memory search.
+// matchingMaps returns the lines that are of a device. It searches for the device's text first,
+// which skips most processes at the speed of a memory search.
 func matchingMaps(text, pattern []byte, dev mounts.DevNum) []mapping {
 	var found []mapping
 	for {
@@ -129,8 +130,8 @@ func matchingMaps(text, pattern []byte, dev mounts.DevNum) []mapping {
 	}
 }
 
-// parseMapping reads one line of maps: address, permissions, offset, device in
-// hexadecimal, inode, path. The path is what follows, blanks and all.
+// parseMapping reads one line of maps: address, permissions, offset, device in hexadecimal, inode,
+// path. The path is the rest of the line, blanks included.
 func parseMapping(line string) (mapping, error) {
 	rest := line
 	var fields [5]string

@@ -8,8 +8,8 @@ import (
 	"installer/finalize/mounts"
 )
 
-// findMounts finds mounts that are not the target itself: binds of its files and
-// directories elsewhere, clones in other namespaces, and what is mounted on it.
+// findMounts finds mounts that are not the target itself: binds of its files and directories
+// elsewhere, clones in other namespaces, and mounts that stand on it.
 func findMounts(_ context.Context, s *scan) error {
 	for ns, m := range s.snapshot.All {
 		switch {
@@ -43,13 +43,12 @@ func inNamespace(ns mounts.Namespace) string {
 	return " in " + namespaceName(ns)
 }
 
-// splitDeleted takes the mark off that the kernel appends to paths of files that
-// have no name any more.
+// splitDeleted takes the mark off that the kernel appends to paths of files that have no name any
+// more.
 func splitDeleted(path string) (string, bool) { return strings.CutSuffix(path, " (deleted)") }
 
-// pathOnTarget says whether a path, as the kernel wrote it for us, lies on the
-// target: the mount that covers it in the own namespace decides. It serves where
-// the kernel shows nothing but a path.
+// pathOnTarget reports whether a path, as the kernel wrote it for us, lies on the target: the mount
+// that covers it in the own namespace decides. It serves where the kernel shows nothing but a path.
 func (s *scan) pathOnTarget(path string) bool {
 	name, _ := splitDeleted(path)
 	m, ok := mounts.Covering(s.snapshot.Own().Mounts, name)
@@ -64,15 +63,14 @@ func (s *scan) pathOnTarget(path string) bool {
 	return false
 }
 
-// pathInNamespace says whether a path means a file of the target to processes
-// of a namespace.
+// pathInNamespace reports whether a path means a file of the target to processes of a namespace.
 func (s *scan) pathInNamespace(ns mounts.Namespace, path string) bool {
 	m, ok := mounts.Covering(ns.Mounts, path)
 	return ok && s.held[m.ID]
 }
 
-// onlyThere says whether a path of another namespace means nothing here: only
-// then is the other namespace's meaning taken.
+// onlyThere reports whether a path of another namespace means nothing here: only then is the other
+// namespace's meaning taken.
 func (s *scan) onlyThere(path string) bool {
 	m, ok := mounts.Covering(s.snapshot.Own().Mounts, path)
 	return !ok || m.Point == "/"

@@ -10,7 +10,7 @@ import (
 	"installer/finalize/mounts"
 )
 
-// keeper is what keeps a mount namespace from ending.
+// keeper is a process that keeps a mount namespace from ending.
 type keeper struct {
 	task     task
 	comm     string
@@ -70,8 +70,8 @@ func namespaceInode(link string) (uint64, bool) {
 // keepersShown bounds how many processes of one namespace are named.
 const keepersShown = 20
 
-// findNamespaces names who keeps each namespace that holds a mount of the
-// target: processes in it, open files of it, bind mounts of it.
+// findNamespaces names who keeps each namespace that holds a mount of the target: processes in it,
+// open files of it, bind mounts of it.
 func findNamespaces(_ context.Context, s *scan) error {
 	binds := s.namespaceBinds()
 	for _, ns := range s.snapshot.Namespaces {
@@ -89,8 +89,7 @@ func findNamespaces(_ context.Context, s *scan) error {
 	return nil
 }
 
-// holdsForeign says whether a namespace has a mount of the target that is not
-// the target's own.
+// holdsForeign reports whether a namespace has a mount of the target that is not the target's own.
 func (s *scan) holdsForeign(ns mounts.Namespace) bool {
 	for _, m := range ns.Mounts {
 		if s.target.onDevice(m.Dev) && !s.own[m.ID] {

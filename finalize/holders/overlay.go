@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// findOverlays finds overlays with a layer on the target. The overlay has a
-// device of its own, and its clones of the layers' mounts are in no list: its
-// options are all that shows them, as they were written when it was mounted.
+// findOverlays finds overlays with a layer on the target. The overlay has a device of its own, and
+// its clones of the layers' mounts are in no list: its options are all that shows them, as they
+// were written when it was mounted.
 func findOverlays(_ context.Context, s *scan) error {
 	for ns, m := range s.snapshot.All {
 		if m.FSType != "overlay" || s.own[m.ID] {
@@ -26,9 +26,9 @@ func findOverlays(_ context.Context, s *scan) error {
 	return nil
 }
 
-// overlayDirs returns the absolute directories among an overlay's options, see
-// the kernel's documentation of overlayfs. Blanks and the like are escaped in
-// octal, and colons within a name by a backslash.
+// overlayDirs returns the absolute directories among an overlay's options, see the kernel's
+// documentation of overlayfs. Blanks and the like are escaped in octal, and colons within a name by
+// a backslash.
 func overlayDirs(options string) []string {
 	var dirs []string
 	for option := range strings.SplitSeq(options, ",") {
@@ -65,8 +65,8 @@ func splitLayers(value string) []string {
 	return dirs
 }
 
-// findFileImages finds file systems that are mounted straight from a file, with
-// no loop device between: the source is the file.
+// findFileImages finds file systems that are mounted straight from a file, with no loop device
+// between: the source is the file.
 func findFileImages(_ context.Context, s *scan) error {
 	for ns, m := range s.snapshot.All {
 		if m.FSType != "erofs" || m.Dev.Major != 0 || !strings.HasPrefix(m.Source, "/") {

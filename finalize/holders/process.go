@@ -14,11 +14,11 @@ import (
 	"installer/finalize/mounts"
 )
 
-// workersPerCPU is how many goroutines share the processes, for each processor:
-// while one waits for a process's lock another one goes on.
+// workersPerCPU is how many goroutines share the processes, for each processor: while one waits for
+// a process's lock another one goes on.
 const workersPerCPU = 2
 
-// findInProcesses looks at every process for what a process can hold.
+// findInProcesses looks at every process for the holders that a process can be.
 func findInProcesses(ctx context.Context, s *scan) error {
 	var pids []int
 	err := eachNumber(s.proc, ".", make([]byte, 64<<10), func(pid int) { pids = append(pids, pid) })
@@ -55,10 +55,10 @@ type walker struct {
 	detached map[int]mounts.DevNum // the mounts that are in no namespace, as far as they were asked about
 	found    []Holder
 	uses     []socketUse
-	// subvolumes are the numbers that stat(2) returns for files on unknown mounts, as far as they were
-	// asked about: whether each is of a btrfs of the target.
+	// subvolumes are the numbers that stat(2) returns for files on unknown mounts, as far as they
+	// were asked about: whether each is of a btrfs of the target.
 	subvolumes map[mounts.DevNum]bool
-	mapLine    [][]byte // what a line of maps contains when it is of the target, " 07:00 "
+	mapLine    [][]byte // the text by which a line of maps is of the target, " 07:00 "
 }
 
 func newWalker(s *scan) *walker {
@@ -69,8 +69,7 @@ func newWalker(s *scan) *walker {
 	return w
 }
 
-// task is the thread, or the process as seen through its first thread, that is
-// being looked at.
+// task is the thread, or the process as seen through its first thread, that is being looked at.
 type task struct {
 	pid, tid int
 	dir      int // its directory in /proc, as a place
@@ -84,7 +83,7 @@ func (t task) path() string {
 	return fmt.Sprintf("/proc/%d", t.pid)
 }
 
-// process looks at one process. What all threads share is looked at once.
+// process looks at one process, at the resources that all threads share once.
 func (w *walker) process(pid int) {
 	dir, err := rawOpen(w.proc, w.file.numbered("", pid), unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
@@ -97,7 +96,7 @@ func (w *walker) process(pid int) {
 	if !alive && w.isKernelThread(t) {
 		return
 	}
-	if alive { // a zombie has given back what it held, but its threads may live
+	if alive { // a zombie holds nothing, but its threads may live
 		w.filesystem(t)
 		w.descriptors(t)
 		w.maps(t)
@@ -113,7 +112,7 @@ func (w *walker) exe(t task) bool {
 	return !gone(err)
 }
 
-// filesystem looks at what threads share by CLONE_FS, and at the namespace.
+// filesystem looks at the directories that threads share by CLONE_FS, and at the namespace.
 func (w *walker) filesystem(t task) {
 	w.note(t, "cwd", w.place(t, Cwd, "cwd", "change this process's working directory, or end it"))
 	w.note(t, "root", w.place(t, Root, "root", "end this process: it runs in a chroot"))
@@ -141,8 +140,8 @@ func (w *walker) isKernelThread(t task) bool {
 	return st.flags&flagKThread != 0
 }
 
-// hasThreads uses the link count of the task directory, which is two more than
-// the number of threads.
+// hasThreads uses the link count of the task directory, which is two more than the number of
+// threads.
 func (w *walker) hasThreads(t task) bool {
 	if err := rawStatx(t.dir, w.file.named("task"), unix.STATX_NLINK, &w.file.stat); err != nil {
 		w.note(t, "task", err)
@@ -203,8 +202,8 @@ type location struct {
 	dev   mounts.DevNum
 }
 
-// isRemote names the file systems that may ask a server when a link of /proc is
-// followed to them (d_weak_revalidate in the kernel).
+// isRemote names the file systems that may ask a server when a link of /proc is followed to them
+// (d_weak_revalidate in the kernel).
 func isRemote(fsType string) bool {
 	switch fsType {
 	case "nfs", "nfs4", "9p", "cifs", "smb3", "ceph", "afs":
@@ -213,8 +212,8 @@ func isRemote(fsType string) bool {
 	return false
 }
 
-// remoteLink says whether a link shows a path on a network file system, which
-// is no target and must not be followed. It costs nothing where there is none.
+// remoteLink reports whether a link shows a path on a network file system, which is no target and
+// must not be followed. It costs nothing where there is none.
 func (w *walker) remoteLink(t task, name string) bool {
 	if len(w.remote) == 0 {
 		return false

@@ -65,8 +65,8 @@ func readLink(dir int, name string) (string, error) {
 	return string(buf[:n]), nil
 }
 
-// eachNumber calls visit for every entry of a directory whose name is a number.
-// Entries are taken from raw getdents64 records, see getdents(2).
+// eachNumber calls visit for every entry of a directory whose name is a number. Entries are taken
+// from raw getdents64 records, see getdents(2).
 func eachNumber(dir int, name string, buf []byte, visit func(n int)) error {
 	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -125,7 +125,7 @@ func decimal(b []byte) (int, bool) {
 	return n, true
 }
 
-// status is what /proc/PID/stat says about a task; see proc_pid_stat(5).
+// status is the content of /proc/PID/stat; see proc_pid_stat(5).
 type status struct {
 	comm   string
 	state  byte
@@ -138,8 +138,8 @@ const (
 	flagKThread = 0x200000 // PF_KTHREAD
 )
 
-// parseStat reads the text of /proc/PID/stat. The name may contain anything, so
-// it ends at the last parenthesis.
+// parseStat reads the text of /proc/PID/stat. The name may contain anything, so it ends at the last
+// parenthesis.
 func parseStat(text []byte) (status, error) {
 	open, shut := bytes.IndexByte(text, '('), bytes.LastIndexByte(text, ')')
 	if open < 0 || shut < open {

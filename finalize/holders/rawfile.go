@@ -8,10 +8,9 @@ import (
 	"installer/finalize/mounts"
 )
 
-// The calls that a search makes most. They do not tell the Go scheduler,
-// which costs more than the calls themselves: what they read from is made up by
-// the kernel at once. Files that may keep a reader waiting (maps, whose lock the
-// process may hold) are not read in this way.
+// The calls that a search makes most. They bypass the Go scheduler, which costs more than the calls
+// themselves: the kernel makes the content of these files at once. Files that may keep a reader
+// waiting (maps, whose lock the process may hold) are not read in this way.
 
 func rawOpen(dir int, name []byte, flags uintptr) (int, error) {
 	flags |= unix.O_CLOEXEC
@@ -59,8 +58,8 @@ func rawStatx(dir int, name []byte, mask uintptr, st *unix.Statx_t) error {
 
 func rawClose(fd int) { unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
-// quick returns the text of a small file of /proc that the kernel hands out in
-// one piece: what fits into the buffer with room to spare is all there is.
+// quick returns the text of a small file of /proc that the kernel hands out in one piece: a text
+// that leaves room in the buffer is complete.
 func (p *procFile) quick(dir int, prefix string, number int) ([]byte, error) {
 	fd, err := rawOpen(dir, p.numbered(prefix, number), unix.O_RDONLY|unix.O_NOFOLLOW)
 	if err != nil {
@@ -93,10 +92,9 @@ func (p *procFile) named(name string) []byte {
 	return p.name
 }
 
-// where follows a link of /proc, whose name is ended as the kernel wants it, to
-// the very object it stands for. It asks for the mount alone, which a hung file
-// system need not be consulted about. Kernels that do not tell the mount give
-// an error.
+// where follows a link of /proc, whose name is ended as the kernel wants it, to the very object it
+// stands for. It asks for the mount alone, which a hung file system need not be consulted about.
+// Kernels without mount ids give an error.
 func (p *procFile) where(dir int, name []byte) (location, error) {
 	if err := rawStatx(dir, name, unix.STATX_MNT_ID, &p.stat); err != nil {
 		return location{}, err
@@ -114,8 +112,8 @@ func (p *procFile) link(dir int, name []byte) ([]byte, error) {
 	return p.buf[:n], err
 }
 
-// seqPage is the least that the kernel's buffer for such files holds; a file with
-// less in it comes in one read.
+// seqPage is the least that the kernel's buffer for such files holds; a file with less in it comes
+// in one read.
 const seqPage = 4096
 
 func appendDecimal(b []byte, n int) []byte {

@@ -51,7 +51,7 @@ type Holder struct {
 	Remedy    string `json:"remedy"`
 }
 
-// String tells a person about the holder, with what to do about it.
+// String describes the holder for people, with the evidence and the remedy.
 func (h Holder) String() string {
 	var b strings.Builder
 	b.WriteString(string(h.Class))
@@ -88,8 +88,8 @@ func (h Holder) relation() string {
 // Verdict sums a report up.
 type Verdict string
 
-// The verdicts. Unknown means that no holder was found but something could not be
-// read, or is a suspect: that is not the same as free.
+// The verdicts. Unknown means that no holder was found but something could not be read, or is a
+// suspect: that is not the same as free.
 const (
 	Free       Verdict = "free"
 	Held       Verdict = "held"
@@ -97,8 +97,8 @@ const (
 	Unknown    Verdict = "unknown"
 )
 
-// Version is the version of the JSON form of Report. Fields may be added within
-// a version; none is renamed or removed.
+// Version is the version of the JSON form of Report. Fields may be added within a version; none is
+// renamed or removed.
 const Version = 1
 
 // Report is the outcome of a scan.
@@ -108,20 +108,20 @@ type Report struct {
 	Verdict    Verdict  `json:"verdict"`
 	Holders    []Holder `json:"holders"`
 	Searched   []Class  `json:"searched"`             // the classes that were looked for
-	Unreadable []string `json:"unreadable,omitempty"` // what could not be read, and why
+	Unreadable []string `json:"unreadable,omitempty"` // the members of Unseen, as text
 	Processes  int      `json:"processes"`            // how many were looked at
 	Namespaces int      `json:"namespaces"`           // how many mount namespaces were looked at
-	// UnownedSockets is how many unix sockets are open in no process that could be
-	// read: they are under way in another socket. When nobody can receive them, the
-	// kernel frees them late, see unix(7), and what they carry stays in use so long.
+	// UnownedSockets is how many unix sockets are open in no process that could be read: they are
+	// under way in another socket. When nobody can receive them, the kernel frees them late, see
+	// unix(7), and the files that they carry stay in use so long.
 	UnownedSockets int `json:"unowned_sockets,omitempty"`
 	// Unseen is Unreadable by kind.
 	Unseen []Unseen `json:"unseen,omitempty"`
-	// Probed is what the kernel answered when it was asked whether anything refers
-	// to the mount; empty when it was not asked.
+	// Probed is the kernel's answer to the question whether anything refers to the mount; empty
+	// when it was not asked.
 	Probed Answer `json:"probed,omitempty"`
-	// more reports that there are, or may be, further mounts of the target. The kernel's answer about
-	// one mount says nothing about those.
+	// more reports that there are, or may be, further mounts of the target. The kernel's answer
+	// about one mount says nothing about those.
 	more bool
 }
 

@@ -24,9 +24,9 @@ type Subject struct {
 	unseen []Unseen
 }
 
-// Resolve finds the target that path stands for: a block device, which has no mounts of its own (each
-// mount of it or of one of its partitions is a holder), or else the mount that the path lies on,
-// which is the target itself and no holder. Symbolic links are followed.
+// Resolve finds the target that path stands for: a block device, which has no mounts of its own
+// (each mount of it or of one of its partitions is a holder), or else the mount that the path lies
+// on, which is the target itself and no holder. Symbolic links are followed.
 func Resolve(ctx context.Context, path string) (Subject, error) {
 	snapshot, err := mounts.List(ctx)
 	if err != nil {
@@ -73,8 +73,8 @@ func resolveMount(path string, snapshot *mounts.Snapshot, index btrfsIndex) (Sub
 	return Subject{}, fmt.Errorf("finding the mount of %s: mount %d is in no mount namespace that can be seen", path, id)
 }
 
-// mountSubject makes a mount the target. The kernel is asked only about a mount of the own namespace,
-// where its mount point can be reached.
+// mountSubject makes a mount the target. The kernel is asked only about a mount of the own
+// namespace, where its mount point can be reached.
 func mountSubject(m mounts.Mount, own bool, path string, index btrfsIndex) (Subject, error) {
 	s := Subject{Target: Target{Mounts: []int{m.ID}}, Mount: &m}
 	s.Target.AddSuperblock(m)
@@ -185,8 +185,8 @@ func resolveDevice(snapshot *mounts.Snapshot, index btrfsIndex, disk mounts.DevN
 	return s, nil
 }
 
-// noteUnknown records a mounted btrfs of which no device is known, where one that lives on the target
-// was not found among the mounts: it may be that one.
+// noteUnknown records a mounted btrfs of which no device is known, where one that lives on the
+// target was not found among the mounts: it may be that one.
 func (s *Subject) noteUnknown(snapshot *mounts.Snapshot, index btrfsIndex) {
 	if !slices.ContainsFunc(s.Target.Btrfs, func(id string) bool { return !index.isMounted(id) }) {
 		return

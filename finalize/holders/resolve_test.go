@@ -164,8 +164,8 @@ func TestReadOnlyFileSystems(t *testing.T) {
 	}
 }
 
-// TestUnreadablePartition has a partition beyond the end of its disk, as a smaller file under the same
-// loop device leaves: every read of it fails, and it is no reason not to answer.
+// TestUnreadablePartition has a partition beyond the end of its disk, as a smaller file under the
+// same loop device leaves: every read of it fails, and it is no reason not to answer.
 func TestUnreadablePartition(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "image")
 	targettest.MakeImage(t, "ext4", path)

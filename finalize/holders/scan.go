@@ -19,8 +19,8 @@ type probe struct {
 	find    func(context.Context, *scan) error
 }
 
-// probes are all searches, in the order in which they run: who is in which
-// namespace, and has which socket, is known when the processes have been walked.
+// probes are all searches, in the order in which they run: who is in which namespace, and has which
+// socket, is known when the processes have been walked.
 func probes() []probe {
 	return []probe{
 		{[]Class{UnixSocket}, findBoundSockets},
@@ -37,8 +37,8 @@ func probes() []probe {
 	}
 }
 
-// scan is the state of one search. What the workers share is filled before they
-// start, or guarded by mu.
+// scan is the state of one search. Its fields are filled before the workers start, or guarded by
+// mu.
 type scan struct {
 	target   Target
 	snapshot *mounts.Snapshot
@@ -70,9 +70,8 @@ type scan struct {
 	processes   int
 }
 
-// Scan looks for whatever keeps the target alive, in every process and every
-// mount namespace that the caller can see. What it could not see is in the
-// report, never silently left out.
+// Scan looks for whatever keeps the target alive, in every process and every mount namespace that
+// the caller can see. Everything that it could not see is in the report.
 func Scan(ctx context.Context, target Target) (Report, error) {
 	s, err := newScan(ctx, target)
 	if err != nil {
@@ -133,7 +132,7 @@ func newScan(ctx context.Context, target Target) (*scan, error) {
 
 func (s *scan) close() { unix.Close(s.proc) }
 
-// index sorts the mounts of all namespaces by what they mean for the target.
+// index sorts the mounts of all namespaces by their relation to the target.
 func (s *scan) index() {
 	for _, id := range s.target.Mounts {
 		s.own[id], s.held[id] = true, true
@@ -198,7 +197,7 @@ func (s *scan) add(h ...Holder) {
 	s.holders = append(s.holders, h...)
 }
 
-// collect takes what a worker has found.
+// collect takes the findings of a worker.
 func (s *scan) collect(w *walker) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -47,7 +47,7 @@ func TestProcessHolders(t *testing.T) {
 		kind  string
 		name  string // on the target
 		class Class
-		path  string // what the path that is shown ends in
+		path  string // the end of the path that is shown
 	}{
 		{"fd", "file", FD, "/file"},
 		{"fd", "dir", FD, "/dir"},

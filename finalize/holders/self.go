@@ -6,22 +6,22 @@ import (
 	"slices"
 )
 
-// ScanSelf looks at this process and its descendants alone: their open files,
-// mappings, places, programs, of every thread, and whether one of them is in
-// another mount namespace that holds a mount of the target.
+// ScanSelf looks at this process and its descendants alone: their open files, mappings, places,
+// programs, of every thread, and whether one of them is in another mount namespace that holds a
+// mount of the target.
 func ScanSelf(ctx context.Context, target Target) (Report, error) {
 	s, err := newScan(ctx, target)
 	if err != nil {
 		return Report{}, err
 	}
 	defer s.close()
-	clear(s.failures) // what other processes do is not the question
+	clear(s.failures) // failures of other processes are not asked for
 	members := slices.Sorted(maps.Keys(s.family))
 	s.processes = len(members)
 	if err := s.inspect(ctx, members); err != nil {
 		return Report{}, err
 	}
-	s.dropSuspects() // what cannot be attributed is no proof against ourselves
+	s.dropSuspects() // a suspect is no proof against this process
 	for _, ns := range s.snapshot.Namespaces {
 		if s.holdsForeign(ns) {
 			s.add(s.keptByProcesses(ns)...)

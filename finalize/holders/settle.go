@@ -9,8 +9,9 @@ import (
 	"installer/finalize/mounts"
 )
 
-// settle asks the kernel when no holder was found: it may refute that, or make up for what could not
-// be read. A copy that goes with the mount is asked about only where something could not be read.
+// settle asks the kernel when no holder was found: its count may refute that, or make up for
+// unreadable processes. A copy that goes with the mount is asked about only where something could
+// not be read.
 func (s *scan) settle(ctx context.Context, r *Report) error {
 	if r.Target.Probe == nil || len(r.Holders) > 0 {
 		return nil
@@ -38,8 +39,8 @@ func (s *scan) settle(ctx context.Context, r *Report) error {
 	return nil
 }
 
-// copyReferenced reports whether anything refers to a mount of the target other than the one with the
-// given id.
+// copyReferenced reports whether anything refers to a mount of the target other than the one with
+// the given id.
 func (s *scan) copyReferenced(ctx context.Context, except int) (bool, error) {
 	for ns, m := range s.snapshot.All {
 		if !s.own[m.ID] || m.ID == except {
@@ -52,8 +53,8 @@ func (s *scan) copyReferenced(ctx context.Context, except int) (bool, error) {
 	return false, nil
 }
 
-// KernelHolder stands for a holder that was not found, with the evidence that the target is held, and
-// the classes that were searched for. It is the kernel only after a search that saw everything.
+// KernelHolder stands for a holder that was not found, with the evidence that the target is held,
+// and the classes that were searched for. It is the kernel only after a search that saw everything.
 func KernelHolder(path string, searched Report, evidence string) Holder {
 	if len(searched.Unseen) > 0 {
 		return Holder{Class: OutOfSight, Path: path, Evidence: evidence + "; could not be seen: " + strings.Join(searched.Unreadable, "; "),
@@ -65,7 +66,7 @@ func KernelHolder(path string, searched Report, evidence string) Holder {
 	}
 	h := Holder{Class: Kernel, Path: path,
 		Evidence: fmt.Sprintf("%s; looked for and not found: %s", evidence, strings.Join(names, ", ")),
-		Remedy: "nothing in user space was found to hold it; what the kernel gives back late (an io_uring or sockets of a process " +
+		Remedy: "no holder was found in user space; resources that the kernel gives back late (an io_uring or sockets of a process " +
 			"that has just ended) may be gone soon: run this again. If it stays, look at dmesg, and reboot before the device is used for something else"}
 	if n := searched.UnownedSockets; n > 0 {
 		h.Evidence += fmt.Sprintf("; %d unix sockets are open in no process", n)

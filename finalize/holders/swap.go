@@ -14,8 +14,7 @@ import (
 	"installer/finalize/mounts"
 )
 
-// findSwaps finds swap files on the target, and the target's own device in use
-// as swap space.
+// findSwaps finds swap files on the target, and the target's own device in use as swap space.
 func findSwaps(_ context.Context, s *scan) error {
 	f, err := os.Open("/proc/swaps")
 	if err != nil {
@@ -35,7 +34,7 @@ func findSwaps(_ context.Context, s *scan) error {
 	return nil
 }
 
-// isBlock says whether a path is a node of the target's block device.
+// isBlock reports whether a path is a node of the target's block device.
 func (s *scan) isBlock(path string) bool {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK {
@@ -46,8 +45,8 @@ func (s *scan) isBlock(path string) bool {
 
 type swapEntry struct{ path, kind, line string }
 
-// parseSwaps reads /proc/swaps, see proc_swaps(5): a heading, then path and kind;
-// blanks in the path are escaped in octal.
+// parseSwaps reads /proc/swaps, see proc_swaps(5): a heading, then path and kind; blanks in the
+// path are escaped in octal.
 func parseSwaps(r io.Reader) ([]swapEntry, error) {
 	var list []swapEntry
 	lines := bufio.NewScanner(r)

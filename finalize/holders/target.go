@@ -9,30 +9,31 @@ import (
 	"installer/finalize/mounts"
 )
 
-// Target is what may be held. A reference counts as holding it when it is to
-// one of the devices or to one of the mounts.
+// Target is a set of superblocks and mounts that may be held. A reference counts as holding it when
+// it is to one of the devices or to one of the mounts.
 type Target struct {
-	// Devices are the super blocks, numbered as mountinfo numbers them (on btrfs
-	// that is not st_dev).
+	// Devices are the superblocks, numbered as mountinfo numbers them (on btrfs that is not
+	// st_dev).
 	Devices []mounts.DevNum `json:"devices,omitempty"`
-	// StatDevices are further numbers that stat(2) returns for files of the super
-	// blocks: one for each btrfs subvolume that is known.
+	// StatDevices are further numbers that stat(2) returns for files of the super blocks: one for
+	// each btrfs subvolume that is known.
 	StatDevices []mounts.DevNum `json:"stat_devices,omitempty"`
-	// Btrfs are the ids of the btrfs file systems among them: the number of a superblock is known only
-	// where it is mounted, and each subvolume has a number of its own.
+	// Btrfs are the ids of the btrfs file systems among them: the number of a superblock is known
+	// only where it is mounted, and each subvolume has a number of its own.
 	Btrfs []string `json:"btrfs,omitempty"`
 	// Blocks are the block devices beneath.
 	Blocks []mounts.DevNum `json:"blocks,omitempty"`
-	// Mounts are the mounts that are the target, by the id in mountinfo. They are
-	// no holders themselves; every other mount of the devices is one.
+	// Mounts are the mounts that are the target, by the id in mountinfo. They are no holders
+	// themselves; every other mount of the devices is one.
 	Mounts []int `json:"mounts,omitempty"`
-	// Probe is a mount that the kernel is to be asked about, see Referenced, when
-	// no holder is found: it settles what processes that cannot be read may hold.
+	// Probe is a mount that the kernel is to be asked about, see Referenced, when no holder is
+	// found: its answer makes up for processes that cannot be read.
 	Probe *mounts.Mount `json:"-"`
 }
 
-// MountTarget returns the target that consists of these mounts, and of the superblocks of those that
-// are stored on a device. The others (proc, tmpfs) may well be in use elsewhere: see AddSuperblock.
+// MountTarget returns the target that consists of these mounts, and of the superblocks of those
+// that are stored on a device. The others (proc, tmpfs) may well be in use elsewhere: see
+// AddSuperblock.
 func MountTarget(list ...mounts.Mount) Target {
 	var t Target
 	for _, m := range list {
@@ -44,8 +45,8 @@ func MountTarget(list ...mounts.Mount) Target {
 	return t
 }
 
-// Stored says whether a mount's super block is on a block device of its own.
-// That of a btrfs has an anonymous number.
+// Stored reports whether a mount's superblock is on a block device of its own. That of a btrfs has
+// an anonymous number.
 func Stored(m mounts.Mount) bool { return m.Dev.Major != 0 || m.FSType == "btrfs" }
 
 // AddSuperblock makes the superblock of a mount part of the target, with or without a block device
@@ -60,7 +61,7 @@ func (t *Target) AddSuperblock(m mounts.Mount) {
 	}
 }
 
-// AddStatDevice adds what stat(2) returns for the mount at path.
+// AddStatDevice adds the number that stat(2) returns for the mount at path.
 func (t *Target) AddStatDevice(path string) error {
 	var st unix.Statx_t
 	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW|unix.AT_STATX_DONT_SYNC|unix.AT_NO_AUTOMOUNT, 0, &st)
@@ -73,7 +74,7 @@ func (t *Target) AddStatDevice(path string) error {
 
 func (t *Target) onDevice(d mounts.DevNum) bool { return slices.Contains(t.Devices, d) }
 
-// isStat says whether stat(2) returning d means a file of the target.
+// isStat reports whether stat(2) returning d means a file of the target.
 func (t *Target) isStat(d mounts.DevNum) bool {
 	if slices.Contains(t.StatDevices, d) {
 		return true

@@ -7,15 +7,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Kinds of what two tasks may share, from linux/kcmp.h.
+// Kinds of resources that two tasks may share, from linux/kcmp.h.
 const (
 	kcmpFiles = 2
 	kcmpFS    = 3
 )
 
-// threads looks at what threads have of their own: a file table (CLONE_FILES
-// left out), a working directory and namespace (CLONE_FS left out), and all of
-// it when the first thread has ended and is a zombie.
+// threads looks at the resources of single threads: a file table (CLONE_FILES left out), a working
+// directory and namespace (CLONE_FS left out), and all of it when the first thread has ended and is
+// a zombie.
 func (w *walker) threads(leader task, leaderAlive bool) {
 	tids, err := w.otherThreads(leader)
 	if err != nil {
@@ -80,8 +80,8 @@ func remember(seen []int, tid int, differs bool) []int {
 	return seen
 }
 
-// differs says whether a thread shares with none of the threads looked at. When
-// the kernel does not tell, it is looked at by itself.
+// differs reports whether a thread shares with none of the threads looked at, or the kernel does
+// not answer.
 func (w *walker) differs(tid int, seen []int, kind uintptr) bool {
 	for _, other := range seen {
 		r, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(tid), uintptr(other), kind, 0, 0, 0)

@@ -21,8 +21,8 @@ const (
 	diagVFS      = 1 // UNIX_DIAG_VFS
 )
 
-// boundSocket is a socket with a name in a file system. It holds the file system
-// also when the name is unlinked, and so do the sockets accepted from it.
+// boundSocket is a socket with a name in a file system. It holds the file system also when the name
+// is unlinked, and so do the sockets accepted from it.
 type boundSocket struct {
 	inode uint64 // of the socket
 	name  string // as bound, perhaps relative
@@ -35,8 +35,8 @@ func (b boundSocket) evidence() string {
 	return fmt.Sprintf("sock_diag of %s: socket %d, name %q, inode %d on device %s", b.net, b.inode, b.name, b.file, b.dev)
 }
 
-// findBoundSockets asks the own network namespace for its sockets before the
-// processes are walked, which is where almost all are.
+// findBoundSockets asks the own network namespace for its sockets before the processes are walked,
+// which is where almost all are.
 func findBoundSockets(_ context.Context, s *scan) error {
 	own, err := readLink(unix.AT_FDCWD, "/proc/thread-self/ns/net")
 	if err != nil {
@@ -63,10 +63,9 @@ func (w *walker) network(t task) {
 	w.networks[string(link)] = t.path() + "/ns/net"
 }
 
-// findForeignSockets asks the other network namespaces: of the processes that
-// were walked, and of bind mounts in the own mount namespace. Then the sockets
-// that nobody has open are named: they wait to be accepted, or are under way
-// themselves.
+// findForeignSockets asks the other network namespaces: of the processes that were walked, and of
+// bind mounts in the own mount namespace. Then the sockets that nobody has open are named: they
+// wait to be accepted, or are under way themselves.
 func findForeignSockets(ctx context.Context, s *scan) error {
 	for _, m := range s.snapshot.Own().Mounts {
 		if m.FSType == "nsfs" && strings.HasPrefix(m.Root, "net:[") && m.Root != s.ownNetwork {
@@ -106,8 +105,8 @@ func (s *scan) askSockets(net string, ask func() (sockets, error)) {
 	}
 }
 
-// unowned counts the sockets that are open in no process that could be read. One
-// that waits to be accepted has no inode yet and does not count.
+// unowned counts the sockets that are open in no process that could be read. One that waits to be
+// accepted has no inode yet and does not count.
 func (s *scan) unowned() int {
 	open := map[uint64]bool{0: true}
 	for _, use := range s.socketUses {
@@ -192,7 +191,7 @@ func diagRequest() []byte {
 	return b
 }
 
-// parse reads the messages of one answer and says whether it was the last.
+// parse reads the messages of one answer and reports whether it was the last.
 func (l *sockets) parse(b []byte) (done bool, err error) {
 	ne := binary.NativeEndian
 	for len(b) >= 16 {
@@ -225,8 +224,8 @@ func (l *sockets) add(message []byte) {
 	}
 }
 
-// parseSocket reads struct unix_diag_msg and its attributes; false for a socket
-// without a name in a file system.
+// parseSocket reads struct unix_diag_msg and its attributes; false for a socket without a name in a
+// file system.
 func parseSocket(b []byte) (boundSocket, bool) {
 	if len(b) < 16 {
 		return boundSocket{}, false
@@ -257,8 +256,8 @@ type socketUse struct {
 	inode        uint64
 }
 
-// socket looks at an open socket: whether file descriptors are under way in it,
-// and, later, whether it is one of those with a name on the target.
+// socket looks at an open socket: whether file descriptors are under way in it, and, later, whether
+// it is one of those with a name on the target.
 func (w *walker) socket(t task, fd int) {
 	info, err := w.fdInfo(t, fd)
 	if err != nil {

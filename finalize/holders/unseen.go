@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// NotSeen writes the things that a search could not see as one phrase, without what to do about it.
+// NotSeen names everything that a search could not see in one phrase, without advice.
 func NotSeen(list []Unseen) string {
 	var parts []string
 	add := func(text string) {

@@ -8,10 +8,10 @@ import (
 	"installer/finalize/mounts"
 )
 
-// Unused searches for anybody who uses the file systems of a tree of mounts, whatever mount of them is
-// used: the mounts themselves, and their copies in this and in other namespaces, are no use. Its verdict
-// is what a destructive step needs. Where something could not be seen, the kernel is asked about every
-// mount: Free then means that it counts no reference to any.
+// Unused searches for anybody who uses the file systems of a tree of mounts, whatever mount of them
+// is used: the mounts themselves, and their copies in this and in other namespaces, are no use. A
+// destructive step needs its verdict Free. Where something could not be seen, the kernel is asked
+// about every mount: Free then means that it counts no reference to any.
 func Unused(ctx context.Context, tree []mounts.Mount) (Report, error) {
 	snapshot, err := mounts.List(ctx)
 	if err != nil {
@@ -89,8 +89,8 @@ func referencedIn(ctx context.Context, l placed) (bool, error) {
 	return mounts.ReferencedIn(ctx, l.ns, l.mount)
 }
 
-// BlindToInit reports whether the search saw everything but process 1, which may have more privileges
-// than root in this place.
+// BlindToInit reports whether the search saw everything but process 1, which may have more
+// privileges than root in this place.
 func (r *Report) BlindToInit() bool {
 	for _, u := range r.Unseen {
 		if u.Spot != Processes || len(u.Processes) != 1 || u.Processes[0] != 1 {

@@ -11,8 +11,8 @@ import (
 	"installer/finalize/mounts"
 )
 
-// TestUnused has copies of a file system that nobody uses, in this and in another namespace, and users
-// of each copy.
+// TestUnused has copies of a file system that nobody uses, in this and in another namespace, and
+// users of each copy.
 func TestUnused(t *testing.T) {
 	for _, fs := range targettest.Filesystems() {
 		t.Run(fs, func(t *testing.T) {
@@ -46,7 +46,8 @@ func TestUnused(t *testing.T) {
 	}
 }
 
-// TestUnusedWhereNotAllIsSeen makes the verdict of the kernel's answers: about each mount, wherever it is.
+// TestUnusedWhereNotAllIsSeen makes the verdict of the kernel's answers: about each mount, wherever
+// it is.
 func TestUnusedWhereNotAllIsSeen(t *testing.T) {
 	x := targettest.New(t, "ext4")
 	helper := targettest.Hold(t, "clone-ns")

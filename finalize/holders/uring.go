@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// ring looks at the files that are registered in an io_uring: they need no file
-// descriptor, and only their paths are shown.
+// ring looks at the files that are registered in an io_uring: they need no file descriptor, and
+// only their paths are shown.
 func (w *walker) ring(t task, fd int, info fdInfo) {
 	for _, path := range ringFiles(info.extra) {
 		if w.pathOnTarget(path) {
@@ -17,8 +17,8 @@ func (w *walker) ring(t task, fd int, info fdInfo) {
 	}
 }
 
-// ringFiles returns the paths between "UserFiles:" and the next heading; lines
-// of files read "    0: /path".
+// ringFiles returns the paths between "UserFiles:" and the next heading; lines of files read "
+// 0: /path".
 func ringFiles(text string) []string {
 	_, list, ok := strings.Cut(text, "UserFiles:")
 	if !ok {

@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// UnmountIn unmounts mounts of another mount namespace, in this order, each with one umount2 by name in
-// its directory. Those in cut are made private before. The namespace needs no process in it.
+// UnmountIn unmounts mounts of another mount namespace, in this order, each with one umount2 by
+// name in its directory. Those in cut are made private before. The namespace needs no process in
+// it.
 func UnmountIn(ctx context.Context, ns Namespace, list, cut []Mount) error {
 	err := within(ctx, ns, func(int) error {
 		for _, m := range cut {
@@ -85,11 +86,10 @@ func unmountHere(m Mount) error {
 	return p.here(p.unmount)
 }
 
-// onDyingThread runs f on a thread that ends afterwards, as one must whose
-// working directory or namespace was changed. The process's first thread never
-// ends: when the goroutine finds itself on it, it keeps it busy while another
-// one runs f. A child process that was started on the thread with Pdeathsig set
-// gets that signal when the thread ends.
+// onDyingThread runs f on a thread that ends afterwards, as one must whose working directory or
+// namespace was changed. The process's first thread never ends: when the goroutine finds itself on
+// it, it keeps it busy while another one runs f. A child process that was started on the thread
+// with Pdeathsig set gets that signal when the thread ends.
 func onDyingThread(f func() error) error {
 	result := make(chan error)
 	go func() {

@@ -13,11 +13,11 @@ type Error struct {
 	Source string // empty when the operation has none
 	Target string
 	Flags  string // by name, joined with "|"; empty when there are none
-	Detail string // what the kernel added through the fs context, or what to try
+	Detail string // the kernel's message from the fs context, or advice
 	Err    error
 }
 
-// Error says what was done to what, and why it failed.
+// Error names the operation, its object and the reason.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.Op)

@@ -11,8 +11,8 @@ import (
 	"github.com/moby/sys/mountinfo"
 )
 
-// DevNum is a device number as mountinfo, maps and locks show it. For btrfs it
-// is the anonymous number of the super block, which stat(2) does not return.
+// DevNum is a device number as mountinfo, maps and locks show it. For btrfs it is the anonymous
+// number of the superblock, which stat(2) does not return.
 type DevNum struct {
 	Major uint32
 	Minor uint32
@@ -24,7 +24,7 @@ func (d DevNum) String() string { return fmt.Sprintf("%d:%d", d.Major, d.Minor) 
 // MarshalJSON writes the number as the string "major:minor".
 func (d DevNum) MarshalJSON() ([]byte, error) { return json.Marshal(d.String()) }
 
-// UnmarshalJSON reads what MarshalJSON wrote.
+// UnmarshalJSON reads the string "major:minor".
 func (d *DevNum) UnmarshalJSON(b []byte) error {
 	var s string
 	if err := json.Unmarshal(b, &s); err != nil {
@@ -46,11 +46,10 @@ func ParseDevNum(s string) (DevNum, error) {
 	return DevNum{uint32(a), uint32(b)}, nil
 }
 
-// Mount is one mount of one namespace, with the fields of mountinfo; see
-// proc_pid_mountinfo(5).
+// Mount is one mount of one namespace, with the fields of mountinfo; see proc_pid_mountinfo(5).
 type Mount struct {
 	ID            int    `json:"id"`                  // as in mountinfo and fdinfo; reused after an unmount
-	Unique        uint64 `json:"unique_id,omitempty"` // never reused; 0 where the kernel does not tell
+	Unique        uint64 `json:"unique_id,omitempty"` // never reused; 0 where the kernel has none
 	Parent        int    `json:"parent"`
 	Dev           DevNum `json:"device"`
 	Root          string `json:"root"`
@@ -62,7 +61,7 @@ type Mount struct {
 	Unbindable    bool   `json:"unbindable,omitempty"`
 	FSType        string `json:"fs_type"`
 	Source        string `json:"source"`
-	SuperOptions  string `json:"super_options"` // of the super block
+	SuperOptions  string `json:"super_options"` // of the superblock
 }
 
 // Line writes the mount as a line of mountinfo, to serve as evidence.
@@ -87,8 +86,7 @@ func (m Mount) optional() string {
 	return s
 }
 
-// ReadOnlySuper says whether the super block, not just this mount of it, is
-// read-only.
+// ReadOnlySuper reports whether the superblock, not just this mount of it, is read-only.
 func (m Mount) ReadOnlySuper() bool { return hasOption(m.SuperOptions, "ro") }
 
 func hasOption(options, name string) bool {

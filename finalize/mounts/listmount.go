@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The structures and numbers below are those of linux/mount.h and linux/nsfs.h,
-// which golang.org/x/sys does not carry.
+// The structures and numbers below are those of linux/mount.h and linux/nsfs.h, which
+// golang.org/x/sys does not carry.
 const (
 	nsMountInfo = 0x8010b70a // NS_MNT_GET_INFO
 	nsMountNext = 0x8010b70b // NS_MNT_GET_NEXT

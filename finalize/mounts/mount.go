@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Options say what to mount, and where.
+// Options describe a mount to be made.
 type Options struct {
 	Source   string // a block device, or a word for those that have none
 	FSType   string
@@ -18,8 +18,7 @@ type Options struct {
 	Data     []string // options of the file system, "key" or "key=value"
 }
 
-// Make makes a private mount. When the kernel refuses, its own explanation is
-// in the error.
+// Make makes a private mount. When the kernel refuses, its own explanation is in the error.
 func Make(o Options) error {
 	fail := func(op string, fsfd int, err error) error {
 		return &Error{Op: op, Source: o.Source, Target: o.Target, Flags: o.FSType, Detail: kernelLog(fsfd), Err: err}
@@ -84,7 +83,7 @@ func configure(fsfd int, o Options) error {
 	return unix.FsconfigCreate(fsfd)
 }
 
-// kernelLog drains what the kernel says about a failed fs context.
+// kernelLog returns the kernel's messages about a failed fs context.
 func kernelLog(fsfd int) string {
 	if fsfd < 0 {
 		return ""
@@ -100,8 +99,8 @@ func kernelLog(fsfd int) string {
 	}
 }
 
-// SetPropagation changes how mounts under path propagate; flags are one of
-// MS_SHARED, MS_SLAVE, MS_PRIVATE, with MS_REC for the whole tree.
+// SetPropagation changes how mounts under path propagate; flags are one of MS_SHARED, MS_SLAVE,
+// MS_PRIVATE, with MS_REC for the whole tree.
 func SetPropagation(path string, flags uintptr) error {
 	if err := unix.Mount("", path, "", flags, ""); err != nil {
 		return &Error{Op: "mount", Target: path, Flags: FlagNames(flags), Err: err,
@@ -110,8 +109,8 @@ func SetPropagation(path string, flags uintptr) error {
 	return nil
 }
 
-// SetPrivate cuts a mount off from its peers and masters: no unmount of a mount that stands on it is
-// passed on any more.
+// SetPrivate cuts a mount off from its peers and masters: no unmount of a mount that stands on it
+// is passed on any more.
 func SetPrivate(m Mount) error {
 	p, err := OpenPoint(m)
 	if err != nil {
@@ -125,9 +124,10 @@ func SetPrivate(m Mount) error {
 	return nil
 }
 
-// SetReadOnly makes the superblock of m read-only or writable. It changes no flag of the mount and no
-// other flag of the superblock, which mount(2) would reset. The kernel writes dirty data out first. EBUSY
-// means that a file is open for writing, or deleted and still open, or that the file system is frozen.
+// SetReadOnly makes the superblock of m read-only or writable. It changes no flag of the mount and
+// no other flag of the superblock, which mount(2) would reset. The kernel writes dirty data out
+// first. EBUSY means that a file is open for writing, or deleted and still open, or that the file
+// system is frozen.
 func SetReadOnly(m Mount, readOnly bool) error {
 	flag := "rw"
 	if readOnly {
@@ -155,8 +155,8 @@ func SetReadOnly(m Mount, readOnly bool) error {
 	return nil
 }
 
-// Frozen reports whether the file system of m is frozen. It freezes nothing: the kernel refuses every
-// reconfiguration of a frozen superblock with EBUSY, also one that changes nothing.
+// Frozen reports whether the file system of m is frozen. It freezes nothing: the kernel refuses
+// every reconfiguration of a frozen superblock with EBUSY, also one that changes nothing.
 func Frozen(m Mount) (bool, error) {
 	err := SetReadOnly(m, m.ReadOnlySuper())
 	if errors.Is(err, unix.EBUSY) {

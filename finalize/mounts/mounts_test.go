@@ -62,8 +62,8 @@ func TestUnmountAndBusy(t *testing.T) {
 	}
 }
 
-// TestUnmountIsNotLedAstray swaps a parent directory for a symlink to a place
-// where another mount stands under the same name.
+// TestUnmountIsNotLedAstray swaps a parent directory for a symlink to a place where another mount
+// stands under the same name.
 func TestUnmountIsNotLedAstray(t *testing.T) {
 	base := t.TempDir()
 	m := tmpfs(t, base+"/parent/m")
@@ -108,8 +108,8 @@ func TestMakeSaysWhatTheKernelSays(t *testing.T) {
 	}
 }
 
-// TestSetReadOnly wants every flag of the mount and of the superblock as it was, once the superblock is
-// writable again: also of a mount that is read-only by itself.
+// TestSetReadOnly wants every flag of the mount and of the superblock as it was, once the
+// superblock is writable again: also of a mount that is read-only by itself.
 func TestSetReadOnly(t *testing.T) {
 	for _, fs := range targettest.Filesystems() {
 		x := targettest.New(t, fs)
@@ -189,8 +189,8 @@ func TestReferenced(t *testing.T) {
 	helper.Stop()
 }
 
-// TestListSeesNamespaces compares the kernel's enumeration with mountinfo, and
-// with a namespace that no process is in.
+// TestListSeesNamespaces compares the kernel's enumeration with mountinfo, and with a namespace
+// that no process is in.
 func TestListSeesNamespaces(t *testing.T) {
 	m := tmpfs(t, t.TempDir()+"/m")
 	targettest.Hold(t, "clone-ns")

@@ -14,20 +14,19 @@ import (
 
 // Namespace is a mount namespace and the mounts in it.
 type Namespace struct {
-	ID     uint64 // never reused; 0 where the kernel does not tell
+	ID     uint64 // never reused; 0 where the kernel has none
 	Inode  uint64 // of the namespace file; reused
 	Own    bool   // the namespace of the calling thread
 	Mounts []Mount
 }
 
-// Snapshot is what List saw.
+// Snapshot holds the mounts of all namespaces at one moment.
 type Snapshot struct {
 	Namespaces []Namespace
-	// Complete says that the kernel enumerated the namespaces, so that those
-	// without a process are in the list too. When false, the list was put
-	// together from /proc.
+	// Complete says that the kernel enumerated the namespaces, so that those without a process are
+	// in the list too. When false, the list was put together from /proc.
 	Complete bool
-	// Unreadable names what could not be looked at, and why.
+	// Unreadable names everything that could not be looked at, with the reason.
 	Unreadable []string
 }
 
@@ -63,9 +62,9 @@ func (s *Snapshot) Own() Namespace {
 	return s.Namespaces[i]
 }
 
-// List returns the mounts of every mount namespace that the caller may see,
-// also those that no process is in. Where the kernel cannot enumerate namespaces (before
-// 6.12) they are collected from /proc.
+// List returns the mounts of every mount namespace that the caller may see, also those that no
+// process is in. Where the kernel cannot enumerate namespaces (before 6.12) they are collected from
+// /proc.
 func List(ctx context.Context) (*Snapshot, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -102,8 +101,8 @@ func ownNamespace() (Namespace, error) {
 	return ns, err
 }
 
-// identity returns the id, 0 where the kernel has none, and the inode number of
-// the namespace that a file stands for.
+// identity returns the id, 0 where the kernel has none, and the inode number of the namespace that
+// a file stands for.
 func identity(path string) (id, inode uint64, err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -125,10 +124,10 @@ func identityOf(fd int) (id, inode uint64, err error) {
 	return id, st.Ino, err
 }
 
-// errNoEnumeration says that the kernel lacks what the enumeration needs.
+// errNoEnumeration says that the kernel does not list mount namespaces to this process.
 var errNoEnumeration = errors.New("the kernel does not enumerate mount namespaces")
 
-// noEnumeration tells "the kernel cannot" or "we may not" from other errors.
+// noEnumeration reports whether err says that the kernel cannot enumerate, or this process may not.
 func noEnumeration(err error) bool {
 	return errors.Is(err, unix.ENOTTY) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) ||
 		errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
@@ -157,8 +156,8 @@ func (s *Snapshot) addOthers(ctx context.Context) error {
 	})
 }
 
-// EachNamespace calls visit with a file descriptor of every mount namespace but
-// the calling thread's own. The descriptor is closed when visit returns.
+// EachNamespace calls visit with a file descriptor of every mount namespace but the calling
+// thread's own. The descriptor is closed when visit returns.
 func EachNamespace(ctx context.Context, visit func(fd int) error) error {
 	for _, direction := range []uintptr{nsMountNext, nsMountPrev} {
 		fd, err := unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)

@@ -9,15 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// EnterPrivate puts the whole process into a mount namespace of its own. It is
-// to be called first thing in main, with the process's arguments and environment.
+// EnterPrivate puts the whole process into a mount namespace of its own. It is to be called first
+// thing in main, with the process's arguments and environment.
 //
-// The first call makes the namespace, in which mounts of the outer one still
-// arrive and go but none of ours get out (MS_SLAVE), and executes the program
-// again: no thread and no parent stays behind to pin the namespace that was
-// left. It returns only on an error. In the new program the variable named by
-// marker holds the namespace's identity; there the call returns the environment
-// without it, for the caller to install.
+// The first call makes the namespace, in which mounts of the outer one still arrive and go but none
+// of ours get out (MS_SLAVE), and executes the program again: no thread and no parent stays behind
+// to pin the namespace that was left. It returns only on an error. In the new program the variable
+// named by marker holds the namespace's identity; there the call returns the environment without
+// it, for the caller to install.
 func EnterPrivate(marker string, argv, env []string) ([]string, error) {
 	return enter(marker, argv, env, func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
@@ -27,8 +26,8 @@ func EnterPrivate(marker string, argv, env []string) ([]string, error) {
 	})
 }
 
-// EnterNamespace puts the whole process into the mount namespace that path
-// stands for, such as /proc/PID/ns/mnt, in the manner of EnterPrivate.
+// EnterNamespace puts the whole process into the mount namespace that path stands for, such as
+// /proc/PID/ns/mnt, in the manner of EnterPrivate.
 func EnterNamespace(marker, path string, argv, env []string) ([]string, error) {
 	return enter(marker, argv, env, func() error {
 		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -40,8 +39,8 @@ func EnterNamespace(marker, path string, argv, env []string) ([]string, error) {
 	})
 }
 
-// joinNamespace moves the calling thread, which must be locked and must end or
-// execute a program afterwards.
+// joinNamespace moves the calling thread, which must be locked and must end or execute a program
+// afterwards.
 func joinNamespace(fd int) error {
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return fmt.Errorf("giving the thread a working directory of its own: %w", err)
@@ -53,7 +52,7 @@ func joinNamespace(fd int) error {
 }
 
 func enter(marker string, argv, env []string, move func() error) ([]string, error) {
-	runtime.LockOSThread() // what is executed takes over this thread's namespace
+	runtime.LockOSThread() // the new program takes over this thread's namespace
 	defer runtime.UnlockOSThread()
 	current, err := currentNamespace()
 	if err != nil {
@@ -79,8 +78,8 @@ func enter(marker string, argv, env []string, move func() error) ([]string, erro
 	return nil, fmt.Errorf("executing the program again in the new mount namespace: %w", err)
 }
 
-// currentNamespace identifies the calling thread's mount namespace by its id,
-// or by its inode where the kernel has no ids.
+// currentNamespace identifies the calling thread's mount namespace by its id, or by its inode where
+// the kernel has no ids.
 func currentNamespace() (string, error) {
 	id, inode, err := identity("/proc/thread-self/ns/mnt")
 	return fmt.Sprintf("%d:%d", id, inode), err

@@ -12,9 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// addFromProc adds the namespaces that some task is in, reading the mounts of
-// each once. Namespaces that only a file descriptor or a bind mount keeps are
-// not seen this way.
+// addFromProc adds the namespaces that some task is in, reading the mounts of each once. Namespaces
+// that only a file descriptor or a bind mount keeps are not seen this way.
 func (s *Snapshot) addFromProc(ctx context.Context) error {
 	s.Unreadable = append(s.Unreadable,
 		"mount namespaces without a process: this kernel does not enumerate namespaces to us (Linux 6.12 and CAP_SYS_ADMIN needed)")
@@ -70,7 +69,7 @@ func (s *Snapshot) addTask(dir string, seen map[uint64]bool) {
 	s.Namespaces = append(s.Namespaces, Namespace{Inode: st.Ino, Mounts: list})
 }
 
-// cannot records what could not be read; a task that ended is no such thing.
+// cannot records a failure to read a task; that the task has ended is none.
 func (s *Snapshot) cannot(path string, err error) {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) {
 		return

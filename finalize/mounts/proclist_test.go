@@ -24,8 +24,8 @@ func inodeOf(t *testing.T, task string) uint64 {
 	return inode
 }
 
-// threadNamespace returns the namespace of that thread of a process which is in
-// another one than the process.
+// threadNamespace returns the namespace of that thread of a process which is in another one than
+// the process.
 func threadNamespace(t *testing.T, pid int) uint64 {
 	t.Helper()
 	process := "/proc/" + strconv.Itoa(pid)
@@ -51,8 +51,8 @@ func byInode(s *mounts.Snapshot, inode uint64) (mounts.Namespace, bool) {
 	return mounts.Namespace{}, false
 }
 
-// TestListFromProc compares what /proc shows with the kernel's enumeration: the
-// same mounts in every namespace with a task in it, and a word about the others.
+// TestListFromProc compares the list made of /proc with the kernel's enumeration: the same mounts
+// in every namespace with a task in it, and a word about the others.
 func TestListFromProc(t *testing.T) {
 	m := tmpfs(t, t.TempDir()+"/m")
 	process := inodeOf(t, "/proc/"+strconv.Itoa(targettest.Hold(t, "clone-ns").PID))

@@ -5,13 +5,12 @@ import (
 	"strings"
 )
 
-// Reached returns the mounts, in whatever namespace, that go when the mounts of
-// tree are unmounted in the own namespace. tree is in the order of unmounting.
+// Reached returns the mounts, in whatever namespace, that go when the mounts of tree are unmounted
+// in the own namespace. tree is in the order of unmounting.
 //
-// An unmount is passed on by the mount that carries the mount point, the parent,
-// to the parent's peers and to those that receive from them; the mount's own
-// propagation does not matter. See mount_namespaces(7). A copy that carries a mount which stays does
-// not go.
+// An unmount is passed on by the mount that carries the mount point, the parent, to the parent's
+// peers and to those that receive from them; the mount's own propagation does not matter. See
+// mount_namespaces(7). A copy that carries a mount which stays does not go.
 func Reached(s *Snapshot, tree []Mount) []Mount {
 	going := map[int]bool{}
 	for _, m := range tree {
@@ -40,8 +39,8 @@ func Reached(s *Snapshot, tree []Mount) []Mount {
 	return withoutCarriers(s, reached, going)
 }
 
-// withoutCarriers leaves out the mounts that stay because they carry another one that stays. A mount
-// on the root of a reached one does not keep it: the kernel moves it down.
+// withoutCarriers leaves out the mounts that stay because they carry another one that stays. A
+// mount on the root of a reached one does not keep it: the kernel moves it down.
 func withoutCarriers(s *Snapshot, reached []Mount, going map[int]bool) []Mount {
 	for changed := true; changed; {
 		changed = false
@@ -75,8 +74,8 @@ func newGroups(s *Snapshot) groups {
 	return g
 }
 
-// receives says whether what happens in a peer group reaches a mount: as a peer,
-// or as a slave, over any number of groups between.
+// receives reports whether an event in a peer group reaches a mount: as a peer, or as a slave, over
+// any number of groups between.
 func (g groups) receives(m Mount, group uint64) bool {
 	if m.Shared == group {
 		return true

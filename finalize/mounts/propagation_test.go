@@ -34,8 +34,8 @@ func propagation(t *testing.T, path string, flags uintptr) {
 	}
 }
 
-// TestReachedAgreesWithTheKernel tries the combinations of how the parent and
-// the mount propagate and how the other namespace was cut off.
+// TestReachedAgreesWithTheKernel tries the combinations of how the parent and the mount propagate
+// and how the other namespace was cut off.
 func TestReachedAgreesWithTheKernel(t *testing.T) {
 	modes := map[string]uintptr{"shared": unix.MS_SHARED, "private": unix.MS_PRIVATE}
 	inner := map[string]string{"unchanged": "ns-kept", "slave": "ns-slave", "private": "ns-private"}
@@ -88,7 +88,7 @@ func TestUnmountIn(t *testing.T) {
 			}
 			fd, err := unix.Open(x.Loop, unix.O_RDWR|unix.O_EXCL|unix.O_CLOEXEC, 0)
 			if err != nil {
-				t.Errorf("%s on %s: the super block lives: %v", kind, fs, err)
+				t.Errorf("%s on %s: the superblock lives: %v", kind, fs, err)
 				continue
 			}
 			unix.Close(fd)
@@ -96,8 +96,8 @@ func TestUnmountIn(t *testing.T) {
 	}
 }
 
-// TestUnmountInContainer unmounts in a namespace as a container has it: its /proc shows no process of this
-// PID namespace, and its directories may be locked.
+// TestUnmountInContainer unmounts in a namespace as a container has it: its /proc shows no process
+// of this PID namespace, and its directories may be locked.
 func TestUnmountInContainer(t *testing.T) {
 	x := targettest.New(t, "ext4")
 	dev := x.At().Dev
@@ -140,9 +140,9 @@ func TestUnmountInLeavesNoTrace(t *testing.T) {
 	}
 }
 
-// TestNewMountCalls shows what the newer calls can do for unmounting by file
-// descriptor on the running kernel, so that the choice can be revisited: an open
-// mount cannot be detached by its descriptor, but by moving it away.
+// TestNewMountCalls shows the use of the newer calls for unmounting by file descriptor on the
+// running kernel, so that the choice can be revisited: an open mount cannot be detached by its
+// descriptor, but by moving it away.
 func TestNewMountCalls(t *testing.T) {
 	base := tmpfs(t, t.TempDir()+"/base")
 	m := tmpfs(t, base.Point+"/m")

@@ -8,14 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Referenced asks the kernel whether anything refers to a mount: a file, a
-// mapping, a working directory, a mount on top of it. It does not see other
-// mounts of the same super block.
+// Referenced asks the kernel whether anything refers to a mount: a file, a mapping, a working
+// directory, a mount on top of it. It does not see other mounts of the same superblock.
 //
-// It uses the first half of MNT_EXPIRE, see umount(2), which unmounts only when called twice with no
-// use of the mount between: a walk to the mount before and after the call clears the mark that the
-// call leaves, and a lock keeps a second caller of this function away for so long. The lock is on
-// the file of the mount namespace, which nothing else locks.
+// It uses the first half of MNT_EXPIRE, see umount(2), which unmounts only when called twice with
+// no use of the mount between: a walk to the mount before and after the call clears the mark that
+// the call leaves, and a lock keeps a second caller of this function away for so long. The lock is
+// on the file of the mount namespace, which nothing else locks.
 func Referenced(ctx context.Context, m Mount) (bool, error) {
 	p, err := OpenPoint(m)
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// LeafFirst returns the mount with the given id and all that stand on it, each
-// one after everything that stands on it. Stacked mounts come top first.
+// LeafFirst returns the mount with the given id and all that stand on it, each one after everything
+// that stands on it. Stacked mounts come top first.
 func LeafFirst(list []Mount, id int) ([]Mount, error) {
 	children := map[int][]Mount{}
 	root := -1
@@ -48,8 +48,8 @@ func Find(list []Mount, id int) (Mount, bool) {
 	return list[i], true
 }
 
-// Covering returns the mount that a path most likely lies on, judged by the
-// longest mount point that is a prefix of it; the last one listed wins.
+// Covering returns the mount that a path most likely lies on, judged by the longest mount point
+// that is a prefix of it; the last one listed wins.
 func Covering(list []Mount, path string) (Mount, bool) {
 	var best Mount
 	found := false
@@ -61,7 +61,7 @@ func Covering(list []Mount, path string) (Mount, bool) {
 	return best, found
 }
 
-// Inside says whether path is dir or lies below it, name by name.
+// Inside reports whether path is dir or lies below it, name by name.
 func Inside(path, dir string) bool {
 	if dir == "/" {
 		return strings.HasPrefix(path, "/")

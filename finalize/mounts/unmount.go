@@ -10,17 +10,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Point is a mount point: a name in a directory that is held open as a place.
-// Holding the directory does not make the mount on the name busy, but does make
-// the mount that carries it so: close it before that one's turn.
+// Point is a mount point: a name in a directory that is held open as a place. Holding the directory
+// does not make the mount on the name busy, but does make the mount that carries it so: close it
+// before that one's turn.
 type Point struct {
 	dir   int
 	name  string
 	mount Mount
 }
 
-// OpenPoint opens the directory that m stands in, following no symlink in any
-// component, and checks that the mount on top of its name is m.
+// OpenPoint opens the directory that m stands in, following no symlink in any component, and checks
+// that the mount on top of its name is m.
 func OpenPoint(m Mount) (*Point, error) {
 	if m.Point == "/" || m.Point == "" {
 		return nil, fmt.Errorf("opening the mount point %q: the root of a namespace stands in no directory", m.Point)
@@ -69,8 +69,8 @@ func (p *Point) unmount(path string) error {
 	return nil
 }
 
-// here calls f with a path to the mount that needs no /proc: relative to the working directory, which
-// must be the calling thread's own, and is the namespace's root afterwards.
+// here calls f with a path to the mount that needs no /proc: relative to the working directory,
+// which must be the calling thread's own, and is the namespace's root afterwards.
 func (p *Point) here(f func(path string) error) (err error) {
 	if err := unix.Fchdir(p.dir); err != nil {
 		return fmt.Errorf("entering the directory around %s: %w", p.mount.Point, err)
@@ -93,9 +93,8 @@ func Unmount(m Mount) error {
 	return p.Unmount()
 }
 
-// IDAt returns the mount that a path leads to, as the id that mountinfo shows
-// and, where the kernel tells, the one that is never reused. A symlink in the
-// last component is not followed.
+// IDAt returns the mount that a path leads to, as the id that mountinfo shows and, where the kernel
+// has one, the id that is never reused. A symlink in the last component is not followed.
 func IDAt(path string) (id int, unique uint64, err error) {
 	id, unique, err = mountAt(unix.AT_FDCWD, path)
 	if err != nil {
@@ -115,7 +114,7 @@ func mountAt(dir int, name string) (id int, unique uint64, err error) {
 		return 0, 0, &os.PathError{Op: "statx", Path: name, Err: err}
 	}
 	if st.Mask&unix.STATX_MNT_ID == 0 {
-		return 0, 0, fmt.Errorf("statx %s: the kernel does not tell mount ids (Linux 5.8 needed)", name)
+		return 0, 0, fmt.Errorf("statx %s: the kernel returns no mount id (Linux 5.8 needed)", name)
 	}
 	id = int(st.Mnt_id)
 	err = unix.Statx(dir, name, flags, unix.STATX_MNT_ID_UNIQUE, &st)
@@ -125,8 +124,9 @@ func mountAt(dir int, name string) (id int, unique uint64, err error) {
 	return id, st.Mnt_id, nil
 }
 
-// mountOfDead is mountAt for a file system that answers nothing any more, such as one that was shut down after a write
-// error: a descriptor that is a place only has a mount, too (proc_pid_fdinfo(5), mnt_id).
+// mountOfDead is mountAt for a file system that answers nothing any more, such as one that was shut
+// down after a write error: a descriptor that is a place only has a mount, too (proc_pid_fdinfo(5),
+// mnt_id).
 func mountOfDead(dir int, name string) (id int, ok bool) {
 	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -145,8 +145,8 @@ func mountOfDead(dir int, name string) (id int, ok bool) {
 	return 0, false
 }
 
-// At returns the mount whose mount point is path in the calling thread's
-// namespace, the topmost when several are stacked there.
+// At returns the mount whose mount point is path in the calling thread's namespace, the topmost
+// when several are stacked there.
 func At(path string) (Mount, error) {
 	list, err := OwnMounts()
 	if err != nil {
