@@ -37,15 +37,8 @@ type Guest struct {
 	Timeout time.Duration // 0 is 4 minutes
 }
 
-// Run boots the machine, and returns the script's output and exit status. Failures of the machine itself fail the test.
-func (g Guest) Run(t *testing.T) Result {
-	t.Helper()
-	run, result := g.Prepare(t)
-	run()
-	return result()
-}
-
-// Prepare is Run in two parts: run may be called by another goroutine than the test's, result must be called after it.
+// Prepare readies the machine. run boots it, and may be called by another goroutine than the test's; result returns the
+// script's output and exit status afterwards. Failures of the machine itself fail the test.
 func (g Guest) Prepare(t *testing.T) (run func(), result func() Result) {
 	t.Helper()
 	work := t.TempDir()

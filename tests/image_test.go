@@ -67,19 +67,6 @@ func Variant(t testing.TB, ref string, fill func(*tar.Writer) error) string {
 	return "oci:" + dst + ":" + tag
 }
 
-// NoKernelImage is the image without /usr/lib/modules' content: nothing in it can boot.
-func NoKernelImage(t testing.TB) string {
-	t.Helper()
-	return Variant(t, CacheImage(t), func(w *tar.Writer) error {
-		for _, name := range []string{"usr/", "usr/lib/", "usr/lib/modules/"} {
-			if err := w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeDir, Mode: 0o755}); err != nil {
-				return err
-			}
-		}
-		return w.WriteHeader(&tar.Header{Name: "usr/lib/modules/.wh..wh..opq", Typeflag: tar.TypeReg, Mode: 0o644})
-	})
-}
-
 // FlattenOracle returns the tree that umoci unpacks the image to: the image's meaning, by a program
 // that is not ours. It is kept in the cache, and must not be written to.
 func FlattenOracle(t testing.TB, ref string) string {

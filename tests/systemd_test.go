@@ -3,6 +3,7 @@ package tests
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -19,16 +20,32 @@ func TestInstallBesideUdevAndLogind(t *testing.T) {
 		Image: TinyImage(t), Disks: map[string]string{"whole": whole, "root": root}, Systemd: true,
 		Script: `
 			systemctl is-active systemd-udevd systemd-logind
-			for p in /proc/[0-9]*; do [ "$(readlink $p/ns/mnt)" = "$(readlink /proc/self/ns/mnt)" ] || cat $p/comm || :; done
 			installer to-disk --progress plain --source-imgref oci:/run/image:latest --bootloader none /dev/disk-whole
 			mkfs.ext4 -q /dev/disk-root; mkdir /run/target; mount /dev/disk-root /run/target
-			echo holders; installer holders /run/target && echo "holders: $?" || echo "holders: $?"
+			grep -c ' /run/target ' /proc/$(pgrep -xo systemd-udevd)/mountinfo
+			status=0; installer holders /run/target || status=$?; echo "holders: $status"
 			installer to-filesystem --progress plain --source-imgref oci:/run/image:latest --bootloader none /run/target
-			echo finalize; installer finalize /run/target && echo "finalize: $?" || echo "finalize: $?"
-			! grep /run/target /proc/*/mountinfo
-			lsblk`,
+			installer finalize /run/target
+			! grep ' /run/target ' /proc/[0-9]*/mountinfo; echo "mounted nowhere"`,
 	}
 	run, result := g.Prepare(t)
-	run()
-	t.Log(result().Must(t).Stdout)
+	wait := aside(t, run)
+	t.Parallel()
+	wait()
+	r := result().Must(t)
+	for _, want := range []string{
+		"active\nactive\n", "Installation complete: /dev/vd", "\n1\n/run/target: ", "Installation complete: /run/target",
+		"\nreleased: /run/target", "\nmounted nowhere",
+	} {
+		if !strings.Contains(r.Stdout, want) {
+			t.Errorf("the output has no %q", want)
+		}
+	}
+	if strings.Contains(r.Stdout, "held") || strings.Contains(r.Stdout, "holders: 3") {
+		t.Error("a mount that nobody uses is held")
+	}
+	if t.Failed() {
+		t.Log(r.Stdout)
+	}
+	checkSysroot(t, "whole disk", func(script string) string { return onRoot(t, whole, os.O_RDONLY, script) })
 }

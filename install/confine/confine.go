@@ -141,7 +141,7 @@ func wait(ctx context.Context, cmd *exec.Cmd, argv []string) ([]byte, error) {
 	}
 	stdout := os.NewFile(uintptr(fd), "stdout")
 	defer stdout.Close()
-	stderr := &tail{limit: stderrLimit}
+	stderr := hostprog.NewTail(stderrLimit)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: namespaces, Pdeathsig: syscall.SIGKILL, Setsid: true}
@@ -162,19 +162,3 @@ func wait(ctx context.Context, cmd *exec.Cmd, argv []string) ([]byte, error) {
 	}
 	return out, nil
 }
-
-// tail keeps the end of a stream.
-type tail struct {
-	limit int
-	buf   []byte
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.buf = append(t.buf, p...)
-	if over := len(t.buf) - t.limit; over > 0 {
-		t.buf = append(t.buf[:0], t.buf[over:]...)
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string { return strings.TrimSpace(string(t.buf)) }

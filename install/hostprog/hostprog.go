@@ -1,4 +1,4 @@
-// Package hostprog finds the programs of this machine that the installer runs.
+// Package hostprog finds the programs of this machine that the installer runs, and prepares their start.
 //
 // PATH alone is not enough: su, cron and env -i leave the sbin directories out, and file system makers
 // stand there. What does not belong here: running the programs, and programs inside an image.

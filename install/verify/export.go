@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 
 	"installer/finalize/mounts"
 	"installer/install/hostprog"
@@ -66,15 +64,13 @@ func startDaemon(ctx context.Context, qcow2 *os.File, point string) (*daemon, er
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(path,
+	cmd := hostprog.Command([]*os.File{qcow2}, path,
 		"--blockdev", "driver=file,node-name=file,filename=/proc/self/fd/3,read-only=on", // the first extra file
 		"--blockdev", "driver=qcow2,node-name=disk,file=file,read-only=on",
 		"--export", "type=fuse,id=disk,node-name=disk,writable=off,mountpoint="+strings.ReplaceAll(point, ",", ",,"),
 		"--chardev", "stdio,id=monitor", "--monitor", "chardev=monitor") // greets when all before it is done
-	cmd.ExtraFiles = []*os.File{qcow2}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	var said strings.Builder
-	cmd.Stderr = &said
+	said := hostprog.NewTail(4 << 10)
+	cmd.Stderr = said
 	if _, err := cmd.StdinPipe(); err != nil { // kept open: its end would be the daemon's
 		return nil, err
 	}
@@ -102,7 +98,7 @@ func startDaemon(ctx context.Context, qcow2 *os.File, point string) (*daemon, er
 	giveUp()
 	close(started)
 	if err != nil {
-		err = errors.Join(d.stop(), fmt.Errorf("%s ended: %s", storageDaemon, strings.TrimSpace(said.String())), context.Cause(ctx))
+		err = errors.Join(d.stop(), fmt.Errorf("%s ended: %s", storageDaemon, said), context.Cause(ctx))
 		return nil, err
 	}
 	return d, nil

@@ -4,12 +4,9 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"runtime"
-	"strings"
-	"syscall"
 
-	"installer/install/printable"
+	"installer/install/hostprog"
 )
 
 // programs are what a build runs on the host.
@@ -67,21 +64,12 @@ func (h *handles) fd(f *os.File) int {
 // path is a name under which the program can open a file anew.
 func (h *handles) path(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", h.fd(f)) }
 
-// command prepares a program that dies with this process. The kernel sends the
-// signal when the thread that started it ends, so the caller must stay on its thread.
-func command(h *handles, path string, args ...string) *exec.Cmd {
-	cmd := exec.Command(path, args...)
-	cmd.ExtraFiles = h.files
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	return cmd
-}
-
 // image runs qemu-img to its end.
 func (p programs) image(ctx context.Context, h *handles, args ...string) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	said := &tail{limit: 4 << 10}
-	cmd := command(h, p.img, args...)
+	said := hostprog.NewTail(4 << 10)
+	cmd := hostprog.Command(h.files, p.img, args...)
 	cmd.Stdout, cmd.Stderr = said, said
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("starting qemu-img: %w", err)
@@ -95,27 +83,4 @@ func (p programs) image(ctx context.Context, h *handles, args ...string) error {
 		return fmt.Errorf("running %s: %w: %s", shellWords(append([]string{"qemu-img"}, args...)), err, said)
 	}
 	return nil
-}
-
-// tail keeps the end of what is written to it.
-type tail struct {
-	limit int
-	buf   []byte
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.buf = append(t.buf, p...)
-	if over := len(t.buf) - t.limit; over > 0 {
-		t.buf = append(t.buf[:0], t.buf[over:]...)
-	}
-	return len(p), nil
-}
-
-// String is the end, without what a terminal would obey: a guest may have written it.
-func (t *tail) String() string { return strings.TrimSpace(printable.Text(string(t.buf))) }
-
-// lines returns the last n lines.
-func (t *tail) lines(n int) string {
-	all := strings.Split(t.String(), "\n")
-	return strings.Join(all[max(0, len(all)-n):], "\n")
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"installer/install/hostprog"
 	"installer/install/vm/internal/wire"
 
 	"golang.org/x/sys/unix"
@@ -119,14 +120,14 @@ type machine struct {
 	ended   error // what came out of exit
 	kill    func()
 	ports   []net.Conn
-	said    *tail // by QEMU itself
+	said    *hostprog.Tail // by QEMU itself
 }
 
 // boot starts QEMU on hardware without its ports, which it makes.
 func boot(p programs, m hardware, sources []*os.File) (*machine, error) {
 	run := &machine{
 		console: make(chan []byte, 16), channel: make(chan []byte, 16), monitor: make(chan []byte, 16),
-		exit: make(chan error, 1), said: &tail{limit: 4 << 10},
+		exit: make(chan error, 1), said: hostprog.NewTail(4 << 10),
 	}
 	var inner []*os.File
 	defer func() {
@@ -160,7 +161,7 @@ func (m *machine) start(path string, h *handles, args []string) error {
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		cmd := command(h, path, args...)
+		cmd := hostprog.Command(h.files, path, args...)
 		cmd.Stdout, cmd.Stderr = m.said, m.said
 		err := cmd.Start()
 		if err == nil {

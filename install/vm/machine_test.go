@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"installer/install"
+	"installer/install/hostprog"
 	"installer/install/outfile"
 	"installer/rootfs/image"
 )
@@ -117,11 +118,11 @@ func TestCancelEndsTheMachine(t *testing.T) {
 
 // A console is what a guest wrote: it must not command the reader's terminal.
 func TestConsoleTail(t *testing.T) {
-	c := &tail{limit: 50}
+	c := hostprog.NewTail(50)
 	if _, err := io.WriteString(c, strings.Repeat("x", 50)+"\nred \x1b[31m\a\xff\u009b\u202e text\r\nlast"); err != nil {
 		t.Fatal(err)
 	}
-	if got := c.lines(2); got != `red \x1b[31m\a\xff\u009b\u202e text`+"\nlast" {
+	if got := c.Lines(2); got != `red \x1b[31m\a\xff\u009b\u202e text`+"\nlast" {
 		t.Errorf("got %q", got)
 	}
 }

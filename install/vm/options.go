@@ -49,15 +49,6 @@ const (
 	AccelTCG  Accel = "tcg" // emulation: slow, and everywhere
 )
 
-// ParseAccel reads an accelerator's name.
-func ParseAccel(name string) (Accel, error) {
-	switch a := Accel(name); a {
-	case AccelAuto, AccelKVM, AccelTCG:
-		return a, nil
-	}
-	return "", fmt.Errorf("unknown accelerator %q: auto, kvm and tcg are supported", name)
-}
-
 // Defaults and limits of a guest, in bytes.
 const (
 	DefaultDiskSize = 10 << 30

@@ -15,6 +15,7 @@ import (
 	"unicode"
 
 	"installer/install"
+	"installer/install/hostprog"
 	"installer/install/outfile"
 	"installer/install/verify"
 )
@@ -191,7 +192,7 @@ func TestNumbersOfAGuest(t *testing.T) {
 
 // A guest that never stops to talk is ended, and so is one that goes through its phases twice.
 func TestGuestMessagesAreBounded(t *testing.T) {
-	w := &watcher{phase: PhaseInstaller, taken: maxMessages, console: &tail{limit: 100}}
+	w := &watcher{phase: PhaseInstaller, taken: maxMessages, console: hostprog.NewTail(100)}
 	if err := w.take([]byte(`{"beat":true}`)); err == nil || !strings.Contains(err.Error(), "more than 1048576 messages") {
 		t.Errorf("got %v", err)
 	}
@@ -204,7 +205,7 @@ func TestGuestMessagesAreBounded(t *testing.T) {
 		`{"exit":{"status":  1} }`:  PhaseOff,
 		`{"phase":"something new"}`: PhaseKernel,
 	} {
-		w := &watcher{phase: phase, console: &tail{limit: 100}, started: func() {}, line: func([]byte) error { return nil }}
+		w := &watcher{phase: phase, console: hostprog.NewTail(100), started: func() {}, line: func([]byte) error { return nil }}
 		if err := w.take([]byte(message)); err == nil || !strings.Contains(err.Error(), "no place in the phase") {
 			t.Errorf("%s in the phase %s: %v", message, phase, err)
 		}

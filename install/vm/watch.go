@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"installer/install/hostprog"
 	"installer/install/vm/internal/wire"
 )
 
@@ -22,7 +23,7 @@ type watcher struct {
 	phase   Phase
 	began   time.Time // of the phase; in the installer's, the last event
 	beat    time.Time
-	console *tail
+	console *hostprog.Tail
 	times   []PhaseTime
 	entered time.Time
 	taken   int // messages of the guest
@@ -45,7 +46,7 @@ var errKernel = errors.New("the image's kernel did not start")
 // context's.
 func (w *watcher) watch(ctx context.Context) error {
 	now := time.Now()
-	w.phase, w.began, w.entered, w.console = PhaseStart, now, now, &tail{limit: 32 << 10}
+	w.phase, w.began, w.entered, w.console = PhaseStart, now, now, hostprog.NewTail(32<<10)
 	if _, err := w.m.ports[2].Write([]byte("{\"execute\":\"qmp_capabilities\"}\n")); err != nil {
 		_ = w.m.stop()
 		return w.failed(fmt.Errorf("asking QEMU for its events: %w: %s", err, w.m.said))
@@ -63,7 +64,7 @@ func (w *watcher) watch(ctx context.Context) error {
 }
 
 func (w *watcher) failed(err error) error {
-	return &MachineError{Phase: w.phase, Accel: w.accel, Console: w.console.lines(25), Err: err}
+	return &MachineError{Phase: w.phase, Accel: w.accel, Console: w.console.Lines(25), Err: err}
 }
 
 // guestError is the failure of the installer in the guest. A status that no command has is that of a failure.
@@ -74,7 +75,7 @@ func (w *watcher) guestError(message string) error {
 		e.Status = failed
 	}
 	if e.Status == failed { // the others are about the request, not about the machine
-		e.Console = w.console.lines(15)
+		e.Console = w.console.Lines(15)
 	}
 	return e
 }
