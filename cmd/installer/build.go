@@ -53,7 +53,7 @@ func accelFlag() flag {
 		detail: "kvm is hardware virtualisation, tcg emulation, which is slow; auto tries the first, and takes the other where that does not work."}
 }
 
-// options checks what the flags say and makes it the options of a build.
+// options checks the flags and makes them the options of a build.
 func (f *buildFlags) options(source, output string) (vm.Options, error) {
 	o := vm.Options{Output: output, Compress: f.compress, Accel: vm.Accel(f.accel), Install: install.Options{GenericImage: true, DryRun: f.dryRun}}
 	f.image.source, f.image.argument = source, "IMAGE"
@@ -150,7 +150,7 @@ func adviseOnDiskSize(err error) error {
 	return &advisedError{err, "choose a larger --disk-size"}
 }
 
-// explainStorage says what to do where podman's storage of an ordinary user
+// explainStorage adds the remedy where podman's storage of an ordinary user
 // cannot be read: its files belong to the users of a user namespace.
 func explainStorage(err error, o vm.Options) error {
 	var source *image.SourceError

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// newGuestCommand is what build runs in its virtual machine; it is for nobody else.
+// newGuestCommand makes the hidden command that build runs in its virtual machine.
 func newGuestCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    vm.GuestCommand,
@@ -28,7 +28,7 @@ func newGuestCommand() *cobra.Command {
 	}
 }
 
-// guestFlags are flags of to-disk by which build tells the one in the guest what it knows.
+// guestFlags are hidden flags of to-disk, by which build passes its knowledge to to-disk in the guest.
 type guestFlags struct {
 	sourceName string
 	survey     string

@@ -14,7 +14,7 @@ import (
 	"installer/rootfs/image"
 )
 
-// install runs the machine.
+// install runs the machine in which to-disk installs the image.
 func (b *build) install(ctx context.Context) (string, error) {
 	if err := b.makeDisk(ctx); err != nil {
 		return "", err
@@ -34,7 +34,7 @@ func (b *build) install(ctx context.Context) (string, error) {
 	return "", b.judge(w)
 }
 
-// job is the installation in the guest.
+// job describes the installation in the guest.
 func (b *build) job() *job {
 	return &job{
 		programs: b.programs, accel: b.opts.Accel, kvm: b.kvm, limits: b.limits, hardware: b.hardware,
@@ -53,7 +53,7 @@ func (b *build) guestSays(line []byte) error {
 		Kind   string          `json:"event"`
 		Report *install.Report `json:"report"`
 	}
-	// The form of anything but a report is parseEvent's to judge.
+	// Every line that is no report goes to parseEvent, which judges its form.
 	if err := json.Unmarshal(line, &last); err == nil && last.Kind == "report" {
 		if b.guest != nil || last.Report == nil {
 			return errors.New("the guest sent a second report, or an empty one")
@@ -71,7 +71,7 @@ func (b *build) guestSays(line []byte) error {
 	return nil
 }
 
-// makeDisk makes the empty disk.
+// makeDisk makes the output an empty disk.
 func (b *build) makeDisk(ctx context.Context) error {
 	if b.opts.Format == Raw {
 		if err := b.output.File.Truncate(b.opts.DiskSize); err != nil {
@@ -84,7 +84,7 @@ func (b *build) makeDisk(ctx context.Context) error {
 	return b.explainOutput(err)
 }
 
-// hardware gathers what a machine is made of; done frees what is its own.
+// hardware lists the parts of a machine. done closes those that belong to one machine only.
 func (b *build) hardware(accel Accel) (hw hardware, inherited []*os.File, done func(), err error) {
 	hw = hardware{
 		accel: accel, memory: b.opts.Memory, kernel: b.kernel, initramfs: b.initrd,
@@ -104,7 +104,8 @@ func (b *build) hardware(accel Accel) (hw hardware, inherited []*os.File, done f
 	return hw, h.files, func() { hw.source.Close() }, nil
 }
 
-// judge decides how the installation in the guest ended, by the guest's statements as far as the host cannot know better.
+// judge decides how the installation in the guest ended. The statements of the guest count only where the host cannot
+// know better.
 func (b *build) judge(w *watcher) error {
 	switch exit := w.exit; {
 	case exit.Status == 0:
@@ -122,7 +123,7 @@ func (b *build) judge(w *watcher) error {
 	return w.guestError(message)
 }
 
-// plainError takes the message out of what the installer wrote to its error output.
+// plainError returns the message of the installer, without its other error output.
 func plainError(text string) string {
 	if at := strings.LastIndex(text, "installer: error: "); at >= 0 {
 		text = text[at+len("installer: error: "):]
@@ -130,7 +131,7 @@ func plainError(text string) string {
 	return strings.TrimSpace(text)
 }
 
-// explain makes an error say what the host knows of it.
+// explain adds the knowledge of the host to an error of the machine.
 func (b *build) explain(err error) error {
 	if full := (*DirFullError)(nil); errors.As(err, &full) {
 		full.Dir = b.dir()
@@ -141,7 +142,7 @@ func (b *build) explain(err error) error {
 	return err
 }
 
-// blame makes an error one of the source's, if it is.
+// blame returns an error of the source, if the image is the cause of err.
 func (b *build) blame(err error) error {
 	missing := (*kmod.MissingError)(nil)
 	if errors.As(err, &missing) || errors.Is(err, errKernel) || errors.Is(err, fs.ErrNotExist) {

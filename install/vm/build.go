@@ -21,7 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// build is a build under way.
+// build is a running build.
 type build struct {
 	opts     Options
 	programs programs
@@ -34,9 +34,9 @@ type build struct {
 	kvm    string                              // device node
 	limits func(Accel) map[Phase]time.Duration // of each phase
 
-	files []func() error // what is open, to be closed in reverse
-	began time.Time      // of the step under way
-	step  install.Event  // the one under way; its kind says if it was told to be done
+	files []func() error // close the open files, to be called in reverse
+	began time.Time      // begin of the step under way
+	step  install.Event  // the step under way; its kind changes when its end is reported
 
 	image  *image.Image
 	survey *install.Survey // of the image, which the guest is given
@@ -49,10 +49,9 @@ type build struct {
 	guest  *install.Report // of the installer in the guest
 }
 
-// Build makes the output. The report is complete as far as the build came, also
-// with an error; nothing stays behind then. Errors to look for with errors.As:
-// [*MissingProgramError], [*GuestError], [*MachineError], [*image.SourceError],
-// [*disk.RefusedError].
+// Build makes the output, or with DryRun plans it. The report is complete as far as the build came, also with an error;
+// a failed build leaves nothing behind. Errors to look for with errors.As: [*MissingProgramError], [*OutputRefusedError],
+// [*DirFullError], [*GuestError], [*MachineError], [*OutputError], [*image.SourceError] and [*disk.TooSmallError].
 func Build(ctx context.Context, o Options, observe install.Observer) (*Report, error) {
 	b := newBuild(o, observe)
 	err := b.run(ctx)
@@ -76,7 +75,7 @@ func newReport(o Options) *Report {
 	return r
 }
 
-// adopt takes over from the guest's report what the host cannot know.
+// adopt copies those parts of the guest's report that the host cannot know.
 func (b *build) adopt(g *install.Report) {
 	r := &b.report.Report
 	kernel := r.Deployment.Kernel
@@ -104,7 +103,7 @@ func (b *build) complete(err error) {
 	}
 }
 
-// run makes the steps on the host. Those in the guest come after "machine".
+// run does the steps on the host. The steps in the guest come after "machine".
 func (b *build) run(ctx context.Context) error {
 	steps := []struct {
 		name, title string
@@ -140,7 +139,7 @@ func (b *build) run(ctx context.Context) error {
 	return nil
 }
 
-// done tells of the end of the step under way, once.
+// done reports the end of the step under way, once.
 func (b *build) done(message string, err error) {
 	if b.step.Kind != install.EventStep {
 		return
@@ -165,12 +164,12 @@ func (b *build) note(format string, args ...any) {
 	b.emit(install.Event{Kind: install.EventNote, Message: fmt.Sprintf(format, args...)})
 }
 
-// onEnd registers what the end of the build closes.
+// onEnd registers a function that the end of the build calls.
 func (b *build) onEnd(do func() error) { b.files = append(b.files, do) }
 
 func (b *build) dir() string { return filepath.Dir(b.opts.Output) }
 
-// open looks at everything that can be refused without reading the image.
+// open checks everything that can be refused without reading the image.
 func (b *build) open(ctx context.Context) (string, error) {
 	var err error
 	if b.programs, err = findPrograms(hostprog.Find); err != nil {
@@ -186,7 +185,7 @@ func (b *build) open(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%s, %d layers", b.image.Ref, len(b.image.Layers)), nil
 }
 
-// openSource opens the source, or a copy of it where its layers are streams.
+// openSource opens the source. If its layers are streams, it opens a copy.
 func (b *build) openSource(ctx context.Context) error {
 	img, err := b.openRef(ctx, b.opts.Install.Source)
 	if err != nil || !streamed(img.Ref) {
@@ -225,7 +224,7 @@ func (b *build) openRef(ctx context.Context, ref image.Ref) (*image.Image, error
 	return img, nil
 }
 
-// openNative opens an image that this machine's processor can run.
+// openNative opens an image, and refuses one for another architecture than this machine's.
 func openNative(ctx context.Context, ref image.Ref, o image.OpenOptions) (*image.Image, error) {
 	img, err := image.Open(ctx, ref, o)
 	if err != nil || img.Config == nil || img.Architecture == runtime.GOARCH {
@@ -236,7 +235,7 @@ func openNative(ctx context.Context, ref image.Ref, o image.OpenOptions) (*image
 	return nil, errors.Join(err, img.Close())
 }
 
-// counter makes events of progress.
+// counter returns a function that adds bytes and reports the progress.
 func (b *build) counter(step string, total int64) func(int64) {
 	var done atomic.Int64
 	return func(n int64) {
@@ -244,7 +243,7 @@ func (b *build) counter(step string, total int64) func(int64) {
 	}
 }
 
-// plan does on the host all that the installer in the guest will do before its first write.
+// plan runs the steps of to-disk that come before the first write, on the host.
 func (b *build) plan(ctx context.Context) (string, error) {
 	o := b.opts.Install
 	o.GenericImage, o.ConfigRoot, o.Confirm = true, "", nil
@@ -267,7 +266,7 @@ func (b *build) plan(ctx context.Context) (string, error) {
 	return message, err
 }
 
-// read makes of the image what the guest is started from.
+// read makes the files of the image that the guest is started from.
 func (b *build) read(ctx context.Context) (string, error) {
 	t, err := readTree(ctx, b.image, b.dir(), b.counter("read-image", b.image.SourceSize()))
 	if err != nil {
@@ -297,7 +296,7 @@ func (b *build) read(ctx context.Context) (string, error) {
 	return fmt.Sprintf("kernel %s, a tree of %s", t.version, install.FormatBytes(t.size)), nil
 }
 
-// check makes the output what it is to be in the end, and checks that. The room of the image's tree is given back before.
+// check compresses the output if that was asked for, and checks it. It frees the room of the image's tree first.
 func (b *build) check(ctx context.Context) (string, error) {
 	if err := b.tree.close(); err != nil {
 		return "", err
@@ -310,7 +309,7 @@ func (b *build) check(ctx context.Context) (string, error) {
 	return b.checkOutput(ctx)
 }
 
-// finish gives the output its name.
+// finish makes the output durable and gives it its name.
 func (b *build) finish(context.Context) (string, error) {
 	if err := b.output.Commit(); err != nil {
 		return "", err
@@ -327,7 +326,7 @@ func (b *build) finish(context.Context) (string, error) {
 	return fmt.Sprintf("%s, %s on disk", b.opts.Format, install.FormatBytes(m.Allocated)), nil
 }
 
-// compress makes the output anew.
+// compress replaces the output with a compressed copy.
 func (b *build) compress(ctx context.Context) error {
 	plain := b.output
 	smaller, err := openOutput(b.opts.Output)
@@ -341,8 +340,8 @@ func (b *build) compress(ctx context.Context) error {
 	return b.explainOutput(err)
 }
 
-// explainOutput returns the refusal of a full file system, if err comes of one: a program that writes the output does not
-// say so in a form that can be relied on.
+// explainOutput returns a [*DirFullError] if err is due to a full file system. The message of qemu-img does not say so
+// reliably, so the free space decides.
 func (b *build) explainOutput(err error) error {
 	var st unix.Statfs_t
 	const little = 64 << 10

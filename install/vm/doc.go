@@ -1,37 +1,36 @@
-// Package vm makes a disk image in an ephemeral virtual machine, for people who
-// have no block device and no root: it is what stands behind installer build.
-// The same kind of machine looks at a finished disk for installer verify, which
-// it cannot write to.
+// Package vm makes a disk image in an ephemeral virtual machine, for users who have no block device and no root; installer
+// build is this package with flags. The same kind of machine checks a finished disk for installer verify, and cannot write
+// to that disk.
 //
-// # The way of a build
+// # Building
 //
-// The image is read once on the host, into a file system image of its merged
-// tree (package erofs), a file without a name that is gone with the process.
-// From it come the image's own kernel, which QEMU starts directly, and the
-// modules (package kmod) for an initramfs whose only program is the installer
-// itself (package guest). The guest makes the tree the root of a container and
-// runs to-disk in it, on a disk that is the output in the making. Its events,
-// its report and its exit status come out over a virtio-serial port. What the
-// host learned by reading the image goes into the guest with the instructions,
-// so that no layer is read there but to be written.
+// The host first runs the steps of to-disk that come before the first write, for the disk that the machine will have:
+// whatever can be refused is refused here. It then reads the image once into a file system image of the merged tree
+// (package erofs), a file without a name that disappears with the process. The image's own kernel, which QEMU starts
+// directly, and the modules of the initramfs (package kmod) come from that tree. The only program of the initramfs is the
+// installer (package guest). The guest makes the tree the root of a container and runs to-disk in it, on a disk that
+// becomes the output. Events, report and exit status come out over a virtio-serial port. The host passes its survey of the
+// image to the guest with the instructions, so that the guest reads each layer once, to write it.
 //
-// The layers reach the guest as they are, on a read-only disk: QEMU composes an
-// OCI archive from the blobs where they lie. Only for sources whose layers are no
-// plain files (registries, container storage, dir) are they copied first, to a
-// file without a name beside the output.
+// The layers reach the guest unchanged, on a read-only disk: QEMU composes an OCI archive from the blobs in their files.
+// Layers of registries, container storage and dir are no plain files; they are copied first, to a file without a name
+// beside the output.
+//
+// # Trust
+//
+// The guest runs a kernel and programs of the image, so the host treats the guest as a stranger: its statements are
+// bounded and cleaned, and count only where the host cannot know better. Before the output appears, the host compares it
+// with its own plan and runs the checks of package verify that need no mount.
 //
 // # Resources
 //
-// On the host: the size of the unpacked image in the output's directory while
-// the build runs, beside the output itself, and as many descriptors as the
-// image has layers. In the guest: the memory it is given and no more.
+// On the host: room for the unpacked image in the output's directory while the build runs, beside the output itself, and
+// one descriptor for each layer. In the guest: the memory that the machine has.
 //
-// # The way of a verification
+// # Verifying
 //
-// The guest is started on a kernel of this machine, or of an image, with the
-// modules that a disk and the root file systems need. Its root is empty but for
-// the installer, which makes every check and tells of each as it ends.
+// The guest runs a kernel of this machine, or of an image, with the modules for disks and root file systems. Its root
+// holds nothing but the installer, which makes every check and reports each one as it ends.
 //
-// What does not belong here: what an installation does (package install), and
-// printing.
+// The steps of an installation (package install) and printing do not belong here.
 package vm

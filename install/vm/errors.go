@@ -27,7 +27,7 @@ func (e *MissingProgramError) Advice() string {
 
 func (e *MissingProgramError) Unwrap() error { return e.Err }
 
-// MachineError is a virtual machine that did not come to a proper end.
+// MachineError is a virtual machine that did not end properly.
 type MachineError struct {
 	Phase   Phase
 	Accel   Accel
@@ -58,7 +58,7 @@ func (e *GuestError) Unwrap() []error {
 	return append([]error{err}, consoleLines(e.Console)...)
 }
 
-// consoleLines are errors, so that whoever prints them knows which line breaks are meant.
+// consoleLines returns the console as errors, because a printer keeps the line breaks between joined errors only.
 func consoleLines(console string) []error {
 	if console == "" {
 		return nil
@@ -70,7 +70,7 @@ func consoleLines(console string) []error {
 	return lines
 }
 
-// OutputRefusedError is an OUTPUT that cannot be made; nothing was begun.
+// OutputRefusedError is an OUTPUT that cannot be made. Nothing was begun.
 type OutputRefusedError struct {
 	Path string
 	Err  error
@@ -95,10 +95,10 @@ func (e *OutputRefusedError) Advice() string {
 	return ""
 }
 
-// DirFullError is a file system that has no room for what a build writes beside its output, or for the output.
+// DirFullError is a file system without room for the output, or for the files that a build writes beside it.
 type DirFullError struct {
 	Dir  string
-	Temp bool  // Dir is that of temporary files
+	Temp bool  // Dir holds temporary files
 	Err  error // nil: QEMU reported it
 }
 

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// memory makes a file that lives in memory.
+// memory makes a file in memory.
 func memory(name string) (*os.File, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
 	if err != nil {
@@ -16,12 +16,12 @@ func memory(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// allocated is how much of its disk a file takes, in bytes.
+// allocated returns the bytes that a file takes of its file system.
 func allocated(f *os.File) (int64, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return 0, fmt.Errorf("looking at the output: %w", err)
 	}
-	const unit = 512 // of st_blocks, always (stat(2))
+	const unit = 512 // of st_blocks, see stat(2)
 	return st.Blocks * unit, nil
 }

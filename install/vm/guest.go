@@ -7,10 +7,10 @@ import (
 	"installer/install/vm/internal/wire"
 )
 
-// GuestCommand is the command of the installer that runs in the guest.
+// GuestCommand is the command of the installer in the guest.
 const GuestCommand = wire.GuestCommand
 
-// RunGuest is that command, with its arguments. It returns only on an error.
+// RunGuest runs that command with its arguments. It returns only on an error.
 func RunGuest(args []string) error {
 	switch {
 	case args[0] == wire.GuestInit:

@@ -9,12 +9,12 @@ import (
 	"installer/install/hostprog"
 )
 
-// programs are what a build runs on the host.
+// programs holds the paths of the programs that a build runs on the host.
 type programs struct{ qemu, img string }
 
 const kvmDevice = "/dev/kvm"
 
-// platforms says what a virtual machine of each architecture is made of.
+// platforms lists the parts of a virtual machine by architecture.
 var platforms = map[string]struct {
 	qemu, debian, fedora string
 	machine              string
@@ -24,7 +24,7 @@ var platforms = map[string]struct {
 	"arm64": {"qemu-system-aarch64", "qemu-system-arm", "qemu-system-aarch64-core", "virt", "ttyAMA0"},
 }
 
-// findPrograms looks for QEMU; a program that is not there is a [*MissingProgramError].
+// findPrograms finds QEMU and qemu-img. Its error is a [*MissingProgramError].
 func findPrograms(look func(string) (string, error)) (programs, error) {
 	p, ok := platforms[runtime.GOARCH]
 	if !ok {
@@ -49,7 +49,7 @@ func findPrograms(look func(string) (string, error)) (programs, error) {
 // handles numbers the files that a program inherits.
 type handles struct{ files []*os.File }
 
-// fd is the number under which the program has a file.
+// fd returns the descriptor of a file in the program.
 func (h *handles) fd(f *os.File) int {
 	const first = 3 // os/exec
 	for n, known := range h.files {
@@ -61,10 +61,10 @@ func (h *handles) fd(f *os.File) int {
 	return first + len(h.files) - 1
 }
 
-// path is a name under which the program can open a file anew.
+// path returns a name by which the program can open a file again.
 func (h *handles) path(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", h.fd(f)) }
 
-// image runs qemu-img to its end.
+// image runs qemu-img and waits for it.
 func (p programs) image(ctx context.Context, h *handles, args ...string) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

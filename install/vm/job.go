@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// job is what a machine is for, the same with each accelerator that is tried.
+// job describes the purpose of a machine. It is the same for each accelerator that is tried.
 type job struct {
 	programs programs
 	accel    Accel  // as asked for
@@ -17,14 +17,14 @@ type job struct {
 	hardware func(Accel) (hw hardware, inherited []*os.File, done func(), err error)
 	names    deviceNames
 	note     func(format string, args ...any)
-	begin    func(Accel)             // a machine is about to start
-	started  func(Accel)             // the installer in the guest has
-	line     func(line []byte) error // takes a line of what that one says
-	attempts []string                // machines that did not get to the installer, and why
+	begin    func(Accel)             // called before a machine starts
+	started  func(Accel)             // called when the installer in the guest starts
+	line     func(line []byte) error // takes a line of that installer's output
+	attempts []string                // machines that ended before the installer started, with the reasons
 }
 
-// run runs the machine: with KVM if that is there and works, else emulated. The
-// watcher tells how far the last one came; nil if none started.
+// run runs the machine: with KVM if that is there and works, else emulated. The watcher holds the state of the last
+// machine, and is nil if none started.
 func (j *job) run(ctx context.Context) (*watcher, error) {
 	accels, why := accelerators(j.accel, j.kvm)
 	if why != "" {
@@ -41,13 +41,12 @@ func (j *job) run(ctx context.Context) (*watcher, error) {
 	return nil, errors.New("no accelerator to try")
 }
 
-// hopeful tells whether another accelerator may help: the installer has not
-// begun, so that the disk is as it was.
+// hopeful reports whether another accelerator may help: the installer has not started, so the disk is unchanged.
 func hopeful(w *watcher) bool {
 	return w != nil && (w.phase == PhaseStart || w.phase == PhaseKernel || w.phase == PhaseDevices)
 }
 
-// accelerators lists what to try, and why KVM is not among it if it might have been.
+// accelerators returns the accelerators to try, and the reason for leaving KVM out where it could have been one.
 func accelerators(asked Accel, kvm string) (list []Accel, why string) {
 	if asked != AccelAuto {
 		return []Accel{asked}, ""

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// kernel is what a guest can be started on.
+// kernel is a Linux kernel with its modules.
 type kernel struct {
 	version string
 	open    kmod.Opener // of files in its directory of modules, and of "vmlinuz"
@@ -55,8 +55,8 @@ func (k kernel) image() (*os.File, error) {
 	return f, nil
 }
 
-// hostKernel finds a kernel of this machine that has what a guest requires: the
-// running one, else the one of the highest version.
+// hostKernel finds a kernel of this machine that has the required modules: the running one, else the one of the highest
+// version.
 func hostKernel(root string, required []string) (kernel, error) {
 	root = filepath.Join("/", root)
 	var why []error
@@ -78,7 +78,7 @@ func hostKernel(root string, required []string) (kernel, error) {
 func hostVersions(root string) []string {
 	entries, err := os.ReadDir(filepath.Join(root, "lib/modules"))
 	if err != nil {
-		return nil // none is as good as one that cannot be seen
+		return nil // the caller reports that it found no kernel
 	}
 	var names []string
 	for _, e := range entries {
@@ -128,8 +128,7 @@ func compareVersions(a, b string) int {
 	return cmp.Compare(len(a), len(b))
 }
 
-// hostOpener opens files of a kernel of this machine. The kernel itself is among
-// its modules, or in /boot.
+// hostOpener opens files of a kernel of this machine. The kernel itself is beside its modules, or in /boot.
 func hostOpener(root, version string) kmod.Opener {
 	return func(name string) (io.Reader, error) {
 		f, err := os.Open(filepath.Join(root, "lib/modules", version, name))
@@ -143,7 +142,7 @@ func hostOpener(root, version string) kmod.Opener {
 	}
 }
 
-// usable tells why a guest cannot be started on the kernel.
+// usable returns the reason why a guest cannot run the kernel.
 func (k kernel) usable(required []string) error {
 	index, err := kmod.ReadIndex(k.open)
 	if err != nil {
@@ -162,7 +161,7 @@ func (k kernel) usable(required []string) error {
 	return nil
 }
 
-// ownProgram opens the running program, which must need nothing but the kernel.
+// ownProgram opens the running program, and refuses one that is linked dynamically.
 func ownProgram() (*os.File, error) {
 	f, err := os.Open("/proc/self/exe")
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hardware is what a machine is made of.
+// hardware lists the parts of a machine.
 type hardware struct {
 	accel     Accel
 	memory    int64 // bytes
@@ -30,17 +30,16 @@ type hardware struct {
 	format    Format // of target
 	readOnly  bool   // so is target
 	block     bool   // target is a block device
-	sector    int    // of target, in bytes; 0: the usual one
+	sector    int    // of target, in bytes; 0: QEMU's default
 	channel   *os.File
 	console   *os.File
 	monitor   *os.File
 }
 
-// kernelArgs are for a guest that lives for minutes, trusts itself and should
-// be quick: what is measured and mitigated elsewhere is not here. What follows
-// the two dashes is for the first process; a kernel would give it every other
-// word without "=" that it does not know, so there are none but those that every
-// kernel knows.
+// kernelArgs returns the kernel's arguments for a guest that lives for minutes and protects nothing from its own
+// programs: auditing and mitigations are off. The words after the two dashes are arguments of the first process. The
+// kernel would also pass to it each word without "=" that it does not know, so there are only words that every kernel
+// knows.
 func kernelArgs() string {
 	console := platforms[runtime.GOARCH].console
 	args := []string{
@@ -54,10 +53,9 @@ func kernelArgs() string {
 	return strings.Join(append(args, "--", wire.GuestCommand, wire.GuestInit), " ")
 }
 
-// args is QEMU's command line. Every file is inherited and reopened through
-// /proc, since most have no name. A write that fails stops the machine and is
-// told by the monitor: the guest must not be left to make sense of it. Flushes
-// are left to the end, when this program makes the whole file durable.
+// args returns QEMU's command line. QEMU inherits every file and opens it again through /proc, since most have no name. A
+// failed write stops the machine, and the monitor reports it; the guest does not see it. Flushes are ignored: in the end
+// this program makes the whole file durable.
 func (m *hardware) args(h *handles) []string {
 	args := []string{
 		"-machine", platforms[runtime.GOARCH].machine, "-accel", m.accelArg(), "-cpu", "max",
@@ -90,7 +88,7 @@ func (m *hardware) accelArg() string {
 	return string(m.accel)
 }
 
-// protocol is how QEMU calls what holds the target.
+// protocol returns the block driver of QEMU for the file or device of the target.
 func (m *hardware) protocol() string {
 	if m.block {
 		return "host_device"
@@ -117,13 +115,13 @@ type machine struct {
 	monitor chan []byte // lines
 	exit    chan error  // one value, when QEMU is gone
 	gone    sync.Once
-	ended   error // what came out of exit
+	ended   error // the value of exit
 	kill    func()
 	ports   []net.Conn
-	said    *hostprog.Tail // by QEMU itself
+	said    *hostprog.Tail // messages of QEMU
 }
 
-// boot starts QEMU on hardware without its ports, which it makes.
+// boot makes the ports of a machine and starts QEMU.
 func boot(p programs, m hardware, sources []*os.File) (*machine, error) {
 	run := &machine{
 		console: make(chan []byte, 16), channel: make(chan []byte, 16), monitor: make(chan []byte, 16),
@@ -155,7 +153,7 @@ func boot(p programs, m hardware, sources []*os.File) (*machine, error) {
 	return run, nil
 }
 
-// start runs QEMU from a thread that lives as long as QEMU.
+// start runs QEMU, on a thread that lives as long as QEMU.
 func (m *machine) start(path string, h *handles, args []string) error {
 	started := make(chan error, 1)
 	go func() {
@@ -184,13 +182,13 @@ func (m *machine) start(path string, h *handles, args []string) error {
 	return nil
 }
 
-// stop ends QEMU and waits until it is gone.
+// stop kills QEMU and waits for its end.
 func (m *machine) stop() error {
 	m.kill()
 	return m.wait()
 }
 
-// wait waits for QEMU's end. What it still says is thrown away.
+// wait waits for QEMU's end. It drops the rest of QEMU's output.
 func (m *machine) wait() error {
 	m.gone.Do(func() {
 		m.ended = <-m.exit
@@ -225,7 +223,7 @@ func port() (net.Conn, *os.File, error) {
 	return conn, theirs, nil
 }
 
-// pump passes on what comes out of a port, and closes out at its end.
+// pump copies the output of a port to a channel, and closes the channel at its end.
 func pump(from io.Reader, out chan<- []byte, read func(*bufio.Reader) ([]byte, error)) {
 	defer close(out)
 	r := bufio.NewReaderSize(from, 64<<10)
@@ -248,7 +246,7 @@ func readChunk(r *bufio.Reader) ([]byte, error) {
 
 var errLongLine = errors.New("a line is too long")
 
-// readLine reads a whole line; what comes before an end in its middle is lost.
+// readLine reads a whole line. It drops an unfinished last line.
 func readLine(r *bufio.Reader) ([]byte, error) {
 	var line []byte
 	for {

@@ -116,7 +116,7 @@ func TestCancelEndsTheMachine(t *testing.T) {
 	}
 }
 
-// A console is what a guest wrote: it must not command the reader's terminal.
+// A guest wrote the console: its characters must not command the reader's terminal.
 func TestConsoleTail(t *testing.T) {
 	c := hostprog.NewTail(50)
 	if _, err := io.WriteString(c, strings.Repeat("x", 50)+"\nred \x1b[31m\a\xff\u009b\u202e text\r\nlast"); err != nil {
@@ -127,7 +127,7 @@ func TestConsoleTail(t *testing.T) {
 	}
 }
 
-// A machine that goes off in the middle of the installation is told with the kernel's last words.
+// The error of a machine that goes off in the middle of the installation has the kernel's last words.
 func TestMachineThatGoesOffDuringInstallation(t *testing.T) {
 	// Of the descriptors 3 is the one file that stands for all, 4 the console, 5 the monitor, 6 the channel.
 	b, _ := fakeBuild(t, `
@@ -143,7 +143,7 @@ func TestMachineThatGoesOffDuringInstallation(t *testing.T) {
 	}
 }
 
-// A guest that verifies runs a kernel of this machine that has what it takes: the
+// A guest that verifies runs a kernel of this machine that has the required modules: the
 // running one, or the newest.
 func TestKernelOfThisMachine(t *testing.T) {
 	root := t.TempDir()

@@ -39,14 +39,14 @@ func ParseFormat(name, output string) (Format, error) {
 	return "", fmt.Errorf("unknown format %q: qcow2 and raw are supported", name)
 }
 
-// Accel is how the guest's processor comes about.
+// Accel is an accelerator of QEMU.
 type Accel string
 
 // The accelerators. Auto tries KVM and falls back to TCG.
 const (
 	AccelAuto Accel = "auto"
 	AccelKVM  Accel = "kvm"
-	AccelTCG  Accel = "tcg" // emulation: slow, and everywhere
+	AccelTCG  Accel = "tcg" // emulation, which is slow and works everywhere
 )
 
 // Defaults and limits of a guest, in bytes.
@@ -56,11 +56,10 @@ const (
 	MinMemory       = 512 << 20
 )
 
-// Options is what a person chooses for a build.
+// Options are the choices of the user for a build.
 type Options struct {
-	// Install says what is installed; Target is settled already. What is of one
-	// machine (Device, ViaLoopback, Wipe, WorkDir, ConfigRoot, Confirm, GenericImage)
-	// is the guest's affair and ignored.
+	// Install describes the installation; Target is chosen already. The fields for the machine that installs (Device,
+	// ViaLoopback, Wipe, WorkDir, ConfigRoot, Confirm, GenericImage) are ignored.
 	Install  install.Options
 	Output   string // path of the file to make; an existing file is replaced at the end
 	Format   Format
@@ -70,7 +69,7 @@ type Options struct {
 	Accel    Accel
 }
 
-// Validate checks what can be checked of the options alone.
+// Validate checks the options that need no look at the image.
 func (o Options) Validate() error {
 	const sector = 512
 	switch {
@@ -84,11 +83,11 @@ func (o Options) Validate() error {
 	return o.Install.Validate()
 }
 
-// cpus is how many processors the guest has: more gain nothing.
+// cpus returns the number of processors of the guest. More than 4 gain nothing.
 func cpus() int { return min(4, runtime.NumCPU()) }
 
-// argv is the installer's command line in the guest. What is left open there
-// is the image's own configuration's to choose.
+// argv returns the command line of the installer in the guest. Like the user's, it leaves choices to the configuration of
+// the image.
 func (o Options) argv() []string {
 	in := o.Install
 	source := wire.SourceRef
@@ -127,7 +126,7 @@ func (o Options) argv() []string {
 	return append(argv, wire.TargetNode)
 }
 
-// instructions are the orders of the guest.
+// instructions returns the instructions for the guest.
 func (b *build) instructions() (wire.Instructions, error) {
 	todo := wire.Instructions{
 		Argv: b.opts.argv(), Nodes: map[string]string{wire.TargetDisk: wire.TargetNode},
@@ -148,18 +147,18 @@ func (b *build) instructions() (wire.Instructions, error) {
 	return todo, nil
 }
 
-// Names of the files that the installer in the guest reads beside the image.
+// Names of the files for the installer in the guest.
 const (
 	sshKeysFile = "authorized_keys"
 	surveyFile  = "survey.json"
 )
 
-// modulesFor are the kernel modules that the guest needs to make a root of that kind.
+// modulesFor returns the kernel modules that the guest needs for a root of that kind.
 func modulesFor(root disk.Filesystem) []string {
 	return []string{"virtio_pci", "virtio_blk", "virtio_console", "erofs", "loop", string(root)}
 }
 
-// shellWords writes a command line for a person.
+// shellWords returns a command line as a shell takes it.
 func shellWords(argv []string) string {
 	words := make([]string, len(argv))
 	for i, arg := range argv {

@@ -29,7 +29,7 @@ func openOutput(path string) (*outfile.File, error) {
 	return nil, &OutputRefusedError{Path: path, Err: err}
 }
 
-// OutputError is a disk that a machine made, that is not what an installation makes.
+// OutputError is a disk that a machine made, and that has faults.
 type OutputError struct {
 	Path   string
 	Faults []string // the first ones that were found
@@ -44,15 +44,15 @@ func (e *OutputError) Error() string {
 	return text
 }
 
-// checkOutput has the host look at the disk that the machine made: at all that shows without a mount. The report then
-// has the host's findings in place of the guest's statements.
+// checkOutput runs the checks of package verify that need no mount on the disk that the machine made. The report then has
+// the findings of the host in place of the guest's statements.
 func (b *build) checkOutput(ctx context.Context) (string, error) {
-	// Where files without a name cannot be, the output is locked for writing; verify needs a shared lock.
+	// On a file system without nameless files the output has an exclusive lock; verify takes a shared one.
 	if err := unix.Flock(int(b.output.Fd()), unix.LOCK_SH|unix.LOCK_NB); err != nil {
 		return "", fmt.Errorf("locking the output: %w", err)
 	}
 	const noMount = "the build mounts nothing on the host"
-	// qemu-img opens it too, which has descriptors of its own.
+	// Not /proc/self: qemu-img opens it, too.
 	path := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), b.output.Fd())
 	found, err := verify.Run(ctx, verify.Options{Disk: path, TempDir: b.dir(), NoRoot: noMount})
 	if refers := (*verify.ReferenceError)(nil); errors.As(err, &refers) {
@@ -98,7 +98,7 @@ func skipped(checks []verify.Check) (n int) {
 	return n
 }
 
-// expected reports whether a finding is what was asked for: a disk without a boot loader does not start.
+// expected reports whether a finding follows from the options: a disk without a boot loader does not start.
 func (b *build) expected(f verify.Finding) bool {
 	return f.Check == "esp-boot-files" && b.report.Disk.Bootloader == bootloader.None
 }

@@ -2,25 +2,23 @@ package vm
 
 import "time"
 
-// Phase is how far a virtual machine has come.
+// Phase is a phase in the life of a virtual machine.
 type Phase string
 
-// The phases, in order. Each ends with the sign that begins the next.
+// The phases, in order. The sign that ends one begins the next.
 const (
-	PhaseStart     Phase = "start"     // QEMU and firmware, until the console says anything
+	PhaseStart     Phase = "start"     // QEMU and firmware, until the first output on the console
 	PhaseKernel    Phase = "kernel"    // until the first heartbeat
 	PhaseDevices   Phase = "devices"   // until the installer starts
 	PhaseInstaller Phase = "installer" // until its exit status
 	PhaseOff       Phase = "power-off" // until QEMU ends
 )
 
-// silence is how long the heartbeat may stop. The guest's memory and disk are
-// the host's: a busy host stops it for seconds.
+// silence is the longest pause between two heartbeats. A busy host can stop a guest for seconds.
 const silence = 60 * time.Second
 
-// limits bound each phase. The installer's own bound is on the time between two
-// of its events. Emulation on a busy machine is slow; KVM that works is not, and
-// the two first phases are where KVM that does not work shows.
+// limits returns the longest duration of each phase; for the installer, of the time between two of its events. Emulation
+// on a busy machine is slow. KVM is fast where it works, and fails in the first two phases where it does not.
 func limits(a Accel) map[Phase]time.Duration {
 	if a == AccelKVM {
 		return map[Phase]time.Duration{

@@ -5,16 +5,16 @@ import (
 	"strings"
 )
 
-// Plan is the part of a planned build that is about its machine.
+// Plan describes the machine of a planned build.
 type Plan struct {
 	Modules   []string `json:"modules"`   // that the kernel must have, besides those that they need
 	Accels    []string `json:"accels"`    // in the order in which they are tried
 	Machine   string   `json:"machine"`   // QEMU's command line
 	Installer string   `json:"installer"` // that of the installer in the machine
-	After     []string `json:"after"`     // what the host does when the machine is off
+	After     []string `json:"after"`     // steps of the host after the machine
 }
 
-// commands describes the machine, with names in the place of files that will not be there.
+// commands describes the machine. Names stand for the files of the build, which have none.
 func (b *build) commands() *Plan {
 	p := &Plan{Modules: modulesFor(b.report.Disk.Filesystem), Installer: shellWords(b.opts.argv())}
 	accels, _ := accelerators(b.opts.Accel, b.kvm)

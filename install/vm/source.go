@@ -18,16 +18,15 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// fromDirectory tells a source without layers: its tree is all there is of it.
+// fromDirectory reports whether the source is a directory tree, which has no layers.
 func (o Options) fromDirectory() bool { return o.Install.Source.Transport == image.TransportRootfs }
 
 const sector = 512 // of a tar as of a disk
 
-// source is an OCI archive that stands nowhere: its pieces, in their order,
-// each in a file.
+// source is an OCI archive in pieces, each of them a part of a file.
 type source struct {
 	pieces []piece
-	heads  *os.File // what is in no other file
+	heads  *os.File // the pieces that are in no other file
 	size   int64    // of heads
 	layers []*image.ServedLayer
 }
@@ -39,7 +38,7 @@ type piece struct {
 	size   int64
 }
 
-// compose describes the archive of an image whose layers lie in files.
+// compose makes the archive of an image whose layers are files.
 func compose(ctx context.Context, img *image.Image) (_ *source, err error) {
 	s := &source{}
 	defer func() {
@@ -71,7 +70,7 @@ func compose(ctx context.Context, img *image.Image) (_ *source, err error) {
 	return s, s.addBytes(make([]byte, 2*sector)) // the end of a tar
 }
 
-// addLayer adds a layer where it lies.
+// addLayer adds the file of a layer.
 func (s *source) addLayer(layer *image.ServedLayer) error {
 	file, offset, ok := layer.File()
 	if !ok || offset%sector != 0 {
@@ -90,7 +89,7 @@ func (s *source) addLayer(layer *image.ServedLayer) error {
 	return nil
 }
 
-// addHead adds what an archive has besides its layers.
+// addHead adds the files of an archive that are no layers.
 func (s *source) addHead(img *image.Image) error {
 	data, err := layoutHead(img)
 	if err != nil {
@@ -120,10 +119,9 @@ func (s *source) close() error {
 	return errors.Join(errs...)
 }
 
-// descriptor describes the disk that the pieces make up, in the text format of
-// VMDK descriptors ("Virtual Disk Format 5.0": extents of type FLAT), which is
-// how QEMU joins parts of files. name gives the path under which QEMU sees a
-// file. No line may be empty: QEMU would read the one after it twice.
+// descriptor returns a VMDK descriptor ("Virtual Disk Format 5.0": extents of type FLAT) of the disk that consists of the
+// pieces: this is the format in which QEMU joins parts of files. name returns the path of a file for QEMU. No line may be
+// empty: QEMU would read the next line twice.
 func (s *source) descriptor(name func(*os.File) string) []byte {
 	var b bytes.Buffer
 	b.WriteString("# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\ncreateType=\"twoGbMaxExtentFlat\"\n")
@@ -134,7 +132,7 @@ func (s *source) descriptor(name func(*os.File) string) []byte {
 	return b.Bytes()
 }
 
-// layoutHead gives the beginning of an OCI archive: all but the layers, as whole tar entries.
+// layoutHead returns the begin of an OCI archive: all entries but the layers.
 func layoutHead(img *image.Image) ([]byte, error) {
 	index := v1.Index{
 		Versioned: specs.Versioned{SchemaVersion: 2},
@@ -176,8 +174,7 @@ func blobName(digest string) string { return "blobs/" + strings.Replace(digest, 
 
 func padding(size int64) int64 { return (sector - size%sector) % sector }
 
-// tarHeader is the entry of a file in a tar, without its content: one sector,
-// whatever the size (which is what GNU's format is for).
+// tarHeader returns the tar header of a file: one sector for every size, which only GNU's format has.
 func tarHeader(name string, size int64) ([]byte, error) {
 	var b bytes.Buffer
 	err := tar.NewWriter(&b).WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o644, Format: tar.FormatGNU})
@@ -187,9 +184,8 @@ func tarHeader(name string, size int64) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// copySource writes an OCI archive of an image whose layers are streams to f,
-// with each layer as its source serves it. What it writes is not verified:
-// reading it again does that.
+// copySource writes an OCI archive of an image whose layers are streams to f, with each layer as its source serves it. It
+// does not verify the layers: the reader of the copy does.
 func copySource(ctx context.Context, img *image.Image, f *os.File, progress func(int64)) error {
 	head, err := layoutHead(img)
 	if err != nil {
@@ -222,8 +218,7 @@ func copySource(ctx context.Context, img *image.Image, f *os.File, progress func
 	return nil
 }
 
-// copyLayer writes a layer behind its header, which has the size and so is
-// written last. It returns where the next entry begins.
+// copyLayer writes a layer, and then the header before it, which has the size. It returns the offset of the next entry.
 func copyLayer(ctx context.Context, layer *image.ServedLayer, f *os.File, at int64, progress func(int64)) (int64, error) {
 	stop := context.AfterFunc(ctx, func() { layer.Close() }) // ends a read that is blocked
 	defer stop()
@@ -242,7 +237,7 @@ func copyLayer(ctx context.Context, layer *image.ServedLayer, f *os.File, at int
 	return at + sector + size + padding(size), err
 }
 
-// counter tells how much is read.
+// counter reports the bytes that are read.
 type counter struct {
 	from io.Reader
 	tell func(int64)

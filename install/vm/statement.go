@@ -14,9 +14,6 @@ import (
 	"installer/install/vm/internal/wire"
 )
 
-// The guest runs a kernel and programs of the image, so everything that it states is taken as the word of a stranger:
-// bounded in size and number, cleaned of characters that a terminal obeys, and never believed where the host can know.
-
 // Bounds of a guest's statements. An installation makes a few thousand, of less than a kilobyte each.
 const (
 	maxMessages = 1 << 20
@@ -28,14 +25,14 @@ const (
 // deviceNames are the names that a person has for the guest's devices.
 type deviceNames struct{ target, source string }
 
-// inText replaces the guest's names of its devices, and escapes all that is more than text on a line.
+// inText replaces the guest's names of its devices, and escapes every character that a terminal does not just show.
 func (d deviceNames) inText(text string) string {
 	return printable.Line(strings.NewReplacer(
 		wire.SourceRef, d.source, wire.SourceTreeRef, d.source, wire.SourceNode, d.source, wire.TargetNode, d.target,
 	).Replace(text))
 }
 
-// inJSON does to every text of a JSON value what inText does to one.
+// inJSON applies inText to every text of a JSON value.
 func (d deviceNames) inJSON(line []byte) ([]byte, error) {
 	in := json.NewDecoder(bytes.NewReader(line))
 	in.UseNumber()
@@ -121,8 +118,7 @@ func checkSuccess(r *install.Report, digest string) error {
 	return nil
 }
 
-// parseCheck reads a statement of the verifier in the guest. What it says of a check must be whole: a status that is
-// known, and a fault for one that failed.
+// parseCheck reads a statement of the verifier in the guest. A check must have a known status, and a fault if it failed.
 func parseCheck(line []byte) (e verify.Event, err error) {
 	if err := json.Unmarshal(line, &e); err != nil {
 		return e, fmt.Errorf("the guest sent something that is no check: %w", err)

@@ -22,7 +22,7 @@ import (
 
 const testDigest = "sha256:000102"
 
-// goodReport is what an honest guest sends at the end.
+// goodReport is the last message of an honest guest.
 const goodReport = `{"event":"report","report":{"version":1,"outcome":"complete","source":{"digest":"sha256:000102"},` +
 	`"finalize":{"version":1,"mount_point":"/","released":true,"stages":[{"name":"unmount","status":"ok","seconds":1}]}}}`
 
@@ -55,7 +55,7 @@ func TestHonestGuestIsBelieved(t *testing.T) {
 	}
 }
 
-// Success is what the host can agree with; everything else is a failure with a status that a command has.
+// Only a success that the host can confirm is one; everything else is a failure with a status that a command has.
 func TestHostileGuestIsNotBelieved(t *testing.T) {
 	in := func(old, new string) string { return strings.Replace(goodReport, old, new, 1) }
 	for name, c := range map[string]struct {
@@ -116,8 +116,8 @@ func TestHostileGuestIsNotBelieved(t *testing.T) {
 	}
 }
 
-// What commands a terminal, turns its text around or fills it, comes out of a guest as plain text on one line: in events,
-// in the report, in errors and in the console's last lines.
+// Characters that command a terminal or change the direction of its text come out of a guest escaped, and long texts
+// shortened: in events, in the report, in errors and in the console's last lines.
 func TestTextsOfAGuestAreClean(t *testing.T) {
 	const evil = `\u001b[2J\u001b]0;x\u0007\nInstallation complete\r\u202e\u2028\u009b\u0000`
 	report := strings.Replace(goodReport, `"version":1,`, `"version":1,"notes":["`+evil+`"],"steps":[{"name":"`+evil+`"}],"error":"`+evil+`",`, 1)
@@ -212,7 +212,7 @@ func TestGuestMessagesAreBounded(t *testing.T) {
 	}
 }
 
-// What the guest calls its devices comes out under the names that the user knows, in messages as in JSON.
+// The guest's names of its devices are replaced with the names that the user knows, in messages and in JSON.
 func TestGuestDevicesAreNotNamed(t *testing.T) {
 	names := deviceNames{target: `a"b/disk.qcow2`, source: "docker://os"}
 	line, err := names.inJSON([]byte(`{"message":"reading oci-archive:/dev/installer-source to /dev/installer-target, rootfs:/run/source","done":9007199254740993}`))

@@ -25,7 +25,7 @@ type tree struct {
 	size    int64  // bytes
 }
 
-// readTree reads the whole image into a nameless file in dir.
+// readTree reads the image into a file without a name in dir.
 func readTree(ctx context.Context, img *image.Image, dir string, progress func(int64)) (_ *tree, err error) {
 	file, err := outfile.Scratch(dir)
 	if err != nil {
@@ -49,7 +49,7 @@ func readTree(ctx context.Context, img *image.Image, dir string, progress func(i
 	return t, nil
 }
 
-// close gives back the file, once.
+// close closes the file. It may be called again.
 func (t *tree) close() error {
 	if t.file == nil {
 		return nil
@@ -59,7 +59,7 @@ func (t *tree) close() error {
 	return err
 }
 
-// full returns the refusal of a full file system of dir, if that is what err is about.
+// full returns a [*DirFullError] of dir if err is due to a full file system, else err.
 func full(err error, dir string) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return &DirFullError{Dir: dir, Err: err}
@@ -83,8 +83,7 @@ func kernelVersion(t *image.Tree) string {
 	return ""
 }
 
-// containerRoot is the root for a container: a merged tree has its
-// configuration in /usr/etc alone.
+// containerRoot returns the root for a container: it adds /etc to the merged tree, which has only /usr/etc.
 func containerRoot(root *image.Node) *image.Node {
 	out := *root
 	out.Children = map[string]*image.Node{}
@@ -109,5 +108,5 @@ func (t *tree) open(name string) (io.Reader, error) {
 	return r, nil
 }
 
-// kernel is the image's own.
+// kernel returns the kernel of the image.
 func (t *tree) kernel() kernel { return kernel{version: t.version, open: t.open} }

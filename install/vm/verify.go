@@ -14,22 +14,22 @@ import (
 	"installer/rootfs/image"
 )
 
-// Verifier makes the checks of a disk in a virtual machine, for people who may
-// not mount it, or would rather not. Its method Verify is a [verify.Guest].
+// Verifier checks a disk in a virtual machine, for users who may not mount the disk. Its method Verify is a
+// [verify.Guest].
 type Verifier struct {
-	Image     image.Ref // whose kernel the guest runs; none: this machine's
+	Image     image.Ref // whose kernel the guest runs; the zero value is this machine's
 	ImageOpen image.OpenOptions
 	Accel     Accel
-	TempDir   string // has room for the unpacked Image
+	TempDir   string // directory for the unpacked Image
 	Note      func(format string, args ...any)
 
-	root   string // where this machine's kernels are; "" is its root directory
+	root   string // directory above this machine's kernels; "" is /
 	kvm    string // device node; "" is the usual one
 	report *verify.Report
 	said   func(verify.Check, []verify.Finding)
 }
 
-// Verify starts the machine with the disk, which it cannot write to.
+// Verify runs the checks. The machine cannot write to the disk.
 func (v Verifier) Verify(ctx context.Context, d verify.GuestDisk, observe func(verify.Check, []verify.Finding)) (*verify.Report, error) {
 	v.said = observe
 	j := v.job(d)
@@ -77,7 +77,7 @@ func (v *Verifier) job(d verify.GuestDisk) *job {
 	return j
 }
 
-// verifyLimits are for a guest that tells of each check when it ends, and reads a whole disk for one of them.
+// verifyLimits returns the limits of a guest that reports a check when it ends, and reads a whole disk for one check.
 func verifyLimits(a Accel) map[Phase]time.Duration {
 	l := limits(a)
 	l[PhaseInstaller] = time.Hour
@@ -98,7 +98,7 @@ func (v *Verifier) guestSays(line []byte) error {
 	return nil
 }
 
-// system makes what the guest is started from: a kernel, and an initramfs.
+// system returns the kernel and the initramfs of the guest.
 func (v *Verifier) system(ctx context.Context) (file, initrd *os.File, err error) {
 	k, done, err := v.kernel(ctx)
 	if err != nil {
@@ -119,15 +119,14 @@ func (v *Verifier) system(ctx context.Context) (file, initrd *os.File, err error
 	return file, initrd, nil
 }
 
-// verifyModules are what the guest cannot do without, and rootModules what the
-// root may be.
+// verifyModules are the modules that every guest needs; rootModules are those of the root file systems.
 func verifyModules() []string { return []string{"virtio_pci", "virtio_blk", "virtio_console", "loop"} }
 
 func rootModules() []string {
 	return []string{string(disk.XFS), string(disk.Ext4), string(disk.Btrfs)}
 }
 
-// kernel finds one to run: the image's, or one of this machine.
+// kernel returns the kernel of the image, or one of this machine.
 func (v *Verifier) kernel(ctx context.Context) (kernel, func(), error) {
 	if v.Image == (image.Ref{}) {
 		k, err := hostKernel(v.root, verifyModules())

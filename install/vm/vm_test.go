@@ -70,7 +70,7 @@ func names(t *testing.T, img *image.Image) string {
 	return strings.Join(all, " ")
 }
 
-// What QEMU makes of the composed disk must be an archive that holds the image,
+// QEMU must show the composed disk as an archive that holds the image,
 // as tar and as our own reader see it: from a directory, and out of another archive.
 func TestComposedDiskIsAnArchive(t *testing.T) {
 	layout := layoutOf(t)

@@ -16,12 +16,12 @@ import (
 type watcher struct {
 	m       *machine
 	accel   Accel
-	started func()                  // the installer in the guest has
-	line    func(line []byte) error // takes what that one says
+	started func()                  // called when the installer in the guest starts
+	line    func(line []byte) error // takes a line of that installer's output
 	limits  map[Phase]time.Duration
 
 	phase   Phase
-	began   time.Time // of the phase; in the installer's, the last event
+	began   time.Time // begin of the phase; in the installer's phase, time of the last event
 	beat    time.Time
 	console *hostprog.Tail
 	times   []PhaseTime
@@ -30,7 +30,7 @@ type watcher struct {
 	exit    *wire.Exit
 }
 
-// PhaseTime is how long a phase took.
+// PhaseTime is the duration of a phase.
 type PhaseTime struct {
 	Phase   Phase   `json:"phase"`
 	Seconds float64 `json:"seconds"`
@@ -42,8 +42,7 @@ var errNoProgress = errors.New("it made no progress")
 // errKernel is the cause when the image's kernel gave up before it started anything.
 var errKernel = errors.New("the image's kernel did not start")
 
-// watch returns when the machine is gone. An error is a [*MachineError], or the
-// context's.
+// watch returns when the machine has ended. Its error is a [*MachineError], or that of the context.
 func (w *watcher) watch(ctx context.Context) error {
 	now := time.Now()
 	w.phase, w.began, w.entered, w.console = PhaseStart, now, now, hostprog.NewTail(32<<10)
@@ -80,7 +79,7 @@ func (w *watcher) guestError(message string) error {
 	return e
 }
 
-// follow returns nil when QEMU ended well, otherwise why it should be stopped.
+// follow returns nil when QEMU ended well, else the reason to stop it.
 func (w *watcher) follow(ctx context.Context) error {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
@@ -118,17 +117,17 @@ func (w *watcher) follow(ctx context.Context) error {
 	return w.ended(w.m.wait())
 }
 
-// enter begins a phase and notes the length of the one before.
+// enter begins a phase and records the duration of the phase before.
 func (w *watcher) enter(p Phase) {
 	now := time.Now()
 	w.times = append(w.times, PhaseTime{w.phase, now.Sub(w.entered).Seconds()})
 	w.phase, w.began, w.entered, w.beat = p, now, now, now
 }
 
-// fatal are lines of a console after which no kernel goes on.
+// fatal are messages of a kernel that stops.
 var fatal = []string{"Kernel panic", "System halted"}
 
-// hear takes what the console says.
+// hear takes output of the console.
 func (w *watcher) hear(data []byte) error {
 	if w.phase == PhaseStart {
 		w.enter(PhaseKernel)
@@ -198,7 +197,7 @@ func (w *watcher) event(line []byte) error {
 		} `json:"data"`
 	}
 	if err := json.Unmarshal(line, &e); err != nil || e.Event != "BLOCK_IO_ERROR" {
-		return nil // its greeting, answers and events that tell nothing new
+		return nil // a greeting, an answer, or another event
 	}
 	if e.Data.NoSpace {
 		return &DirFullError{}
@@ -206,7 +205,7 @@ func (w *watcher) event(line []byte) error {
 	return fmt.Errorf("a %s on the disk %q failed: %s", e.Data.Operation, e.Data.Node, e.Data.Reason)
 }
 
-// overdue tells when a phase has taken too long.
+// overdue returns an error when a phase takes too long.
 func (w *watcher) overdue(now time.Time) error {
 	if limit := w.limits[w.phase]; now.Sub(w.began) > limit {
 		return fmt.Errorf("%w for %s", errNoProgress, limit)

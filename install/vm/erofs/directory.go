@@ -39,7 +39,7 @@ func splitBlocks(names []string, fn func(names []string, used int64)) {
 	}
 }
 
-// directorySize is the bytes of a directory: whole blocks, and of the last what is used.
+// directorySize returns the bytes of a directory: whole blocks, and the used part of the last one.
 func directorySize(names []string) int64 {
 	var blocks, last int64
 	splitBlocks(names, func(_ []string, used int64) {
@@ -68,7 +68,7 @@ func (l *layout) encodeDirectory(dir *inode) []byte {
 	return out
 }
 
-// entry tells what a name in a directory stands for.
+// entry is a name in a directory, with its inode.
 func (l *layout) entry(dir *inode, name string) (nid uint64, kind byte) {
 	switch name {
 	case ".":

@@ -7,5 +7,5 @@
 // extended inodes, no compression. Contents are written as they stream by,
 // from many goroutines; inodes and directories follow them when the tree is known.
 //
-// What does not belong here: what the file system is for, and reading one.
+// The purpose of the file system, and reading one, do not belong here.
 package erofs

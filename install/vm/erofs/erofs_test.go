@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sampleTree is a directory with what an image has: links of both kinds, long
+// sampleTree is a directory with the usual files of an image: links of both kinds, long
 // targets, many names, attributes, sizes around a block.
 func sampleTree(t *testing.T) string {
 	t.Helper()
@@ -76,7 +76,7 @@ func write(t *testing.T, root string) (string, *image.Tree) {
 	return file.Name(), tree
 }
 
-// What another program extracts must be what went in: contents, modes, owners,
+// Another program must extract the same tree: contents, modes, owners,
 // targets. (This one makes a file of its own for each hard link, and loses
 // set-user-ID; the kernel is asked about those below.)
 func TestExtractedTreeIsTheSame(t *testing.T) {
@@ -91,7 +91,7 @@ func TestExtractedTreeIsTheSame(t *testing.T) {
 	}
 }
 
-// The kernel must read what we write, attributes included.
+// The kernel must read the file system, attributes included.
 func TestKernelReadsTheImage(t *testing.T) {
 	root := sampleTree(t)
 	if err := os.Chmod(filepath.Join(root, "usr/bin/size4097"), 0o711|os.ModeSetuid); err != nil {
@@ -139,7 +139,7 @@ func TestShortContentIsRefused(t *testing.T) {
 }
 
 // manifest lists a tree with find and sha256sum, tools that know nothing of the
-// format. more is printed of what is no directory too.
+// format. it prints more for anything but a directory.
 func manifest(t *testing.T, root, more string) string {
 	t.Helper()
 	const script = `{ find . -type d -printf '%p %y %m %U:%G\n'; find . ! -type d -printf "%p %y %m %U:%G $1 %l\n"; } | LC_ALL=C sort

@@ -76,7 +76,7 @@ func (w *Writer) writeInodes(l *layout) error {
 	return out.Flush()
 }
 
-// encode gives struct erofs_inode_extended with what follows it.
+// encode returns struct erofs_inode_extended with the data that follows it.
 func (i *inode) encode(number uint32) []byte {
 	const extended = 1
 	format, block := uint16(extended|flatPlain<<1), i.block

@@ -50,7 +50,7 @@ func newLayout(root *image.Node, next uint64) (*layout, error) {
 	return l, nil
 }
 
-// add places a node and what is below it. A file that has several names is placed once.
+// add places a node and the nodes below it. A file with several names is placed once.
 func (l *layout) add(n *image.Node, parent *inode) (*inode, error) {
 	if i := l.known[n]; i != nil && !n.IsDir() {
 		i.links++
@@ -84,7 +84,7 @@ func (l *layout) add(n *image.Node, parent *inode) (*inode, error) {
 	return i, nil
 }
 
-// placeData finds room for what an inode holds; a file's is there already.
+// placeData finds room for the data of an inode. The data of files is written already.
 func (l *layout) placeData(i *inode) {
 	switch n := i.node; {
 	case n.IsDir():
@@ -107,7 +107,7 @@ func (l *layout) take(size int64) uint64 {
 	return first
 }
 
-// placeInode gives an inode its slot. What fits into a block does not cross
+// placeInode gives an inode its slot. An inode that fits into a block does not cross
 // into the next: data that follows its inode must not (erofs.rst, "inline").
 func (l *layout) placeInode(i *inode) {
 	length := i.length()

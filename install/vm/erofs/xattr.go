@@ -24,7 +24,7 @@ var xattrPrefixes = []struct {
 	{"security.", 6},
 }
 
-// encodeXattrs gives what follows an inode that has attributes; nil if it has none.
+// encodeXattrs returns the attributes in the form that follows the inode; nil if there are none.
 func encodeXattrs(attrs []image.Xattr) ([]byte, error) {
 	if len(attrs) == 0 {
 		return nil, nil

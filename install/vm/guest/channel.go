@@ -13,10 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// heartbeat is how often the host is told that the guest lives.
+// heartbeat is the time between two heartbeats.
 const heartbeat = 500 * time.Millisecond
 
-// channel is the way out of the guest.
+// channel carries messages to the host.
 type channel struct {
 	mu   sync.Mutex
 	port *os.File
@@ -30,8 +30,7 @@ func openChannel(events *uevents) (*channel, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Not through os.OpenFile, which would have the runtime poll it: a port reports
-	// readiness for what its host wrote, and blocks well enough.
+	// Not by os.OpenFile: the runtime would poll the port, which reports readiness only for input.
 	fd, err := unix.Open(node, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("opening the channel to the host (%s): %w", node, err)

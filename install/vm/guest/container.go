@@ -18,15 +18,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// container is the installer in a root made of the image, or in an empty one.
+// container runs the installer in a root made of the image, or in an empty root.
 type container struct {
-	Tree      uint64            `json:"tree"` // device number of the disk with the tree; 0: there is none
+	Tree      uint64            `json:"tree"` // device number of the disk with the tree; 0 is none
 	Argv      []string          `json:"argv"` // the installer's, its own name included
 	SourceDir bool              `json:"source_dir"`
 	Files     map[string][]byte `json:"files"`
 }
 
-// prepare waits for the disks and makes their nodes.
+// prepare waits for the disks and makes nodes for them.
 func prepare(todo *wire.Instructions, events *uevents) (*container, error) {
 	c := &container{SourceDir: todo.SourceDir, Files: todo.Files, Argv: todo.Argv}
 	for serial, node := range todo.Nodes {
@@ -46,14 +46,13 @@ func prepare(todo *wire.Instructions, events *uevents) (*container, error) {
 	return c, err
 }
 
-// exeFD is where the container's process finds the installer's program:
-// os/exec numbers the first extra file so.
+// exeFD is the descriptor of the installer's program in the container's process: the first extra file of os/exec.
 const exeFD = 3
 
-// errorLimit is how much of the end of the installer's error output is told, in bytes.
+// errorLimit is the number of bytes that the host gets of the end of the installer's error output.
 const errorLimit = 8 << 10
 
-// run starts the container and passes on what the installer in it says.
+// run starts the container and passes on the output of the installer.
 func (c *container) run(out *channel) (*wire.Exit, error) {
 	spec, err := json.Marshal(c)
 	if err != nil {
@@ -91,7 +90,7 @@ func (c *container) run(out *channel) (*wire.Exit, error) {
 	return exit, passErr
 }
 
-// pass sends every line on until the installer's end. What is no JSON is for the console.
+// pass sends every line of JSON to the host until the installer ends, and other lines to the console.
 func pass(from io.Reader, out *channel) error {
 	lines := bufio.NewReader(from)
 	for {
@@ -114,13 +113,12 @@ func pass(from io.Reader, out *channel) error {
 	}
 }
 
-// Container is the life of the process that run starts, first of its
-// namespaces: it makes the image's tree its root and becomes the installer. It
-// returns only when that failed.
+// Container runs in the process that run starts, the first of its namespaces: it makes the image's tree its root and
+// becomes the installer. It returns only on an error.
 func Container(spec string) error {
 	var c container
 	if err := json.Unmarshal([]byte(spec), &c); err != nil {
-		return fmt.Errorf("reading what to run in the container: %w", err)
+		return fmt.Errorf("reading the description of the container: %w", err)
 	}
 	if err := c.enter(); err != nil {
 		return err
@@ -131,9 +129,8 @@ func Container(spec string) error {
 	return fmt.Errorf("executing the installer in the container: %w", err)
 }
 
-// enter makes the tree the root of this mount namespace and leaves the
-// initramfs behind, unmounted. The initramfs is the one mount that pivot_root(2)
-// cannot replace, so a bind mount of it is what is replaced.
+// enter makes the tree the root of this mount namespace and unmounts the initramfs. pivot_root(2) cannot replace the
+// initramfs itself, so it replaces a bind mount of it.
 func (c *container) enter() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("cutting the container's mounts off: %w", err)
@@ -168,7 +165,7 @@ func (c *container) enter() error {
 	return os.Remove(old)
 }
 
-// furnish mounts the root, and in it what every container has.
+// furnish mounts the root, and the usual mounts of a container in it.
 func (c *container) furnish(root string) error {
 	tree, err := c.mountRoot(root)
 	if err != nil {
@@ -194,8 +191,7 @@ func (c *container) furnish(root string) error {
 	return mountAll(list)
 }
 
-// mountRoot mounts the image's tree, or where there is none a root with nothing
-// but places for what furnish mounts.
+// mountRoot mounts the image's tree, or else a root that has only the directories for the mounts of furnish.
 func (c *container) mountRoot(root string) (mount, error) {
 	if c.Tree == 0 {
 		empty := mount{"tmpfs", root, "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755,size=1m"}
@@ -209,7 +205,7 @@ func (c *container) mountRoot(root string) (mount, error) {
 		}
 		return empty, nil
 	}
-	// The node is made here: /dev was left behind with the initramfs.
+	// /dev of the initramfs is not in reach any more.
 	const node = "/tree-device"
 	if err := unix.Mknod(node, unix.S_IFBLK|0o600, int(c.Tree)); err != nil {
 		return mount{}, fmt.Errorf("making a node for the disk of the image's tree: %w", err)
@@ -218,7 +214,7 @@ func (c *container) mountRoot(root string) (mount, error) {
 	return tree, mountAll([]mount{tree})
 }
 
-// place puts the files for the installer into a directory of the container's /run.
+// place writes the files for the installer to a directory of the container's /run.
 func (c *container) place(dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return fmt.Errorf("making a place for files: %w", err)
@@ -231,8 +227,7 @@ func (c *container) place(dir string) error {
 	return nil
 }
 
-// requireDirs demands plain directories: the tree is not the root yet, so that
-// a link in it would be followed to elsewhere.
+// requireDirs refuses anything but plain directories: the tree is not the root yet, so a link in it would lead out of it.
 func requireDirs(root string, names ...string) error {
 	for _, name := range names {
 		info, err := os.Lstat(filepath.Join(root, name))

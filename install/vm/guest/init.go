@@ -12,8 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Init is the life of the guest's first process. When it returns there is an
-// error, and the kernel panics for want of that process.
+// Init runs as the guest's first process. It returns only on an error, and the kernel then panics.
 func Init() error {
 	if os.Getpid() != 1 {
 		return errors.New("this command is the first process of a virtual machine, and nothing else")
@@ -33,7 +32,7 @@ func Init() error {
 	return unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 }
 
-// work does what the instructions say. It sets out as soon as there is one.
+// work carries out the instructions. It sets out as soon as the channel is open.
 func work(out **channel) (*wire.Exit, error) {
 	if err := mountAll(initMounts); err != nil {
 		return nil, err
@@ -73,7 +72,7 @@ type mount struct {
 	data                   string
 }
 
-// initMounts are what the first process needs for itself.
+// initMounts are the mounts of the first process.
 var initMounts = []mount{
 	{"proc", "/proc", "proc", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
 	{"sysfs", "/sys", "sysfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
@@ -104,8 +103,8 @@ func readInstructions() (*wire.Instructions, error) {
 	return &todo, nil
 }
 
-// loadModules loads the modules in their order. One that finds no hardware of
-// its own (a checksum by a CPU's instruction, say) has others that stand in.
+// loadModules loads the modules in their order. For a module that finds no hardware, such as a checksum by a CPU's
+// instruction, another one stands in.
 func loadModules(names []string) error {
 	for _, name := range names {
 		data, err := os.ReadFile(filepath.Join("/", wire.ModulesDir, name))

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// uevents are the kernel's announcements of devices (NETLINK_KOBJECT_UEVENT,
-// group 1). Listening begins before the modules are loaded, so that none is missed.
+// uevents are the kernel's announcements of devices (NETLINK_KOBJECT_UEVENT, group 1). Listening begins before the modules
+// are loaded, so that no announcement is missed.
 type uevents struct{ fd int }
 
 func listen() (*uevents, error) {
@@ -28,8 +28,7 @@ func listen() (*uevents, error) {
 
 func (u *uevents) close() { unix.Close(u.fd) }
 
-// await looks again after each announcement until look finds what it wants. It
-// has no end of its own: the host watches the time.
+// await calls look after each announcement until look finds something. It has no time limit: the host has one.
 func (u *uevents) await(look func() (string, error)) (string, error) {
 	buf := make([]byte, 16<<10)
 	for {
@@ -38,15 +37,15 @@ func (u *uevents) await(look func() (string, error)) (string, error) {
 			return found, err
 		}
 		_, _, err = unix.Recvfrom(u.fd, buf, 0)
-		// ENOBUFS: some were lost, which is as good a reason to look again.
+		// ENOBUFS: announcements were lost, so that look is called, too.
 		if err != nil && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ENOBUFS) {
 			return "", fmt.Errorf("waiting for a device: %w", err)
 		}
 	}
 }
 
-// byAttribute finds a device of a class whose attribute has a value, and
-// returns its node; "" if there is none yet.
+// byAttribute returns a function that finds the node of a device of a class whose attribute has a value; "" if there is none
+// yet.
 func byAttribute(class, attribute, value string) func() (string, error) {
 	return func() (string, error) {
 		files, err := filepath.Glob(filepath.Join(class, "*", attribute))
@@ -56,7 +55,7 @@ func byAttribute(class, attribute, value string) func() (string, error) {
 		for _, file := range files {
 			text, err := os.ReadFile(file)
 			if err != nil || strings.TrimSpace(string(text)) != value {
-				continue // not every device of a class can say
+				continue // not every device of a class has the attribute
 			}
 			node := filepath.Join("/dev", filepath.Base(filepath.Dir(file)))
 			if _, err := os.Stat(node); err == nil {

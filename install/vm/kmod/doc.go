@@ -2,5 +2,5 @@
 // image, in the order in which they must be loaded, by the indexes that depmod
 // leaves beside them (modules.dep(5), modules.builtin, depmod.d(5) "softdep").
 //
-// What does not belong here: which modules are needed, and loading them.
+// The choice of modules, and loading them, do not belong here.
 package kmod
