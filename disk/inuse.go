@@ -29,6 +29,7 @@ const (
 	Claimed         Kind = "claimed" // exclusively, by a program or by the kernel
 	Locked          Kind = "locked"
 	Opened          Kind = "opened"
+	Held            Kind = "held" // by a holder that a search in all processes and namespaces found
 )
 
 // Use is one reason why a disk may not be written.

@@ -111,20 +111,19 @@ func ext4Journal(size int64) int64 {
 	return 1 << 30
 }
 
-// NoRoomError is a file system that has too little room for an installation.
+// NoRoomError is a new file system that has too little room for an installation.
 type NoRoomError struct {
-	Path       string
 	Filesystem Filesystem
 	Unit       string // "bytes" or "inodes"
 	Need, Free int64
 }
 
 func (e *NoRoomError) Error() string {
-	text := fmt.Sprintf("the %s on %s is too small: %d %s are needed, %d are free", e.Filesystem, e.Path, e.Need, e.Unit, e.Free)
+	text := fmt.Sprintf("the new %s has too little room: %d %s are needed, %d are free", e.Filesystem, e.Need, e.Unit, e.Free)
 	if e.Unit == "bytes" {
 		text += fmt.Sprintf(" (%d MiB of %d MiB)", e.Free/mib, (e.Need+mib-1)/mib)
 	}
-	return text
+	return text + "; to do: give it a larger disk, or a larger root (--root-size)"
 }
 
 // CheckFree asks a mounted file system for its free space and inodes, and fails with [*NoRoomError]
@@ -136,14 +135,14 @@ func (s Space) CheckFree(dir string, fs Filesystem) error {
 	}
 	free := int64(st.Bfree) * st.Bsize
 	if need := s.Free(fs); free < need {
-		return &NoRoomError{dir, fs, "bytes", need, free}
+		return &NoRoomError{fs, "bytes", need, free}
 	}
 	// A btrfs has its first chunks of metadata set aside; what is available is for files.
 	if free, need := int64(st.Bavail)*st.Bsize, s.Content+spareRoom; fs == Btrfs && free < need {
-		return &NoRoomError{dir, fs, "bytes", need, free}
+		return &NoRoomError{fs, "bytes", need, free}
 	}
 	if free := int64(st.Ffree); st.Files > 0 && free < s.Inodes { // a btrfs has no fixed number
-		return &NoRoomError{dir, fs, "inodes", s.Inodes, free}
+		return &NoRoomError{fs, "inodes", s.Inodes, free}
 	}
 	return nil
 }

@@ -121,8 +121,8 @@ func TestCheckFreeNamesTheNumber(t *testing.T) {
 		want string
 	}{
 		{Space{Content: 100 * mib, Inodes: 1000}, ""},
-		{Space{Content: 300 * mib, Inodes: 1000}, " is too small: 381937664 bytes are needed, "},
-		{Space{Content: 10 * mib, Inodes: 6000}, " is too small: 6000 inodes are needed, 5125 are free"},
+		{Space{Content: 300 * mib, Inodes: 1000}, " has too little room: 381937664 bytes are needed, "},
+		{Space{Content: 10 * mib, Inodes: 6000}, " has too little room: 6000 inodes are needed, 5125 are free"},
 	} {
 		err := c.s.CheckFree(dir, Ext4)
 		var full *NoRoomError

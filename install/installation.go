@@ -218,8 +218,7 @@ func (i *installation) plan(ctx context.Context) (string, error) {
 
 // room returns the room that the image takes of the target.
 func (i *installation) room() target.Need {
-	fs := i.choice.Filesystem
-	return target.Need{Root: i.need.Root(fs), Free: i.need.FreeRoot(fs), Inodes: i.need.Inodes, Boot: i.need.Boot}
+	return target.Need{Space: i.need.Space, Boot: i.need.Boot}
 }
 
 // describe makes the plan of the report.

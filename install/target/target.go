@@ -75,12 +75,10 @@ type Filesystem struct {
 	UUID       string `json:"uuid,omitempty"`
 }
 
-// Need is the room that an image takes, in bytes.
+// Need is the room that an image takes.
 type Need struct {
-	Root   int64 // the least size of a root file system that is made for it
-	Free   int64 // the least free space of a root file system that is made already
-	Inodes int64
-	Boot   int64 // the kernel's files
+	disk.Space       // on the root
+	Boot       int64 // bytes of the kernel's files
 }
 
 // Plan describes what becomes of a target.

@@ -359,7 +359,7 @@ func (m *Mounted) describe() (*target.Look, error) {
 		return nil, fmt.Errorf("reading the size of %s: %w", m.o.Root, err)
 	}
 	l := &target.Look{Path: m.o.Root, Size: int64(st.Blocks) * st.Bsize, BlockSize: int(st.Bsize), Place: choice.Place{
-		Path: m.o.Root, Made: true, Filesystem: t.Root.Super.Filesystem, RootUUID: t.Root.Super.UUID,
+		Path: m.o.Root, Made: true, Filesystem: disk.Filesystem(t.Root.Super.Type), RootUUID: t.Root.Super.UUID,
 		BootPoint: filepath.Join(m.o.Root, "boot"), NoBIOS: m.noBIOS(),
 	}}
 	if t.Boot != nil {

@@ -27,7 +27,7 @@ func (m *Mounted) Plan(_ context.Context, c *choice.Choice, need target.Need) (*
 	t := m.tree
 	p := &target.Plan{
 		Device: t.Root.Mount.Point, Model: t.Root.Mount.FSType + " on " + t.Root.Device,
-		Found: m.found, RootNeed: need.Free, Ask: len(m.found) > 0, Lost: "will be deleted",
+		Found: m.found, RootNeed: need.Free(c.Filesystem), Ask: len(m.found) > 0, Lost: "will be deleted",
 	}
 	entries := t.Entries()
 	if features := entries.Super.Unreadable(); features != 0 && c.Bootloader == bootloader.GRUB {
@@ -55,7 +55,7 @@ func (m *Mounted) openDisk(c *choice.Choice) error {
 const bootRoom = 16 << 20
 
 func (m *Mounted) checkRoom(c *choice.Choice, need target.Need) error {
-	if err := hasRoom(m.tree.Root, m.o.Replace == ReplaceWipe, need.Free, need.Inodes); err != nil {
+	if err := hasRoom(m.tree.Root, m.o.Replace == ReplaceWipe, need.Free(c.Filesystem), need.Inodes); err != nil {
 		return err
 	}
 	replaced := m.o.Replace != ReplaceNone

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"installer/disk"
+	"installer/disk/fsinfo"
 	"installer/finalize"
 	"installer/finalize/mounts"
 )
@@ -30,7 +31,7 @@ type Filesystem struct {
 	Mount  mounts.Mount
 	Device string // a node of the block device that carries it
 	Number mounts.DevNum
-	Super  disk.Superblock // zero of an EFI system partition
+	Super  fsinfo.Superblock // zero of an EFI system partition
 }
 
 // String says what is where.
@@ -228,7 +229,7 @@ func (f *Filesystem) identify(devices []finalize.Device) (err error) {
 	}
 	f.Device, f.Number = devices[i].Path, number
 	if f.Role != ESP {
-		f.Super, err = disk.ReadSuperblock(devices[i].File)
+		f.Super, err = fsinfo.ReadRoot(devices[i].File)
 	}
 	return err
 }

@@ -28,7 +28,7 @@ func nameUsers(ctx context.Context, refusal error) error {
 	unnamed := newMounts(inUse.Uses, report.Holders)
 	for _, h := range report.Holders {
 		if concernsDevice(h, unnamed) {
-			inUse.Uses = append(inUse.Uses, disk.Use{What: inUse.Path, Why: why(h), Remedy: h.Remedy})
+			inUse.Uses = append(inUse.Uses, disk.Use{Kind: disk.Held, What: inUse.Path, Why: why(h), Remedy: h.Remedy})
 		}
 	}
 	return refusal

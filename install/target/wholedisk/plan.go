@@ -27,13 +27,13 @@ func (d *Disk) Plan(ctx context.Context, c *choice.Choice, need target.Need) (*t
 	if err := c.Filesystem.Require(hostprog.Find); err != nil {
 		return nil, err
 	}
-	d.choice, d.layout = c, layout
+	d.choice, d.layout, d.room = c, layout, need.Space
 	if err := d.rehearse(ctx); err != nil {
 		return nil, err
 	}
 	return &target.Plan{
 		Device: d.claimed.Path(), Block: d.claimed.IsBlock(), Model: d.claimed.Model(), Serial: serialOf(d.claimed),
-		Found: d.found, Partitions: layout.Partitions, RootNeed: need.Root,
+		Found: d.found, Partitions: layout.Partitions, RootNeed: need.Root(c.Filesystem),
 		// What is on a disk is lost, or another disk was meant. An empty file is neither.
 		Ask: d.claimed.IsBlock() || len(d.found) > 0, Lost: "will be overwritten",
 	}, nil

@@ -42,7 +42,7 @@ func (p *Planned) Plan(_ context.Context, c *choice.Choice, need target.Need) (*
 	if err != nil {
 		return nil, err
 	}
-	return &target.Plan{Device: p.Path, Model: p.Model, Partitions: layout.Partitions, RootNeed: need.Root}, nil
+	return &target.Plan{Device: p.Path, Model: p.Model, Partitions: layout.Partitions, RootNeed: need.Root(c.Filesystem)}, nil
 }
 
 // Prepare implements target.Target.
@@ -75,7 +75,7 @@ func layOut(bytes int64, sector int, rootSize int64, c *choice.Choice, need targ
 		BIOSBoot: c.Arch == "amd64",
 		ESPSize:  espSize(c.Bootloader, need.Boot),
 		RootSize: rootSize,
-		MinRoot:  need.Root,
+		MinRoot:  need.Root(c.Filesystem),
 	})
 	if tooSmall := (*disk.TooSmallError)(nil); errors.As(err, &tooSmall) {
 		return layout, &target.NoRoomError{Err: err}

@@ -80,6 +80,9 @@ func (d *Disk) mountRoot(context.Context) (string, error) {
 	if d.choice.Filesystem == disk.XFS {
 		d.failFast(d.device.Name())
 	}
+	if err := d.room.CheckFree(dir, d.choice.Filesystem); err != nil {
+		return "", err
+	}
 	released := d.ledger.Opened("fd", dir)
 	root, err := os.Open(dir)
 	if err != nil {

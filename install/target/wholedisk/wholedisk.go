@@ -48,6 +48,7 @@ type Disk struct {
 
 	choice *choice.Choice // since Plan
 	layout disk.Layout
+	room   disk.Space // that the image takes on the root
 
 	esp    *disk.FAT // since Prepare
 	device *disk.Device
