@@ -121,6 +121,7 @@ func TestPodman(t *testing.T) {
 	})
 	t.Run("store to device", func(t *testing.T) { readmeToDisk(t, p) })
 	t.Run("store to file systems", func(t *testing.T) { readmeToFilesystem(t, p) })
+	t.Run("finalize", func(t *testing.T) { finalizeInContainers(t, p) })
 }
 
 // On a block device the kernel knows the new partitions in the end, also in place of older ones, and the

@@ -30,7 +30,7 @@ type Unmount struct {
 
 // tracedCalls are those that a test of the finalize pipeline looks at: calls that mount, unmount or
 // sleep. The ? lets strace run where the architecture lacks a call.
-const tracedCalls = "?umount,umount2,mount,?move_mount,?open_tree,?fsmount,?mount_setattr,nanosleep,clock_nanosleep,pivot_root,setns,unshare"
+const tracedCalls = "?umount,umount2,mount,?move_mount,?open_tree,?fsmount,?fspick,?mount_setattr,nanosleep,clock_nanosleep,pivot_root,setns,unshare"
 
 // Strace runs a program and everything it starts under strace. Descriptors are shown with the files that they
 // are of, as 3</path>.
