@@ -11,8 +11,8 @@ import (
 	"installer/finalize/mounts"
 )
 
-// TestAllNamespaces releases targets that another namespace has a copy of, which
-// is a holder unless the release is told to go there too.
+// TestAllNamespaces releases targets that another namespace has a copy of: a holder, unless the release
+// unmounts copies too.
 func TestAllNamespaces(t *testing.T) {
 	for _, fs := range targettest.Filesystems() {
 		for _, kind := range []string{"clone-ns", "ns-fd"} {

@@ -8,8 +8,7 @@ import (
 	"sync"
 )
 
-// Ledger accounts for everything that the program holds open on the target. It
-// is safe for concurrent use.
+// Ledger records every handle that the program has open on the target. It is safe for concurrent use.
 type Ledger struct {
 	mu   sync.Mutex
 	next uint64
@@ -21,10 +20,10 @@ type opened struct {
 	stack      []uintptr
 }
 
-// Entry is something that is still open.
+// Entry is a handle that is still open.
 type Entry struct {
 	Kind     string   `json:"kind"`      // "fd", "map", "lock"
-	Name     string   `json:"name"`      // for people: a path or an object
+	Name     string   `json:"name"`      // a path or an object, for people
 	OpenedAt string   `json:"opened_at"` // "file:line function" of the caller of the package that opened it
 	Stack    []string `json:"stack"`     // all frames, innermost first
 }
@@ -32,9 +31,8 @@ type Entry struct {
 // NewLedger returns an empty ledger.
 func NewLedger() *Ledger { return &Ledger{open: map[uint64]opened{}} }
 
-// Opened records that a handle of the given kind on name is held from now on;
-// released is to be called when it is given back, and does nothing when called
-// again. The caller's stack is kept as addresses: that is cheap.
+// Opened records a handle of the given kind on name. The caller calls released when it closes the
+// handle; a second call does nothing. The caller's stack is kept as addresses, which is cheap.
 func (l *Ledger) Opened(kind, name string) (released func()) {
 	var pcs [32]uintptr
 	n := runtime.Callers(2, pcs[:])
@@ -50,7 +48,7 @@ func (l *Ledger) Opened(kind, name string) (released func()) {
 	}
 }
 
-// Open returns what is open, the oldest first.
+// Open returns the open handles, the oldest first.
 func (l *Ledger) Open() []Entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -100,8 +98,8 @@ func packageOf(function string) string {
 	return function
 }
 
-// String tells a person what is open, where it was opened, and for whom: of a package
-// that opens things for others the first says little, of any other the second.
+// String returns the handle, the place that opened it and, where a package opens handles for its
+// callers, the caller.
 func (e Entry) String() string {
 	text := fmt.Sprintf("%s %s, opened at %s", e.Kind, e.Name, e.Stack[0])
 	if e.OpenedAt != e.Stack[0] {

@@ -69,7 +69,7 @@ func TestHoldersWithoutAProcess(t *testing.T) {
 }
 
 // TestContextIsFoundBySuperBlock has the holder that the kernel does not
-// attribute: the unmount succeeds, and the super block tells.
+// attribute: the unmount succeeds, and the superblock lives.
 func TestContextIsFoundBySuperBlock(t *testing.T) {
 	for _, fs := range targettest.Filesystems() {
 		x := targettest.New(t, fs)

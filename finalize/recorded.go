@@ -2,8 +2,8 @@ package finalize
 
 import "encoding/json"
 
-// Recorded is the evidence of a stage as a report has it: what is left of it
-// once it was written, by another process say.
+// Recorded is the evidence of a stage as read back from a report, which another process may have
+// written.
 type Recorded struct {
 	JSON    json.RawMessage
 	Summary string
@@ -12,7 +12,7 @@ type Recorded struct {
 // Line implements Evidence.
 func (r Recorded) Line() string { return r.Summary }
 
-// MarshalJSON writes what was read.
+// MarshalJSON writes the JSON that was read.
 func (r Recorded) MarshalJSON() ([]byte, error) { return r.JSON, nil }
 
 // UnmarshalJSON reads a stage back from a report; its evidence becomes [Recorded].

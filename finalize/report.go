@@ -22,7 +22,7 @@ const (
 	NotRun    Status = "not-run"
 )
 
-// Evidence is what a stage saw. It is written to the report as JSON.
+// Evidence is the observation of a stage. It is written to the report as JSON.
 type Evidence interface {
 	// Line returns the evidence as one line for people.
 	Line() string
@@ -44,12 +44,12 @@ type StageResult struct {
 	Summary  string    `json:"summary,omitempty"`
 	Evidence Evidence  `json:"evidence,omitempty"`
 	Error    string    `json:"error,omitempty"`
-	// Holders are those that stopped the stage.
+	// Holders are the holders that stopped the stage.
 	Holders []holders.Holder `json:"holders,omitempty"`
 }
 
-// Report is the evidence of a whole release. Version is the version of its form:
-// fields may be added within a version, none is renamed or removed.
+// Report is the evidence of a whole release. Version is the version of its form: fields may be added
+// within a version, none is renamed or removed.
 type Report struct {
 	Version    int      `json:"version"`
 	Mountpoint string   `json:"mount_point"`
@@ -70,13 +70,13 @@ func (r *Report) Succeeded(s Stage) bool {
 	return slices.ContainsFunc(r.Stages, func(result StageResult) bool { return result.Name == s.name && result.Status == OK })
 }
 
-// HeldError says that the target is held, and by whom. The mount is as it was,
-// unless the stage is one after the unmount.
+// HeldError is the refusal of a target that is held. The mount is as it was, unless the stage is one
+// after the unmount.
 type HeldError struct {
 	Stage   string
 	Holders []holders.Holder
 	Handles []Entry // of this process, from the ledger
-	Why     string  // what failed, or what the kernel showed
+	Why     string  // the failure, or the answer of the kernel
 	Err     error   // the system call's error, when one led here
 }
 

@@ -43,7 +43,7 @@ func (c Clean) Line() string {
 // NotProven returns the file systems of which no proof is known.
 func (c Clean) NotProven() []string { return c.Unknown }
 
-// proveClean reads the superblocks from the devices, past what is cached of them.
+// proveClean reads the superblocks from the devices, not from the cache.
 func proveClean(_ context.Context, r *Release) (Evidence, error) {
 	var clean Clean
 	for _, d := range r.Target.Devices {

@@ -74,8 +74,8 @@ func (r *Release) each(step func(filesystem, *os.File) (FilesystemResult, error)
 	return evidence, nil
 }
 
-// withRoot runs a step with the root of a file system. What another mount covers is reached when that
-// one is unmounted: see writeOutLate.
+// withRoot runs a step with the root of a file system. A covered one is reached when the mount on top
+// of it is gone: see writeOutLate.
 func withRoot(f filesystem, step func(filesystem, *os.File) (FilesystemResult, error)) (FilesystemResult, error) {
 	dir, err := openMount(f.Mount)
 	if errors.Is(err, errCovered) {
@@ -88,7 +88,7 @@ func withRoot(f filesystem, step func(filesystem, *os.File) (FilesystemResult, e
 	return step(f, dir)
 }
 
-// writeOutLate does for a file system that was covered what remountReadOnly did for the others.
+// writeOutLate is remountReadOnly for a file system that was covered.
 func (r *Release) writeOutLate(m mounts.Mount) error {
 	at := slices.IndexFunc(r.systems, func(f filesystem) bool { return f.ID == m.ID })
 	if at < 0 || r.systems[at].kind == inMemory || r.systems[at].ReadOnlySuper() || r.blind {
@@ -199,7 +199,7 @@ func current(m mounts.Mount) (mounts.Mount, error) {
 	return now, nil
 }
 
-// explainBusy turns EBUSY into who holds the target.
+// explainBusy replaces EBUSY by a HeldError that names the holders.
 func (r *Release) explainBusy(ctx context.Context, m mounts.Mount, err error) error {
 	if !errors.Is(err, unix.EBUSY) {
 		return err

@@ -13,7 +13,7 @@ import (
 type Dropped struct {
 	Closed []string `json:"closed"`
 	Open   []Entry  `json:"open,omitempty"`
-	// Search is made when something is left open, to show it as the kernel does.
+	// Search shows the same in the kernel's tables, when a handle is left open.
 	Search *holders.Report `json:"search,omitempty"`
 }
 
@@ -50,7 +50,7 @@ func dropHandles(ctx context.Context, r *Release) (Evidence, error) {
 
 func explainOpen(ctx context.Context, r *Release, evidence Dropped, failures []error) (Evidence, error) {
 	held := &HeldError{Handles: evidence.Open,
-		Why: "this program did not give back what it opened; nothing was unmounted. This is a defect of the program, please report it"}
+		Why: "this program did not close its own handles; nothing was unmounted. This is a defect of the program, please report it"}
 	search, err := holders.ScanSelf(ctx, r.held)
 	if err != nil {
 		failures = append(failures, err)
@@ -83,17 +83,17 @@ func (s Search) Line() string {
 // release is then the superblock's alone.
 func (s Search) IsNote() bool { return s.Verdict == holders.Unknown }
 
-// proveSelfFree looks at this process and what it started.
+// proveSelfFree looks at this process and its children.
 func proveSelfFree(ctx context.Context, r *Release) (Evidence, error) {
 	report, err := holders.ScanSelf(ctx, r.held)
 	if err != nil {
 		return nil, err
 	}
 	if len(report.Holders) > 0 {
-		return Search{Report: report}, &HeldError{Holders: report.Holders, Why: "by this program itself or by what it started"}
+		return Search{Report: report}, &HeldError{Holders: report.Holders, Why: "by this program itself or by its children"}
 	}
 	if len(report.Unreadable) > 0 {
-		return Search{Report: report}, fmt.Errorf("cannot tell whether this program itself holds the target: %s",
+		return Search{Report: report}, fmt.Errorf("whether this program itself holds the target is not known: %s",
 			strings.Join(report.Unreadable, "; "))
 	}
 	return Search{Report: report}, nil

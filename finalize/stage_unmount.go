@@ -13,12 +13,12 @@ import (
 // one umount2 that it took.
 type Unmounted struct {
 	Mounts []mounts.Mount `json:"mounts"`
-	// Reached are the mounts in other namespaces that went along by propagation;
-	// prove-released sees that they did.
+	// Reached are the mounts in other namespaces that went along by propagation, which prove-released
+	// checks.
 	Reached []mounts.Mount `json:"reached,omitempty"`
-	// Elsewhere is what was unmounted in other namespaces.
+	// Elsewhere are the mounts that were unmounted in other namespaces.
 	Elsewhere []Elsewhere `json:"elsewhere,omitempty"`
-	// Binds are those of the mounts whose file systems are not the target's, and stay where they are.
+	// Binds are those of the mounts whose file systems are not the target's, and stay mounted elsewhere.
 	Binds []Bind `json:"binds,omitempty"`
 }
 

@@ -8,14 +8,13 @@ import (
 	"installer/finalize/mounts"
 )
 
-// Handle is something open on the target that drop-handles closes.
+// Handle is an open file or mapping on the target that drop-handles closes.
 type Handle struct {
 	Name string
 	io.Closer
 }
 
-// Detacher is something beneath the file system that detach gives back, such as
-// a loop device.
+// Detacher is a device beneath the file system that detach gives back, such as a loop device.
 type Detacher interface {
 	Name() string
 	Detach() error
@@ -41,21 +40,21 @@ func (d Device) block() holders.Block {
 	return holders.Block{Path: path, Number: d.number()}
 }
 
-// Target is what is to be released.
+// Target is a mounted tree that is to be released.
 type Target struct {
-	// Mountpoint is where the tree stands in this process's mount namespace. What
-	// is mounted below it is released with it.
+	// Mountpoint is the place of the tree in this process's mount namespace. Mounts below it are released
+	// with it.
 	Mountpoint string
 	// Handles are closed in this order, the repository's first.
 	Handles []Handle
-	// Ledger must be empty when the handles are closed; nil when there is none.
+	// Ledger must be empty when the handles are closed; it may be nil.
 	Ledger *Ledger
 	// Devices carry the file systems of the target: all devices of each one that is stored on some. A
 	// release that has one too few refuses to begin.
 	Devices []Device
 	// Detach is given back last, in this order.
 	Detach []Detacher
-	// Copies is what to do about mounts of the target that are in no place of the tree.
+	// Copies is the way to treat mounts of the target's superblocks outside of the tree.
 	Copies Copies
 
 	missing map[mounts.DevNum]error // why Discover could not open the devices of a superblock

@@ -25,8 +25,8 @@ type filesystem struct {
 }
 
 // sortTree finds out whose the superblocks of the tree are: that of the root mount is the target's,
-// another one if no mount of it stands outside of the tree. What goes along with the unmount, or is
-// unmounted too, does not count.
+// another one if no mount of it stands outside of the tree. A mount that goes along with the unmount, or
+// is unmounted too, does not count.
 func (r *Release) sortTree(snapshot *mounts.Snapshot) {
 	outside := r.outside(snapshot)
 	seen := map[mounts.DevNum]bool{}
@@ -149,7 +149,7 @@ func isDirectory(m mounts.Mount) bool {
 	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
-// describe works out what refers to the target.
+// describe makes the target of the search for holders.
 func (r *Release) describe(snapshot *mounts.Snapshot) error {
 	for _, m := range slices.Concat(r.Tree, r.reached) {
 		r.held.Mounts = append(r.held.Mounts, m.ID)

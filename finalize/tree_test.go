@@ -38,7 +38,7 @@ func command(t *testing.T, name string, args ...string) {
 	}
 }
 
-// finalizeTree does what the command finalize does.
+// finalizeTree runs the release of the command finalize.
 func finalizeTree(t *testing.T, path string, copies Copies) (*Report, error) {
 	t.Helper()
 	target, closeAll, err := Discover(path)
@@ -186,7 +186,7 @@ func TestForeignBind(t *testing.T) {
 }
 
 // TestPeersOfBindsStay has a bind that is a peer of its original, as mount --rbind of /dev makes it where
-// mounts are shared: what stands on the original stays.
+// mounts are shared: the mounts on the original stay.
 func TestPeersOfBindsStay(t *testing.T) {
 	base := t.TempDir()
 	mount(t, "-t", "tmpfs", "test", base)
@@ -223,7 +223,7 @@ func TestSharedRoot(t *testing.T) {
 	refusedFirst(t, x.Dir, holders.Overlay, 0)
 	command(t, "umount", other)
 
-	// All of it within the tree is no hindrance, nor is a tmpfs, an overlay or what a chroot has.
+	// Mounts within the tree are no hindrance, nor are the binds of a chroot.
 	mount(t, "-o", "subvol=home", x.Loop, x.Path("a"))
 	mount(t, "--bind", x.Path("dir"), x.Path("b"))
 	mount(t, "-t", "tmpfs", "test", x.Path("c"))

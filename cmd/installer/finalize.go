@@ -32,12 +32,14 @@ func newFinalizeCommand(stdout io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "finalize [flags] ROOT",
 		Short: "Release a mounted tree: prove that nothing holds it, unmount it, prove that it is gone",
-		Long: `finalize releases the tree that is mounted on ROOT, with all that is mounted below
-it: it writes everything out, makes the file systems read-only, proves that
-nothing holds them, unmounts each once, never lazily, and proves that the kernel
-let go. What holds the target is named, and never killed; the tree stays mounted then.
+		Long: `finalize releases the tree that is mounted on ROOT, with the mounts below it: it
+writes everything out, makes the file systems read-only, proves that nothing holds
+them, unmounts each once, never lazily, and proves that the kernel let go. A holder is
+named, never killed, and the tree stays mounted as it was. A bind below ROOT of a file
+system that is mounted elsewhere too is only unmounted.
 
-Exit status: 0 released, 3 held (the message says by whom), 1 failed otherwise.`,
+Exit status: 0 released; 3 held, the message names the holders; 1 failed, or unmounted
+and not proven released.`,
 		Example: `  installer finalize /mnt
   installer finalize --mount-namespace 4711 /sysroot`,
 		Args: usageArgs(cobra.ExactArgs(1)),
