@@ -42,7 +42,8 @@ func (d *Dir) Fail(op, name string, err error) error {
 	return &os.PathError{Op: op, Path: "/" + d.Full(name), Err: err}
 }
 
-// rawOpen opens name with the flags; resolve are RESOLVE_ bits. The caller closes the descriptor and calls released.
+// rawOpen opens name with the flags; resolve are RESOLVE_ bits. The caller closes the descriptor
+// and calls released.
 func (d *Dir) rawOpen(name string, flags int, mode, resolve uint64) (fd int, released func(), err error) {
 	how := unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Mode: mode, Resolve: resolve}
 	fd, err = unix.Openat2(d.fd, name, &how)
@@ -77,7 +78,8 @@ func (d *Dir) Sub(name string) (*Dir, error) {
 	return &Dir{fd: fd, name: d.Full(name), ledger: d.ledger, released: func() { _ = closeFD() }}, nil
 }
 
-// Close gives a directory back that Sub opened; nothing was written through it that its close could still lose.
+// Close gives a directory back that Sub opened; nothing was written through it that its close could
+// still lose.
 func (d *Dir) Close() { d.released() }
 
 // With opens a directory for the time of fn.
@@ -90,7 +92,8 @@ func (d *Dir) With(name string, fn func(*Dir) error) error {
 	return fn(s)
 }
 
-// MkdirAll creates the directories of the path that are missing, with exactly this mode whatever the umask.
+// MkdirAll creates the directories of the path that are missing, with exactly this mode whatever
+// the umask.
 func (d *Dir) MkdirAll(name string, mode uint32) error {
 	done := ""
 	for part := range strings.SplitSeq(name, "/") {
@@ -155,7 +158,8 @@ func (d *Dir) Replace(name string, r io.Reader, size int64, mode uint32) error {
 	return d.create(name, r, size, mode)
 }
 
-// create makes every file on a target that is not an object of the repository. Owner and mode are decided here.
+// create makes every file on a target that is not an object of the repository. Owner and mode are
+// decided here.
 func (d *Dir) create(name string, r io.Reader, size int64, mode uint32) error {
 	fd, closeFD, err := d.Open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, uint64(mode), NoLinks)
 	if err != nil {

@@ -31,7 +31,8 @@ func target(t *testing.T) (dir *Dir, path, precious string) {
 	return Of(f, noLedger{}), path, precious
 }
 
-// Whatever component of a path a hostile tree has made a link, nothing outside changes, and nothing that it leads to.
+// Whatever component of a path a hostile tree has made a link, nothing outside changes, and nothing
+// that it leads to.
 func TestNothingIsWrittenThroughALink(t *testing.T) {
 	for name, shape := range map[string]func(path, precious string) error{
 		"a parent leads out":           func(p, _ string) error { return os.Symlink("..", filepath.Join(p, "a")) },
@@ -80,7 +81,8 @@ func TestNothingIsWrittenThroughALink(t *testing.T) {
 	}
 }
 
-// New entries have exactly the mode that was asked for, whatever the umask, and inherit no access control list.
+// New entries have exactly the mode that was asked for, whatever the umask, and inherit no access
+// control list.
 func TestModes(t *testing.T) {
 	d, path, _ := target(t)
 	old := unix.Umask(0o077)

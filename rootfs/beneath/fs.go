@@ -19,7 +19,8 @@ type FS struct {
 	dir *Dir
 }
 
-// OpenFS opens the directory at path, relative to the physical root, for reading. The caller closes the result.
+// OpenFS opens the directory at path, relative to the physical root, for reading. The caller closes
+// the result.
 func OpenFS(root *os.File, path string, l Ledger) (*FS, error) { return Of(root, l).OpenFS(path) }
 
 // OpenFS opens a directory for reading. The caller closes the result.

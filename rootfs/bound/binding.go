@@ -13,17 +13,16 @@ import (
 // Dir is the directory of the bindings, in the image's tree.
 const Dir = "usr/lib/bootc/bound-images.d"
 
-// QuadletDirs are the directories where the quadlets stand that bindings usually
-// lead to (podman-systemd.unit(5)), in the image's tree.
+// QuadletDirs are the directories where the quadlets stand that bindings usually lead to
+// (podman-systemd.unit(5)), in the image's tree.
 var QuadletDirs = []string{"usr/share/containers/systemd", "usr/etc/containers/systemd"}
 
 // Binding is one bound image.
 type Binding struct {
 	File  string // the link, a path in the image's tree
 	Image string // as the quadlet names it, with specifiers resolved
-	// Names are what it may be known by in a storage, the first one that is there
-	// counts: full names with a tag or a digest. There is more than one of a name
-	// without a registry.
+	// Names are the names that it may have in a storage, the first one that is there counts: full
+	// names with a tag or a digest. There is more than one of a name without a registry.
 	Names []reference.Named
 }
 
@@ -38,8 +37,8 @@ func (e *BindingError) Error() string { return fmt.Sprintf("%s: %v", e.Path, e.E
 // Unwrap returns the cause.
 func (e *BindingError) Unwrap() error { return e.Err }
 
-// Find reads the bindings of an image's tree, in which links must be followed as
-// if it were the root. Errors are a [*BindingError].
+// Find reads the bindings of an image's tree, in which links must be followed as if it were the
+// root. Errors are a [*BindingError].
 func Find(tree fs.ReadLinkFS) ([]Binding, error) {
 	entries, err := fs.ReadDir(tree, Dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -91,8 +90,8 @@ func read(tree fs.ReadLinkFS, name string, kind fs.FileMode) (b Binding, err err
 	return b, err
 }
 
-// parseUnit reads the values by section and key (systemd.syntax(7)); the last one
-// counts. go-systemd's parser does not know comments amid continued lines.
+// parseUnit reads the values by section and key (systemd.syntax(7)); the last one counts.
+// go-systemd's parser does not know comments amid continued lines.
 func parseUnit(text string) map[string]map[string]string {
 	units := map[string]map[string]string{}
 	section, line := "", ""
@@ -120,8 +119,8 @@ func parseUnit(text string) map[string]map[string]string {
 	return units
 }
 
-// resolveSpecifiers allows but %% of the specifiers of systemd.unit(5): what the
-// others stand for is known on the running host alone.
+// resolveSpecifiers allows but %% of the specifiers of systemd.unit(5): the values of the others
+// stand for is known on the running host alone.
 func resolveSpecifiers(value string) (string, error) {
 	parts := strings.Split(value, "%%")
 	for _, part := range parts {

@@ -32,8 +32,8 @@ func (e *MissingError) Error() string {
 // Unwrap returns the cause.
 func (e *MissingError) Unwrap() error { return e.Err }
 
-// OpenStored opens the bound image in this machine's storage. The error is a
-// [*MissingError] if it is not there. The caller closes it.
+// OpenStored opens the bound image in this machine's storage. The error is a [*MissingError] if it
+// is not there. The caller closes it.
 func (b Binding) OpenStored(ctx context.Context, o image.OpenOptions) (*Image, error) {
 	for _, name := range b.Names {
 		img, err := image.Open(ctx, image.Ref{Transport: image.TransportContainersStorage, Name: name.String()}, o)
@@ -50,8 +50,8 @@ func (b Binding) OpenStored(ctx context.Context, o image.OpenOptions) (*Image, e
 	return nil, &MissingError{b, errors.New("no image of that name")}
 }
 
-// OpenRemote opens the bound image in its registry: what its name means now is
-// what is written later. The caller closes it.
+// OpenRemote opens the bound image in its registry: the image that its name means now is written
+// later. The caller closes it.
 func (b Binding) OpenRemote(ctx context.Context, o image.OpenOptions) (*Image, error) {
 	if len(b.Names) > 1 {
 		return nil, fmt.Errorf("the bound image %s (%s) has no registry in its name to be pulled from: name it in full", b.Image, b.File)

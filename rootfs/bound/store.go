@@ -21,9 +21,8 @@ import (
 	"go.podman.io/storage/pkg/fsutils"
 )
 
-// Places below the physical root. The storage is where bootc has its own, which
-// the running system sees as /usr/lib/bootc/storage; the state lasts as long as
-// a Store is open.
+// Places below the physical root. The storage is where bootc has its own, which the running system
+// sees as /usr/lib/bootc/storage; the state lasts as long as a Store is open.
 const (
 	storageDir = "ostree/bootc/storage"
 	stateDir   = "ostree/bootc/storage-state"
@@ -38,9 +37,9 @@ type Store struct {
 	dir, state string
 }
 
-// Create makes the storage on the physical root, which is mounted on mountpoint and has
-// none. The program must call reexec.Init of the library first of all: layers
-// are unpacked in a process of their own.
+// Create makes the storage on the physical root, which is mounted on mountpoint and has none. The
+// program must call reexec.Init of the library first of all: layers are unpacked in a process of
+// their own.
 func Create(root *beneath.Dir, mountpoint string) (_ *Store, err error) {
 	s := &Store{dir: filepath.Join(mountpoint, storageDir), state: filepath.Join(mountpoint, stateDir)}
 	if err := root.MkdirAll(path.Dir(storageDir), 0o755); err != nil {
@@ -60,17 +59,16 @@ func Create(root *beneath.Dir, mountpoint string) (_ *Store, err error) {
 	return s, nil
 }
 
-// settleFeatures answers what the driver else finds out by mounting overlays on
-// the target, and unmounting them lazily: nothing is mounted from the storage
-// here, and this kernel need not have overlays. The files' names are those by
-// which the driver remembers its answers.
+// settleFeatures answers questions that the driver else answers by mounting overlays on the target,
+// and unmounting them lazily: nothing is mounted from the storage here, and this kernel need not
+// have overlays. The files' names are those by which the driver remembers its answers.
 func (s *Store) settleFeatures(root *beneath.Dir) error {
 	ok, err := fsutils.SupportsDType(filepath.Dir(s.dir))
 	if err != nil {
 		return fmt.Errorf("asking the file system of %s for the types of directory entries: %w", s.dir, err)
 	}
 	if !ok {
-		return fmt.Errorf("the file system of %s does not tell the types of directory entries, which overlays need: make an xfs with ftype=1", s.dir)
+		return fmt.Errorf("the file system of %s does not show the types of directory entries, which overlays need: make an xfs with ftype=1", s.dir)
 	}
 	dir := path.Join(stateDir, driver)
 	if err := root.MkdirAll(dir, 0o700); err != nil {
@@ -84,8 +82,8 @@ func (s *Store) settleFeatures(root *beneath.Dir) error {
 	return nil
 }
 
-// Put stores an image under the name that it was found by. Layers that are there
-// already are not read. Faults of the source are an [*image.SourceError].
+// Put stores an image under the name that it was found by. Layers that are there already are not
+// read. Faults of the source are an [*image.SourceError].
 func (s *Store) Put(ctx context.Context, img *Image, o image.ImportOptions) error {
 	top := ""
 	for i := range img.Layers {

@@ -13,11 +13,12 @@ import (
 	"installer/rootfs/image"
 )
 
-// AlephPath is where the record of the first installation stands in the physical root, as bootc has it.
+// AlephPath is where the record of the first installation stands in the physical root, as bootc has
+// it.
 const AlephPath = ".bootc-aleph.json"
 
-// Aleph records the image that a system was first installed from. Its fields are those that bootc writes; nothing
-// decides by it.
+// Aleph records the image that a system was first installed from. Its fields are those that bootc
+// writes; nothing decides by it.
 type Aleph struct {
 	Image       string            `json:"image,omitempty"` // name of the source, without its transport
 	Digest      string            `json:"digest"`          // of the manifest
@@ -32,8 +33,9 @@ type Aleph struct {
 // labelCreated is the label of an image's time of creation.
 const labelCreated = "org.opencontainers.image.created"
 
-// NewAleph makes the record for an image. source and target are references; an empty source stands for the reference
-// by which the image was opened. kernel is the text that uname -r prints on the installing machine.
+// NewAleph makes the record for an image. source and target are references; an empty source stands
+// for the reference by which the image was opened. kernel is the text that uname -r prints on the
+// installing machine.
 func NewAleph(img *image.Image, source, target, kernel, selinux string) Aleph {
 	if source == "" {
 		source = img.Ref.String()
@@ -90,8 +92,8 @@ func WriteAleph(root *os.File, a Aleph, l Ledger) error {
 	return nil
 }
 
-// canonicalJSON brings a document into the form of RFC 8785, in which bootc writes and compares it. One that has no
-// such form, such as a number out of range, stays as it is.
+// canonicalJSON brings a document into the form of RFC 8785, in which bootc writes and compares it.
+// One that has no such form, such as a number out of range, stays as it is.
 func canonicalJSON(document []byte) []byte {
 	canonical, err := jsoncanonicalizer.Transform(document)
 	if err != nil {

@@ -8,10 +8,12 @@ import (
 	"installer/rootfs/ostree"
 )
 
-// ImporterVersion is the release of ostree-ext whose rules the import follows. Updaters show it and decide nothing by it.
+// ImporterVersion is the release of ostree-ext whose rules the import follows. Updaters show it and
+// decide nothing by it.
 const ImporterVersion = "0.15.3"
 
-// RootfsRef is the ref of a system that was installed from a plain directory, where WriteImage is given no other name.
+// RootfsRef is the ref of a system that was installed from a plain directory, where WriteImage is
+// given no other name.
 const RootfsRef = "installer/rootfs"
 
 // Metadata keys of commits, as ostree-ext and libostree name them.
@@ -23,13 +25,14 @@ const (
 	keyVersion        = "version"
 )
 
-// WriteImage writes what tree, imported from img through NewSink, says beyond the files' content, and returns the
-// commit of the merged tree.
+// WriteImage writes the directories of tree, which was imported from img through NewSink, and
+// returns the commit of the merged tree.
 //
-// A container image gets what its updater reads back: a commit and a ref for each layer, a merge commit that carries
-// manifest and configuration, and the image's ref. target is the reference, with transport, that the host will follow,
-// such as docker://quay.io/x/y:latest. A plain directory has none of that; it gets one commit under the plain ref
-// target, or RootfsRef if target is empty.
+// A container image gets the objects that its updater reads back: a commit and a ref for each
+// layer, a merge commit that carries manifest and configuration, and the image's ref. target is the
+// reference, with transport, that the host will follow, such as docker://quay.io/x/y:latest. A
+// plain directory has none of that; it gets one commit under the plain ref target, or RootfsRef if
+// target is empty.
 //
 // Timestamps come from the image, so that one image always gives the same commits.
 func WriteImage(ctx context.Context, repo *ostree.Repo, img *image.Image, tree *image.Tree, target string) (ostree.Checksum, error) {
@@ -57,7 +60,8 @@ func writeRootfs(ctx context.Context, w *treeWriter, img *image.Image, tree *ima
 	return writeCommit(ctx, w, tree.Root, ref, ostree.Commit{Metadata: versionMetadata(img), Timestamp: timestamp(img)})
 }
 
-// writeLayers writes each layer's own commit, which keeps its objects and spares its download at the next update.
+// writeLayers writes each layer's own commit, which keeps its objects and spares its download at
+// the next update.
 func writeLayers(ctx context.Context, w *treeWriter, img *image.Image, tree *image.Tree) error {
 	if len(tree.Layers) != len(img.Layers) {
 		return fmt.Errorf("the image has %d layers, and its tree was made of %d", len(img.Layers), len(tree.Layers))
@@ -80,7 +84,8 @@ func writeLayers(ctx context.Context, w *treeWriter, img *image.Image, tree *ima
 	return nil
 }
 
-// writeCommit completes the commit with the tree's objects and writes it after them, and its ref after it.
+// writeCommit completes the commit with the tree's objects and writes it after them, and its ref
+// after it.
 func writeCommit(ctx context.Context, w *treeWriter, root *image.Node, ref string, c ostree.Commit) (ostree.Checksum, error) {
 	sums, err := w.write(ctx, root)
 	if err != nil {
@@ -101,8 +106,8 @@ func importerMetadata() []ostree.KeyValue {
 	return []ostree.KeyValue{{Key: keyImporter, Value: ostree.StringValue(ImporterVersion)}}
 }
 
-// mergeMetadata is what bootc reads back from the deployed commit, keys in order. The version is not needed by bootc;
-// ostree shows it, and puts it into the boot entry's title.
+// mergeMetadata is the metadata that bootc reads back from the deployed commit, keys in order. The
+// version is not needed by bootc; ostree shows it, and puts it into the boot entry's title.
 func mergeMetadata(img *image.Image) []ostree.KeyValue {
 	return append([]ostree.KeyValue{
 		{Key: keyImageConfig, Value: ostree.StringValue(string(canonicalJSON(img.Config)))},

@@ -11,7 +11,7 @@ import (
 	"installer/rootfs/image"
 )
 
-// TestWriteImage reads back by ostree what an updater needs.
+// TestWriteImage reads back by ostree the objects that an updater needs.
 func TestWriteImage(t *testing.T) {
 	x := newTarget(t)
 	labels := map[string]string{"org.opencontainers.image.version": "2024.5"}
@@ -70,13 +70,15 @@ func sortedJSON(t *testing.T, document []byte) string {
 	return string(sorted)
 }
 
-// unquoteVariant takes the quotes off a string as GLib prints it, which here needs no escapes but of the quotes.
+// unquoteVariant takes the quotes off a string as GLib prints it, which here needs no escapes but
+// of the quotes.
 func unquoteVariant(s string) string {
 	s = strings.TrimSpace(s)
 	return s[1 : len(s)-1]
 }
 
-// TestContentEqualsOstree commits the merged tree by ostree itself, from a plain copy: the same content checksum.
+// TestContentEqualsOstree commits the merged tree by ostree itself, from a plain copy: the same
+// content checksum.
 func TestContentEqualsOstree(t *testing.T) {
 	x := newTarget(t)
 	_, _, commit := x.imported(t, makeImage(t, nil, baseLayer(), upperLayer()), followed)

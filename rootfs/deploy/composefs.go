@@ -12,10 +12,12 @@ import (
 // maxTextFile bounds a configuration file, in bytes.
 const maxTextFile = 1 << 20
 
-// noComposefsArgument tells the initramfs to mount the deployment plainly, whatever its configuration asks for.
+// noComposefsArgument makes the initramfs mount the deployment plainly, whatever its configuration
+// asks for.
 const noComposefsArgument = "ostree.prepare-root.composefs=0"
 
-// ComposefsError is returned for an image that can only be booted through a composefs image of its deployment.
+// ComposefsError is returned for an image that can only be booted through a composefs image of its
+// deployment.
 type ComposefsError struct {
 	Setting string
 }
@@ -25,9 +27,9 @@ func (e *ComposefsError) Error() string {
 		e.Setting)
 }
 
-// CheckComposefs tells whether the tree of an image can be booted without a composefs image of its deployment, with the
-// kernel arguments; the error is a *ComposefsError. It is there to refuse an image before anything is written. The
-// contents of PrepareRootFiles have to be readable.
+// CheckComposefs reports whether the tree of an image can be booted without a composefs image of
+// its deployment, with the kernel arguments; the error is a *ComposefsError. It is there to refuse
+// an image before anything is written. The contents of PrepareRootFiles have to be readable.
 func CheckComposefs(tree fs.FS, kargs []string) error {
 	settings, err := prepareRootSettings(func(name string) ([]byte, error) { return fs.ReadFile(tree, name) })
 	if err == nil {
@@ -36,13 +38,14 @@ func CheckComposefs(tree fs.FS, kargs []string) error {
 	return err
 }
 
-// PrepareRootFiles are the configuration files of ostree-prepare-root(1) in a deployment; what the later one says wins.
+// PrepareRootFiles are the configuration files of ostree-prepare-root(1) in a deployment; the later
+// one wins.
 func PrepareRootFiles() []string {
 	return []string{"usr/lib/ostree/prepare-root.conf", "etc/ostree/prepare-root.conf"}
 }
 
-// composefsArguments returns the kernel argument without which an image whose initramfs wants a composefs image would
-// not boot, since none is made.
+// composefsArguments returns the kernel argument without which an image whose initramfs wants a
+// composefs image would not boot, since none is made.
 func (d *deployer) composefsArguments(t *beneath.Dir) ([]string, error) {
 	settings, err := prepareRootSettings(func(name string) ([]byte, error) { return t.ReadFile(name, maxTextFile) })
 	if err != nil {
@@ -56,8 +59,8 @@ func (d *deployer) composefsArguments(t *beneath.Dir) ([]string, error) {
 	return []string{noComposefsArgument}, nil
 }
 
-// withoutComposefs tells whether noComposefsArgument is needed. A check of signatures or digests is never turned off:
-// that is a *ComposefsError.
+// withoutComposefs reports whether noComposefsArgument is needed. A check of signatures or digests
+// is never turned off: that is a *ComposefsError.
 func withoutComposefs(settings map[string]string, kargs []string) (needed bool, err error) {
 	for _, arg := range kargs {
 		if strings.HasPrefix(arg, "ostree.prepare-root.composefs=") {

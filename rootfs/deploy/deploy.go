@@ -19,13 +19,14 @@ type Options struct {
 	Kargs     []string // kernel arguments in order; ostree= is added
 	Origin    string   // image reference of the origin file, see OriginReference
 	Refspec   string   // ref of the origin file where Origin is empty: a system that no container image updates
-	// TargetImage is the reference that WriteImage was given; if it is not empty, its ref must name the commit.
+	// TargetImage is the reference that WriteImage was given; if it is not empty, its ref must name
+	// the commit.
 	TargetImage string
 	// Version is shown in boot menus where the commit states none.
 	Version string
 }
 
-// Deployment is what Deploy made.
+// Deployment describes a deployment that Deploy made.
 type Deployment struct {
 	Path         string // relative to the physical root
 	Stateroot    string
@@ -38,10 +39,11 @@ type Deployment struct {
 	EntryText    string
 	Kargs        []string // as the kernel gets them
 	OSID         string   // ID of os-release, "" if it has none
-	Notes        []string // what the person who installs should know
+	Notes        []string // for the person who installs
 }
 
-// A first deployment has boot version 1, sub-boot version 1, and is the first of its kind: libostree's numbering.
+// A first deployment has boot version 1, sub-boot version 1, and is the first of its kind:
+// libostree's numbering.
 const (
 	loaderDir  = "boot/loader.1"
 	bootLinks  = "ostree/boot.1.1"
@@ -49,10 +51,11 @@ const (
 	firstEntry = loaderDir + "/entries/ostree-1.conf"
 )
 
-// Deploy makes the first deployment on a physical root that InitSysroot prepared: checkout, /etc, /var, origin, kernel,
-// boot entry and refs. Until its last step, the link boot/loader, the target does not look bootable; before it,
-// everything else is on the device. A root that has a boot entry is refused with ErrDeployed, an image without kernel
-// with ErrNoKernel. root is not kept; everything opened is closed again, whatever happens.
+// Deploy makes the first deployment on a physical root that InitSysroot prepared: checkout, /etc,
+// /var, origin, kernel, boot entry and refs. Until its last step, the link boot/loader, the target
+// does not look bootable; before it, everything else is on the device. A root that has a boot entry
+// is refused with ErrDeployed, an image without kernel with ErrNoKernel. root is not kept;
+// everything opened is closed again, whatever happens.
 func Deploy(ctx context.Context, root *os.File, repo *ostree.Repo, commit ostree.Checksum, o Options, l Ledger) (dep *Deployment, err error) {
 	if o.Stateroot == "" {
 		o.Stateroot = DefaultStateroot
@@ -76,7 +79,7 @@ func Deploy(ctx context.Context, root *os.File, repo *ostree.Repo, commit ostree
 	return &d.dep, nil
 }
 
-// deployer holds what the steps of one deployment share.
+// deployer holds the values that the steps of one deployment share.
 type deployer struct {
 	root *beneath.Dir
 	repo *ostree.Repo
@@ -88,7 +91,7 @@ type deployer struct {
 	mode   uint32 // of the deployment's root directory
 }
 
-// check does what can fail without having written anything.
+// check does the steps that can fail without a write.
 func (d *deployer) check(commit ostree.Checksum) error {
 	if err := CheckStateroot(d.o.Stateroot); err != nil {
 		return err
@@ -172,7 +175,8 @@ func (d *deployer) makeStateroot(context.Context) error {
 	return nil
 }
 
-// checkout makes the tree of the commit out of hard links, under the first serial number that is free.
+// checkout makes the tree of the commit out of hard links, under the first serial number that is
+// free.
 func (d *deployer) checkout(ctx context.Context) error {
 	parent := path.Join(d.stateroot(), "deploy")
 	names, err := d.root.Names(parent)
@@ -201,7 +205,8 @@ func nextSerial(names []string, commit ostree.Checksum) int {
 	return next
 }
 
-// checkoutInto checks the commit, or the subpath of it that o names, out as name in the directory parent.
+// checkoutInto checks the commit, or the subpath of it that o names, out as name in the directory
+// parent.
 func (d *deployer) checkoutInto(ctx context.Context, parent, name string, o ostree.CheckoutOptions) error {
 	return d.root.With(parent, func(p *beneath.Dir) error {
 		return p.AsFile(func(f *os.File) error {
@@ -238,7 +243,8 @@ func (d *deployer) writeOrigin(context.Context) error {
 // immutableFlag is FS_IMMUTABLE_FL of <linux/fs.h>.
 const immutableFlag = 0x10
 
-// setImmutable protects the deployment's root directory; a file system that knows no such flag does without.
+// setImmutable protects the deployment's root directory; a file system that knows no such flag does
+// without.
 func (d *deployer) setImmutable(context.Context) error {
 	return d.inDeployment(func(t *beneath.Dir) error {
 		flags, err := unix.IoctlGetInt(t.FD(), unix.FS_IOC_GETFLAGS)

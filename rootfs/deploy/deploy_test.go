@@ -54,7 +54,8 @@ func sameInode(t *testing.T, x *target, a, b string) {
 	}
 }
 
-// TestDeployEqualsOstree deploys one commit by ostree itself and compares the two systems, path by path.
+// TestDeployEqualsOstree deploys one commit by ostree itself and compares the two systems, path by
+// path.
 func TestDeployEqualsOstree(t *testing.T) {
 	x, dep := deployed(t, baseLayer(), upperLayer())
 	theirs := t.TempDir()
@@ -103,9 +104,10 @@ func readFile(t *testing.T, name string) string {
 	return string(data)
 }
 
-// withoutKnownDifferences leaves out what the two cannot share: the repository's other refs and working files, what
-// the ostree of Debian 12 (2022.7) does not do yet (backing directories, the copy of the image's /var), what it names
-// otherwise (boot entries) and what is private to it (the origin's text).
+// withoutKnownDifferences leaves out what the two cannot share: the repository's other refs and
+// working files, what the ostree of Debian 12 (2022.7) does not do yet (backing directories, the
+// copy of the image's /var), what it names otherwise (boot entries) and what is private to it (the
+// origin's text).
 func withoutKnownDifferences(lines []string, dep *Deployment) []string {
 	var out []string
 	for _, line := range lines {

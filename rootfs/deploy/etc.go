@@ -32,7 +32,8 @@ func (d *deployer) makeEtc(ctx context.Context) error {
 	})
 }
 
-// makeVar fills an empty /var of the stateroot with what the image brings, once: later deployments leave it alone.
+// makeVar fills an empty /var of the stateroot with the files of the image, once: later deployments
+// leave it alone.
 func (d *deployer) makeVar(ctx context.Context) error {
 	at := path.Join(d.stateroot(), "var")
 	names, err := d.root.Names(at)
@@ -55,7 +56,8 @@ func (d *deployer) makeVar(ctx context.Context) error {
 	return d.root.WriteFile(marker, nil, 0o644)
 }
 
-// initialVar copies the image's /var, and makes the directories that a system without tmpfiles.d would lack.
+// initialVar copies the image's /var, and makes the directories that a system without tmpfiles.d
+// would lack.
 func (d *deployer) initialVar(ctx context.Context, at string) error {
 	hasVar, tmpfiles := false, false
 	err := d.inDeployment(func(t *beneath.Dir) (err error) {
@@ -78,7 +80,8 @@ func (d *deployer) initialVar(ctx context.Context, at string) error {
 	return d.root.With(at, legacyVar)
 }
 
-// copyVar replaces the empty directory by a copy of the image's, and keeps the owner and mode of a stateroot's var.
+// copyVar replaces the empty directory by a copy of the image's, and keeps the owner and mode of a
+// stateroot's var.
 func (d *deployer) copyVar(ctx context.Context, at string) error {
 	if err := d.root.Remove(at, true); err != nil {
 		return err
@@ -95,7 +98,8 @@ func (d *deployer) copyVar(ctx context.Context, at string) error {
 	})
 }
 
-// legacyVar makes what early boot expected before tmpfiles.d, where the image brought nothing of that name.
+// legacyVar makes the directories that early boot expected before tmpfiles.d, where the image
+// brought nothing of that name.
 func legacyVar(v *beneath.Dir) error {
 	for name, mode := range map[string]uint32{"tmp": 0o1777, "lib": 0o755, "log": 0o755} {
 		if err := v.MkdirAll(name, mode); err != nil {

@@ -17,7 +17,7 @@ import (
 	"installer/tests/layout"
 )
 
-// testLedger counts what is open and fails the test if something is at its end.
+// testLedger counts open handles and fails the test if something is at its end.
 type testLedger struct {
 	mu   sync.Mutex
 	open map[string]int
@@ -194,7 +194,8 @@ func clearImmutable(t *testing.T, sysroot string) {
 	}
 }
 
-// imported imports the image into the target and writes its commits; followed is the reference that the host follows.
+// imported imports the image into the target and writes its commits; followed is the reference that
+// the host follows.
 func (x *target) imported(t *testing.T, source, followed string) (*image.Image, *image.Tree, ostree.Checksum) {
 	t.Helper()
 	ref, err := image.ParseRef(source)

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// originText is the deployment's origin file, which says where updates come from: a container image reference in
-// ostree-ext's form, or the ref of a plain commit.
+// originText is the deployment's origin file, which says where updates come from: a container image
+// reference in ostree-ext's form, or the ref of a plain commit.
 func originText(o Options) (string, error) {
 	key, value := "container-image-reference", o.Origin
 	if value == "" {
@@ -22,8 +22,9 @@ func originText(o Options) (string, error) {
 	return "[origin]\n" + key + "=" + strings.ReplaceAll(value, `\`, `\\`) + "\n", nil
 }
 
-// OriginReference is the image reference of an origin file: reference is what the host follows, with transport, such as
-// docker://quay.io/x/y:latest or oci:/path. With signed, updates must pass a signature policy that demands a signature.
+// OriginReference is the image reference of an origin file: reference is the image that the host
+// follows, with transport, such as docker://quay.io/x/y:latest or oci:/path. With signed, updates
+// must pass a signature policy that demands a signature.
 func OriginReference(reference string, signed bool) string {
 	if signed {
 		return "ostree-image-signed:" + reference

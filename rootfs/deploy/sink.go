@@ -8,7 +8,8 @@ import (
 	"installer/rootfs/ostree"
 )
 
-// NewSink returns a sink that stores what an import yields as file objects of repo, under their checksums.
+// NewSink returns a sink that stores the files of an import as file objects of repo, under their
+// checksums.
 func NewSink(repo *ostree.Repo) image.Sink { return sink{repo} }
 
 type sink struct{ repo *ostree.Repo }

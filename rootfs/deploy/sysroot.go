@@ -35,8 +35,8 @@ type noLedger struct{}
 
 func (noLedger) Opened(string, string) func() { return func() {} }
 
-// lockSysroot takes the lock that ostree's own commands honour: an open file description lock on ostree/lock, which
-// is gone when nobody holds it. It does not wait.
+// lockSysroot takes the lock that ostree's own commands honour: an open file description lock on
+// ostree/lock, which is gone when nobody holds it. It does not wait.
 func lockSysroot(root *beneath.Dir) (unlock func() error, err error) {
 	const name = "ostree/lock"
 	fd, closeFD, err := root.Open(name, unix.O_RDWR|unix.O_CREAT, 0o600, beneath.NoLinks)

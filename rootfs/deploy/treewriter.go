@@ -12,7 +12,8 @@ import (
 	"installer/rootfs/ostree"
 )
 
-// treeWriter writes the directories of image trees as objects. A subtree that several trees share is written once.
+// treeWriter writes the directories of image trees as objects. A subtree that several trees share
+// is written once.
 type treeWriter struct {
 	repo  *ostree.Repo
 	slots chan struct{} // one for each directory that may be worked on aside
@@ -55,7 +56,7 @@ func (w *treeWriter) write(ctx context.Context, n *image.Node) (written, error) 
 	return out, nil
 }
 
-// split separates what a directory holds: names of directories, and the entries of all else.
+// split separates the entries of a directory: names of directories, and entries of all else.
 func split(n *image.Node) (subdirs []string, tree ostree.DirTree, err error) {
 	if !n.IsDir() {
 		return nil, tree, fmt.Errorf("mode %#o is not a directory's", n.Mode)
@@ -71,7 +72,8 @@ func split(n *image.Node) (subdirs []string, tree ostree.DirTree, err error) {
 	return subdirs, tree, nil
 }
 
-// writeAll writes the named children of n: aside where a slot is free, else right here, so that nothing ever waits.
+// writeAll writes the named children of n: aside where a slot is free, else right here, so that
+// nothing ever waits.
 func (w *treeWriter) writeAll(ctx context.Context, n *image.Node, names []string) ([]ostree.DirEntry, error) {
 	entries := make([]ostree.DirEntry, len(names))
 	group, ctx := errgroup.WithContext(ctx)

@@ -23,7 +23,7 @@ func (e *SourceError) Advice() string {
 	return ""
 }
 
-// missing tells an image that is not there from one that is incomplete.
+// missing reports whether the image is not there, rather than incomplete.
 func (e *SourceError) missing() string {
 	ref, err := ParseRef(e.Ref)
 	if err != nil {

@@ -16,8 +16,7 @@ import (
 // maxArchiveFiles bounds the index of an archive: blobs of very many images.
 const maxArchiveFiles = 100_000
 
-// layoutArchive is a layout in an uncompressed tar, in a file or on a block
-// device, read in place.
+// layoutArchive is a layout in an uncompressed tar, in a file or on a block device, read in place.
 type layoutArchive struct {
 	file  *os.File
 	index map[string]extent
@@ -53,8 +52,8 @@ func openArchive(name string) (*layoutArchive, error) {
 	return a, nil
 }
 
-// scan notes where each file is. The tar reader seeks over contents, so this
-// reads headers only. A later file of the same name replaces an earlier one.
+// scan notes where each file is. The tar reader seeks over contents, so this reads headers only. A
+// later file of the same name replaces an earlier one.
 func (a *layoutArchive) scan() error {
 	size, err := a.check()
 	if err != nil {
@@ -86,8 +85,8 @@ func (a *layoutArchive) scan() error {
 	}
 }
 
-// checkEnd demands the two zero blocks that end a tar (POSIX.1-2001 pax, "ustar
-// Interchange Format"): the tar reader is content with a plain end of file.
+// checkEnd demands the two zero blocks that end a tar (POSIX.1-2001 pax, "ustar Interchange
+// Format"): the tar reader is content with a plain end of file.
 func (a *layoutArchive) checkEnd() error {
 	var end [1024]byte
 	offset, err := a.file.Seek(0, io.SeekCurrent)
@@ -106,7 +105,7 @@ func (a *layoutArchive) checkEnd() error {
 	return nil
 }
 
-// check refuses what cannot be read in place, and returns the archive's size.
+// check refuses an archive that cannot be read in place, and returns the archive's size.
 func (a *layoutArchive) check() (int64, error) {
 	st, err := a.file.Stat()
 	if err != nil {
@@ -131,7 +130,7 @@ func (a *layoutArchive) check() (int64, error) {
 	return size, nil
 }
 
-// deviceSize is the size of a block device, which stat(2) does not tell.
+// deviceSize is the size of a block device, which stat(2) does not return.
 func (a *layoutArchive) deviceSize() (int64, error) {
 	size, err := a.file.Seek(0, io.SeekEnd)
 	if err == nil {

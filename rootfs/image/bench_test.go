@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// BenchmarkManyEntries measures what an entry costs, apart from its content.
+// BenchmarkManyEntries measures the cost of an entry, apart from its content.
 func BenchmarkManyEntries(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "layer.tar")
 	writeManyEntries(b, path, 100_000)
@@ -15,8 +15,7 @@ func BenchmarkManyEntries(b *testing.B) {
 	benchmarkImport(b, layoutOf(b, plainLayer(plain)))
 }
 
-// BenchmarkGzip measures one large compressed layer: read, decompress, hash and
-// parse must overlap.
+// BenchmarkGzip measures one large compressed layer: read, decompress, hash and parse must overlap.
 func BenchmarkGzip(b *testing.B) {
 	benchmarkImport(b, layoutOf(b, gzipLayer(b, tarOf(b, file("text", text(64<<20))))))
 }

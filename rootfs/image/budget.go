@@ -7,8 +7,8 @@ import (
 
 // Bounds on the memory that an image can claim beside its contents.
 const (
-	// Estimated memory of one directory and of one file or link in a tree, in bytes, without its name,
-	// link target and attributes.
+	// Estimated memory of one directory and of one file or link in a tree, in bytes, without its
+	// name, link target and attributes.
 	dirCost  = 512
 	fileCost = 256
 
@@ -21,7 +21,7 @@ const (
 	impliedEach = 8
 )
 
-// budget is what is left to the trees of one image. Layers use it concurrently.
+// budget is the memory that is left to the trees of one image. Layers use it concurrently.
 type budget struct {
 	tree   atomic.Int64 // bytes of memory
 	xattrs atomic.Int64 // bytes of names and values

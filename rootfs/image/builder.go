@@ -123,7 +123,7 @@ func checkWhiteoutEntry(name string, mode uint32) error {
 	return checkWhiteoutName(name)
 }
 
-// parent finds the directory that holds the last part, and makes what is missing.
+// parent finds the directory that holds the last part, and makes the missing ones.
 func (b *builder) parent(parts []string) (*Node, error) {
 	dir := b.root
 	for i, name := range parts[:len(parts)-1] {
@@ -145,8 +145,8 @@ func (b *builder) parent(parts []string) (*Node, error) {
 	return dir, nil
 }
 
-// addLink notes a hard link. A link to itself, which tar writes for a file that
-// it was given twice, changes nothing.
+// addLink notes a hard link. A link to itself, which tar writes for a file that it was given twice,
+// changes nothing.
 func (b *builder) addLink(parts, target []string) error {
 	if len(parts) == 0 || len(target) == 0 {
 		return errors.New("a hard link from or to the root directory")
@@ -201,7 +201,7 @@ func (b *builder) finish() (*Node, error) {
 // isHolder reports whether n is the placeholder of a hard link; only those have mode 0.
 func isHolder(n *Node) bool { return n.Mode == 0 }
 
-// target finds what a hard link leads to.
+// target finds the node that a hard link leads to.
 func (b *builder) target(path string) *Node {
 	if name, ok := strings.CutPrefix(path, plnkDir+"/"); ok {
 		return b.plnk[name]

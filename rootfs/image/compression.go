@@ -12,7 +12,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// maxZstdWindow is what zstd --ultra -22 uses; a frame may ask for gigabytes.
+// maxZstdWindow is the window of zstd --ultra -22; a frame may ask for gigabytes.
 const maxZstdWindow = 128 << 20
 
 var (
@@ -28,10 +28,9 @@ const (
 	zstandard
 )
 
-// detect tells the compression of a blob by its first bytes. Media types lie
-// (docker-archive calls its plain tars gzip), and neither magic can begin a tar
-// whose first name is UTF-8. Only a zstd stream that begins with a skippable
-// frame could, so there the media type decides.
+// detect recognises the compression of a blob by its first bytes. Media types lie (docker-archive
+// calls its plain tars gzip), and neither magic can begin a tar whose first name is UTF-8. Only a
+// zstd stream that begins with a skippable frame could, so there the media type decides.
 func detect(head []byte, mediaType string) compression {
 	switch {
 	case bytes.HasPrefix(head, gzipMagic):
@@ -49,7 +48,7 @@ func isSkippableFrame(head []byte) bool {
 	return len(head) >= 4 && binary.LittleEndian.Uint32(head)&^0xf == 0x184D2A50
 }
 
-// checkLayerType refuses what is no tar layer by its media type.
+// checkLayerType refuses a media type that is not that of a tar layer.
 func checkLayerType(mediaType string) error {
 	switch {
 	case strings.Contains(mediaType, "encrypted"):
@@ -60,7 +59,7 @@ func checkLayerType(mediaType string) error {
 	return fmt.Errorf("media type %q is not that of a file system layer", mediaType)
 }
 
-// decompress reads what r holds uncompressed; close frees the decoder.
+// decompress returns the uncompressed stream of r; close frees the decoder.
 func decompress(r *pump, mediaType string) (plain io.Reader, how compression, close func(), err error) {
 	head, err := r.peek()
 	if err != nil && err != io.EOF {
@@ -75,7 +74,7 @@ func decompress(r *pump, mediaType string) (plain io.Reader, how compression, cl
 		}
 		return z, how, func() { z.Close() }, nil
 	case zstandard:
-		// One goroutine a layer: layers are what runs in parallel.
+		// One goroutine a layer: layers run in parallel already.
 		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxZstdWindow), zstd.WithDecoderLowmem(true))
 		if err != nil {
 			return nil, how, nil, fmt.Errorf("decompressing (zstd): %w", err)
@@ -85,8 +84,8 @@ func decompress(r *pump, mediaType string) (plain io.Reader, how compression, cl
 	return r, how, func() {}, nil
 }
 
-// estimateSize tells how many bytes a blob of the given size holds
-// uncompressed, 0 if the blob does not say.
+// estimateSize returns the count of bytes that a blob of the given size holds uncompressed, 0 if
+// the blob does not say.
 func estimateSize(blob io.ReaderAt, size int64, mediaType string) (int64, error) {
 	head := make([]byte, zstd.HeaderMaxSize)
 	n, err := blob.ReadAt(head, 0)
@@ -103,10 +102,9 @@ func estimateSize(blob io.ReaderAt, size int64, mediaType string) (int64, error)
 	return size, nil
 }
 
-// gzipSize reads ISIZE, the length modulo 2^32 (RFC 1952 section 2.3.1). A blob
-// of several members has only the last one's there; a value below the blob's own
-// size is that, or a wrapped one. Real layers shrink less than fourfold or so,
-// so a small blob did not wrap.
+// gzipSize reads ISIZE, the length modulo 2^32 (RFC 1952 section 2.3.1). A blob of several members
+// has only the last one's there; a value below the blob's own size is that, or a wrapped one. Real
+// layers shrink less than fourfold or so, so a small blob did not wrap.
 func gzipSize(blob io.ReaderAt, size int64) (int64, error) {
 	var trailer [4]byte
 	if size < 18 { // the smallest gzip file

@@ -14,8 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openDockerArchive opens an image of an archive of `docker save`. The library unpacks a compressed one into a file
-// with a name, which stays when the process is killed: it is unpacked here, into one without.
+// openDockerArchive opens an image of an archive of `docker save`. The library unpacks a compressed
+// one into a file with a name, which stays when the process is killed: it is unpacked here, into
+// one without.
 func openDockerArchive(ctx context.Context, ref Ref, o OpenOptions) (*Image, error) {
 	path, which, _ := strings.Cut(ref.Name, ":")
 	plain, err := unpackArchive(path, o.TempDir)
@@ -47,7 +48,7 @@ type unpackedBlobs struct {
 
 func (b *unpackedBlobs) close() error { return errors.Join(b.blobSource.close(), b.archive.Close()) }
 
-// unpackArchive returns what a compressed archive holds, nil if it is not compressed.
+// unpackArchive returns the tar in a compressed archive, nil if it is not compressed.
 func unpackArchive(path, dir string) (_ *os.File, err error) {
 	in, err := os.Open(path)
 	if err != nil {
@@ -69,7 +70,7 @@ func unpackArchive(path, dir string) (_ *os.File, err error) {
 	if err != nil {
 		return nil, &TempError{Dir: dir, Err: err}
 	}
-	// Through Read alone: the decompressor's WriteTo replaces the error of what it writes to.
+	// Through Read alone: the decompressor's WriteTo replaces the error of its destination.
 	size, err := io.Copy(out, io.LimitReader(r, DefaultMaxLayerSize+1))
 	if err == nil && size > DefaultMaxLayerSize {
 		err = fmt.Errorf("it exceeds the limit of %d bytes", int64(DefaultMaxLayerSize))

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// SourceError says that the source image itself is at fault: it is missing,
-// damaged, not what its manifest promises, or asks for something refused.
+// SourceError says that the source image itself is at fault: it is missing, damaged, different from
+// its manifest, or asks for something refused.
 type SourceError struct {
 	Ref   string // the image, as given
 	Layer string // digest (or name) of the layer or blob at fault; empty if it is none
@@ -35,7 +35,7 @@ func (e *SourceError) Error() string {
 // Unwrap returns the cause.
 func (e *SourceError) Unwrap() error { return e.Err }
 
-// quoteShort quotes a name that the source chose, and shortens what is absurdly long.
+// quoteShort quotes a name that the source chose, and shortens a very long one.
 func quoteShort(s string) string {
 	const most = 256
 	if len(s) > most {
@@ -60,7 +60,8 @@ func missingBlob(digest string) error {
 	return fmt.Errorf("the source is incomplete: blob %s is missing", digest)
 }
 
-// TempError says that there was no room for a temporary file: this machine is to blame, not the source.
+// TempError says that there was no room for a temporary file: this machine is to blame, not the
+// source.
 type TempError struct {
 	Dir string
 	Err error

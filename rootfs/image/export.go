@@ -9,16 +9,16 @@ import (
 	"slices"
 )
 
-// ServedLayer is a layer's blob as its source serves it: some sources keep
-// layers uncompressed, whatever the manifest says. The caller closes it.
+// ServedLayer is a layer's blob as its source serves it: some sources keep layers uncompressed,
+// whatever the manifest says. The caller closes it.
 type ServedLayer struct {
 	io.ReadCloser
 	Digest string // of the bytes served: the manifest's, or the layer's diff-id
 	Size   int64  // bytes; -1 if the source does not say
 }
 
-// OpenLayer opens the blob of a layer by its index in Layers. What is read is
-// not verified. Faults of the source are a [*SourceError].
+// OpenLayer opens the blob of a layer by its index in Layers. Its bytes are not verified. Faults of
+// the source are a [*SourceError].
 func (img *Image) OpenLayer(ctx context.Context, index int) (*ServedLayer, error) {
 	src, ok := img.src.(*layeredSource)
 	if !ok {
@@ -32,8 +32,8 @@ func (img *Image) OpenLayer(ctx context.Context, index int) (*ServedLayer, error
 	return &ServedLayer{ReadCloser: blob, Digest: served.digest, Size: served.size}, nil
 }
 
-// File tells where the blob lies in a file of this machine, if it does. The
-// file is open as long as the layer is.
+// File returns the place of the blob in a file of this machine, if it has one. The file is open as
+// long as the layer is.
 func (l *ServedLayer) File() (file *os.File, offset int64, ok bool) {
 	f, ok := l.ReadCloser.(*layoutFile)
 	if !ok {
@@ -44,10 +44,10 @@ func (l *ServedLayer) File() (file *os.File, offset int64, ok bool) {
 	return file, offset, ok
 }
 
-// Reopen returns the same image with its layers in archive, an OCI archive to
-// which they were copied. What the signature policy says of an image was settled
-// when that was opened. The archive is closed with what is returned, or at once
-// if there is an error; the image itself is not needed any more, nor closed.
+// Reopen returns the same image with its layers in archive, an OCI archive to which they were
+// copied. The signature policy was applied when the image was opened. The archive is closed with
+// the returned image, or at once if there is an error; the image itself is not needed any more, nor
+// closed.
 func (img *Image) Reopen(archive *os.File) (_ *Image, err error) {
 	a := &layoutArchive{file: archive, index: map[string]extent{}}
 	defer func() {

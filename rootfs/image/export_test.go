@@ -34,7 +34,7 @@ func openOCI(t *testing.T, transport, name string) *Image {
 	return img
 }
 
-// What OpenLayer yields, and what stands in the file it names, must have the digest it tells.
+// The bytes that OpenLayer yields, and those in the file that it names, must have its digest.
 func TestOpenLayerServesTheBlob(t *testing.T) {
 	dir := packed(t)
 	archive := filepath.Join(t.TempDir(), "a.tar")
@@ -69,8 +69,8 @@ func TestDirectoryHasNoLayerToOpen(t *testing.T) {
 	}
 }
 
-// A layout that has a layer's tar under its diff-id gives the same tree, and
-// notices when that tar is not what the configuration says.
+// A layout that has a layer's tar under its diff-id gives the same tree, and notices when that tar
+// is not the one of the configuration.
 func TestLayerUnderItsDiffID(t *testing.T) {
 	dir := packed(t)
 	img := openOCI(t, TransportOCI, dir)
@@ -125,7 +125,7 @@ func TestArchiveOnABlockDevice(t *testing.T) {
 	}
 }
 
-// treeText lists what an import yields.
+// treeText lists the nodes of an import.
 func treeText(t *testing.T, img *Image) string {
 	t.Helper()
 	tree, err := img.Import(t.Context(), &memorySink{}, ImportOptions{})

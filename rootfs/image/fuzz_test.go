@@ -8,8 +8,8 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// FuzzManifest: no manifest, index or configuration makes the reader panic, or gets a digest past the check that would
-// lead out of a layout's directory.
+// FuzzManifest: no manifest, index or configuration makes the reader panic, or gets a digest past
+// the check that would lead out of a layout's directory.
 func FuzzManifest(f *testing.F) {
 	digest := digestOf([]byte("blob"))
 	blob := v1.Descriptor{MediaType: v1.MediaTypeImageLayerGzip, Digest: "sha256:" + "00", Size: 4}

@@ -142,7 +142,7 @@ func TestDamagedLayers(t *testing.T) {
 	}
 }
 
-// TestDamagedBlobs damages what lies in the layout, after it was described.
+// TestDamagedBlobs damages blobs of the layout after the manifest was written.
 func TestDamagedBlobs(t *testing.T) {
 	plain := tarOf(t, file("a", strings.Repeat("some content ", 50_000)), file("b", "b"))
 	for _, layer := range []blobLayer{plainLayer(plain), gzipLayer(t, plain)} {
@@ -171,7 +171,7 @@ func TestDamagedBlobs(t *testing.T) {
 	}
 }
 
-// TestBlobThatChangesAfterOpen: what Open found out is not trusted by Import.
+// TestBlobThatChangesAfterOpen: Import does not trust the findings of Open.
 func TestBlobThatChangesAfterOpen(t *testing.T) {
 	for name, layer := range map[string]blobLayer{
 		"gzip": gzipLayer(t, tarOf(t, file("a", strings.Repeat("x", 100_000)))), "plain": plainLayer(tarOf(t, file("a", strings.Repeat("x", 100_000)))),
@@ -290,8 +290,8 @@ func TestLimits(t *testing.T) {
 	must(t, func() error { _, err := importRef(t, layoutOf(t, many), ImportOptions{MaxEntries: 3}); return err }())
 }
 
-// sparseTar is a tar with one sparse file of the given size, all hole, in GNU's
-// old format, which archive/tar does not write.
+// sparseTar is a tar with one sparse file of the given size, all hole, in GNU's old format, which
+// archive/tar does not write.
 func sparseTar(size int64) []byte {
 	h := make([]byte, 512)
 	copy(h, "sparse")

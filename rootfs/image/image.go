@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Platform chooses an image from a multi-platform index. Empty fields stand
-// for Linux and the architecture this program was built for.
+// Platform chooses an image from a multi-platform index. Empty fields stand for Linux and the
+// architecture this program was built for.
 type Platform struct {
 	OS           string
 	Architecture string // as Go and OCI spell it: amd64, arm64, …
@@ -18,28 +18,26 @@ type Platform struct {
 type OpenOptions struct {
 	Platform Platform
 
-	// PolicyPath is the signature policy file; empty means where
-	// containers-policy.json(5) says. If no file is there, every image is accepted
-	// unless EnforceSigPolicy is set.
+	// PolicyPath is the signature policy file; empty means where containers-policy.json(5) says. If
+	// no file is there, every image is accepted unless EnforceSigPolicy is set.
 	PolicyPath string
-	// EnforceSigPolicy demands that the policy requires a signature for this image
-	// and that it is there and good; a policy that accepts anything is refused.
+	// EnforceSigPolicy demands that the policy requires a signature for this image and that it is
+	// there and good; a policy that accepts anything is refused.
 	EnforceSigPolicy bool
 
-	// AuthFile has credentials for registries; empty means where
-	// containers-auth.json(5) says.
+	// AuthFile has credentials for registries; empty means where containers-auth.json(5) says.
 	AuthFile string
 	// InsecureTLS permits plain HTTP and unverified certificates of registries.
 	InsecureTLS bool
 	// RegistriesConf replaces containers-registries.conf(5) if not empty.
 	RegistriesConf string
-	// TempDir takes what a transport must unpack before it can be read
-	// (compressed docker archives), and the blobs of a registry between a scan and
-	// the import, in files without names; empty means the libraries' default, /var/tmp.
+	// TempDir takes files that a transport must unpack before they can be read (compressed docker
+	// archives), and the blobs of a registry between a scan and the import, in files without names;
+	// empty means the libraries' default, /var/tmp.
 	TempDir string
 }
 
-// LayerInfo is what the manifest and the configuration say of a layer.
+// LayerInfo describes a layer as the manifest and the configuration do.
 type LayerInfo struct {
 	Digest       string // of the blob as the manifest names it, "sha256:…"; empty for a directory
 	DiffID       string // SHA-256 of the uncompressed tar, "sha256:…"; empty for a directory
@@ -48,21 +46,21 @@ type LayerInfo struct {
 	Uncompressed int64 // estimate of the tar's bytes, 0 if unknown; for gzip a lower bound
 }
 
-// Image is an opened image. Its exported fields are set by [Open] and must not
-// be changed. It is not safe for concurrent use.
+// Image is an opened image. Its exported fields are set by [Open] and must not be changed. It is
+// not safe for concurrent use.
 type Image struct {
 	Ref            Ref
 	Manifest       []byte // as served, of the chosen platform; nil for a directory
 	ManifestType   string // media type of Manifest
 	ManifestDigest string // SHA-256 of Manifest, "sha256:…"
-	// Indexes are what led to Manifest, outermost first, as served by a registry or
+	// Indexes are the indexes that led to Manifest, outermost first, as served by a registry or
 	// containers-storage: an image that is named by the digest of an index is known by that.
 	Indexes      [][]byte
 	Config       []byte // raw JSON; nil for a directory
 	Labels       map[string]string
 	Architecture string
-	// Created is the manifest's annotation org.opencontainers.image.created, else
-	// the configuration's creation time, else zero.
+	// Created is the manifest's annotation org.opencontainers.image.created, else the
+	// configuration's creation time, else zero.
 	Created time.Time
 	Layers  []LayerInfo
 
@@ -79,45 +77,42 @@ const (
 
 // ImportOptions bounds and watches an import. The zero value is usable.
 type ImportOptions struct {
-	// Progress is told how many more bytes of the source were read: compressed
-	// bytes for layers, file bytes for a directory. It is called concurrently,
-	// and must return quickly. The sum for a whole import is [Image.SourceSize],
-	// where that is known.
+	// Progress is called with the count of further bytes that were read: compressed bytes for
+	// layers, file bytes for a directory. It is called concurrently, and must return quickly. The
+	// sum for a whole import is [Image.SourceSize], where that is known.
 	Progress func(bytes int64)
 
-	// MaxLayerSize bounds, in bytes, the uncompressed stream of each layer and
-	// the sum of its files' sizes: a bound on what a decompression bomb or a
-	// sparse file can claim. 0 means [DefaultMaxLayerSize].
+	// MaxLayerSize bounds, in bytes, the uncompressed stream of each layer and the sum of its
+	// files' sizes: a bound on the size that a decompression bomb or a sparse file can claim. 0
+	// means [DefaultMaxLayerSize].
 	MaxLayerSize int64
 
 	// MaxEntries bounds the entries of all layers together. 0 means [DefaultMaxEntries].
 	MaxEntries int64
 
-	// MaxTree bounds, in bytes, the memory of the trees: names, link targets, extended
-	// attributes, and the nodes themselves. 0 means [DefaultMaxTree].
+	// MaxTree bounds, in bytes, the memory of the trees: names, link targets, extended attributes,
+	// and the nodes themselves. 0 means [DefaultMaxTree].
 	MaxTree int64
 
-	// Parallel is how many layers are read and how many workers store small
-	// files at a time. 0 means one more than there are CPUs.
+	// Parallel is how many layers are read and how many workers store small files at a time. 0
+	// means one more than there are CPUs.
 	Parallel int
 }
 
-// SourceSize is the number of bytes an import reads from the source, or -1 if
-// the manifest does not say.
+// SourceSize is the number of bytes an import reads from the source, or -1 if the manifest does not
+// say.
 func (img *Image) SourceSize() int64 { return img.src.size() }
 
-// Open opens an image: it reads and verifies the manifest and the
-// configuration, but no layers. Faults of the source are a [*SourceError].
-// The caller closes the image.
+// Open opens an image: it reads and verifies the manifest and the configuration, but no layers.
+// Faults of the source are a [*SourceError]. The caller closes the image.
 func Open(ctx context.Context, ref Ref, o OpenOptions) (*Image, error) {
 	return openImage(ctx, ref, o)
 }
 
-// Import reads every layer once, sends all contents to sink and returns the
-// merged tree. The first import after a scan with the same limits fills the
-// scan's tree and returns that. Faults of the source are a [*SourceError];
-// errors of the sink are returned as they are, wrapped. When it returns, nothing
-// of it is running.
+// Import reads every layer once, sends all contents to sink and returns the merged tree. The first
+// import after a scan with the same limits fills the scan's tree and returns that. Faults of the
+// source are a [*SourceError]; errors of the sink are returned as they are, wrapped. When it
+// returns, nothing of it is running.
 func (img *Image) Import(ctx context.Context, sink Sink, o ImportOptions) (*Tree, error) {
 	if err := img.checkKind(); err != nil {
 		return nil, err
@@ -138,5 +133,5 @@ func (img *Image) checkKind() error {
 		"which this program cannot install yet; use bootc install, or an image that was built from plain layers", nativeLabel)}
 }
 
-// Close releases what the image holds open; nothing of the source is pinned after it.
+// Close releases the files of the source.
 func (img *Image) Close() error { return img.src.close() }

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// openFiles lists what the process has open.
+// openFiles lists the files that the process has open.
 func openFiles(t *testing.T) map[string]bool {
 	t.Helper()
 	fds, err := os.ReadDir("/proc/self/fd")
@@ -167,8 +167,8 @@ func TestUncompressedSizes(t *testing.T) {
 	}
 }
 
-// TestManyEntries bounds the memory of the trees: 300,000 files in the
-// directories of an OS take well under what the whole program may use.
+// TestManyEntries bounds the memory of the trees: 300,000 files in the directories of an OS take
+// well under the limit of the whole program.
 func TestManyEntries(t *testing.T) {
 	const entries = 300_000
 	path := filepath.Join(t.TempDir(), "layer.tar")

@@ -84,7 +84,7 @@ func TestOneImageAmongArtifacts(t *testing.T) {
 	}
 }
 
-// What a few bytes of JSON or tar can claim of this machine's memory is bounded.
+// The memory that a few bytes of JSON or tar can claim is bounded.
 func TestMemoryIsBounded(t *testing.T) {
 	deep := strings.Repeat("d/", 2000)
 	var dirs, links, attrs []item

@@ -15,15 +15,14 @@ import (
 	drivers "go.podman.io/storage/drivers"
 )
 
-// placedLayer is a layer of containers-storage as the tar it was, put together
-// from what the store kept of that tar (a file in tar-split's format: everything
-// but the contents) and the files where the store unpacked them.
+// placedLayer is a layer of containers-storage as the tar it was, put together from the parts that
+// the store kept of that tar (a file in tar-split's format: everything but the contents) and the
+// files where the store unpacked them.
 //
-// The store has this itself, as Store.Diff, which however locks the whole store
-// for as long as a layer is read: layers come one after the other, and every
-// other user of the store waits. It also sums up each content a second time.
-// Here nothing is locked: a layer that goes or changes meanwhile does not have
-// the digest that it must have.
+// The store has this itself, as Store.Diff, which however locks the whole store for as long as a
+// layer is read: layers come one after the other, and every other user of the store waits. It also
+// sums up each content a second time. Here nothing is locked: a layer that goes or changes
+// meanwhile does not have the digest that it must have.
 type placedLayer struct {
 	split    *os.File
 	unpacked *gzip.Reader
@@ -33,7 +32,7 @@ type placedLayer struct {
 	mu      sync.Mutex // it may be closed while it is read
 	closed  bool
 	at      int64     // position in the tar
-	header  []byte    // of what lies between contents, not yet read
+	header  []byte    // of the bytes between contents, not yet read
 	content io.Reader // of the file that comes next, nil if none
 	name    string    // of that file
 	left    int64     // bytes of it
@@ -121,7 +120,7 @@ func (l *placedLayer) next() error {
 func (l *placedLayer) readContent(b []byte) (n int, err error) {
 	switch {
 	case l.skipped:
-		clear(b) // the rest of what nobody wants to know
+		clear(b) // the rest of a content that nobody wants
 		n = len(b)
 	case l.file == nil:
 		f, err := l.files.Get(l.name)
@@ -139,8 +138,8 @@ func (l *placedLayer) readContent(b []byte) (n int, err error) {
 	return 0, noEOF(err)
 }
 
-// Seek implements io.Seeker, forward from where the reader is. What is left of a
-// content after a seek into it reads as zeros: only who passes over contents seeks.
+// Seek implements io.Seeker, forward from where the reader is. The rest of a content after a seek
+// into it reads as zeros: only who passes over contents seeks.
 func (l *placedLayer) Seek(offset int64, whence int) (int64, error) {
 	if whence != io.SeekCurrent || offset < 0 {
 		return 0, fmt.Errorf("seeking in a layer of the store: %w", errors.ErrUnsupported)

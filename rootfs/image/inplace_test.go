@@ -38,8 +38,8 @@ func readAndClose(t *testing.T, r io.ReadCloser) []byte {
 	return b
 }
 
-// A layer read in place is byte by byte what the store makes of it; and layers
-// can be open at once, which those that the store makes cannot.
+// A layer read in place is byte by byte the tar that the store makes of it; and layers can be open
+// at once, which those that the store makes cannot.
 func TestPlacedLayers(t *testing.T) {
 	before := openFiles(t)
 	for _, driver := range []string{"vfs", "overlay"} {
@@ -98,8 +98,8 @@ func TestPlacedLayerSeeks(t *testing.T) {
 	}
 }
 
-// A scan opens no file but those it was asked for. What was changed, cut or
-// taken away behind the store's back is found out by the import.
+// A scan opens no file but those it was asked for. Files that were changed, cut or taken away
+// behind the store's back is found out by the import.
 func TestPlacedLayerIsVerified(t *testing.T) {
 	for name, damage := range map[string]func(string) error{
 		"changed": func(file string) error { return os.WriteFile(file, []byte(strings.Repeat("X", 9)), 0o644) },
@@ -126,8 +126,8 @@ func TestPlacedLayerIsVerified(t *testing.T) {
 	}
 }
 
-// Without what the store kept of the tar, the store is asked, and the digest tells
-// whether what it makes up is right.
+// Without the parts of the tar that the store kept, the store is asked, and the digest shows
+// whether its tar is right.
 func TestStoredLayerWithoutItsHeaders(t *testing.T) {
 	ref, root := storedImage(t, "vfs", layoutOf(t, plainLayer(tarOf(t, file("usr/a", "text")))))
 	found, err := filepath.Glob(root + "/vfs-layers/*.tar-split.gz")

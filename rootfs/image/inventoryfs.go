@@ -16,17 +16,16 @@ var ErrNotKept = errors.New("the content was not kept by the scan")
 // maxLinks is how many symbolic links a path may lead over, as in path_resolution(7).
 const maxLinks = 40
 
-// InventoryFS is the merged tree as a file system. Symbolic links are followed
-// as if the tree were the root, and /etc is where the image has it. Contents
-// can be read as far as the scan kept them.
+// InventoryFS is the merged tree as a file system. Symbolic links are followed as if the tree were
+// the root, and /etc is where the image has it. Contents can be read as far as the scan kept them.
 type InventoryFS struct{ inv *Inventory }
 
-// FS returns the tree as a file system: an [fs.StatFS], [fs.ReadDirFS],
-// [fs.ReadFileFS] and [fs.ReadLinkFS].
+// FS returns the tree as a file system: an [fs.StatFS], [fs.ReadDirFS], [fs.ReadFileFS] and
+// [fs.ReadLinkFS].
 func (inv *Inventory) FS() InventoryFS { return InventoryFS{inv} }
 
-// resolve finds a path; with follow also what it links to. It returns the path
-// that the node has in the tree.
+// resolve finds a path; with follow also the target of a link. It returns the path that the node
+// has in the tree.
 func (f InventoryFS) resolve(name string, follow bool) (at string, n *Node, err error) {
 	todo := strings.Split(name, "/")
 	n = f.inv.Tree.Root

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// servedBlob is a layer as its transport serves it, which may be other than the
-// manifest says: some transports keep layers uncompressed.
+// servedBlob is a layer as its transport serves it, which may be other than the manifest says: some
+// transports keep layers uncompressed.
 type servedBlob struct {
 	digest    string // of the bytes served
 	size      int64  // -1: unknown
@@ -240,7 +240,7 @@ func (l *layers) readStream(ctx context.Context, i int, raw *pump, task layerTas
 	defer func() {
 		out.stop()
 		if err != nil {
-			raw.stop() // what out waits for; nobody reads raw after an error
+			raw.stop() // out waits for it; nobody reads raw after an error
 		}
 		out.wait()
 	}()

@@ -29,7 +29,7 @@ type layoutFile struct {
 // Close frees the file.
 func (f *layoutFile) Close() error { return f.closer() }
 
-// layoutDir is a layout in a directory. What it opens cannot lie outside of it.
+// layoutDir is a layout in a directory. It opens no file outside.
 type layoutDir struct{ root *os.Root }
 
 func (d *layoutDir) close() error { return d.root.Close() }
@@ -158,8 +158,8 @@ func (l *layout) manifest(d v1.Descriptor, p Platform) (body []byte, mediaType s
 	return nil, "", fmt.Errorf("indexes are nested more than %d deep", maxNested)
 }
 
-// openLayout opens the image of that name. The layout is closed with the image,
-// or at once if there is an error.
+// openLayout opens the image of that name. The layout is closed with the image, or at once if there
+// is an error.
 func openLayout(ctx context.Context, ref Ref, name layoutName, files layoutFiles, o OpenOptions) (_ *Image, err error) {
 	l := &layout{files: files}
 	defer func() {
@@ -207,9 +207,8 @@ func (l *layout) attach(img *Image) error {
 	return nil
 }
 
-// probe checks that a layer's blob is there and whole, and estimates its
-// content. A layout that was filled from a store of unpacked layers may have
-// the layer's tar instead, under its own digest.
+// probe checks that a layer's blob is there and whole, and estimates its content. A layout that was
+// filled from a store of unpacked layers may have the layer's tar instead, under its own digest.
 func (l *layout) probe(info *LayerInfo) (servedBlob, error) {
 	f, err := l.files.open(blobPath(info.Digest))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -23,8 +23,8 @@ import (
 // libraryBlobs reads blobs through the containers/image library.
 type libraryBlobs struct {
 	src types.ImageSource
-	// alone is held while a blob is opened by a source that cannot do so
-	// concurrently; reading what was opened is independent.
+	// alone is held while a blob is opened by a source that cannot do so concurrently; reading an
+	// open blob is independent.
 	alone *sync.Mutex
 }
 
@@ -100,8 +100,8 @@ type loaded struct {
 	indexes  [][]byte       // that led to it
 }
 
-// loadLibrary reads the manifest and the configuration, and holds them against
-// the policy. The library's source is the caller's to close unless there is an error.
+// loadLibrary reads the manifest and the configuration, and holds them against the policy. The
+// library's source is the caller's to close unless there is an error.
 func loadLibrary(ctx context.Context, ref Ref, known types.ImageReference, o OpenOptions) (_ *loaded, err error) {
 	if err := checkDirManifest(ref); err != nil {
 		return nil, err
@@ -157,8 +157,8 @@ func checkDirManifest(ref Ref) error {
 	return nil
 }
 
-// choose follows indexes to the manifest of a platform. The library verifies a
-// manifest that is named by digest.
+// choose follows indexes to the manifest of a platform. The library verifies a manifest that is
+// named by digest.
 func (l *loaded) choose(ctx context.Context, p Platform) (types.UnparsedImage, error) {
 	for range maxNested {
 		unparsed := libimage.UnparsedInstance(l.src, l.instance)

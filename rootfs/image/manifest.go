@@ -23,9 +23,9 @@ const (
 
 const (
 	maxJSON      = 4 << 20 // bytes of a manifest, index or configuration; registries accept no more
-	maxLayers    = 1000    // well above what any tool writes or runs (overlayfs takes 500)
+	maxLayers    = 1000    // well above the count that any tool writes or runs (overlayfs takes 500)
 	maxManifests = 10_000  // of an index
-	maxLookedAt  = 64      // manifests that are read to tell images from artifacts
+	maxLookedAt  = 64      // manifests that are read to distinguish images from artifacts
 	maxNested    = 8       // indexes within indexes
 )
 
@@ -44,7 +44,7 @@ func checkDigest(d string) error {
 	return nil
 }
 
-// isIndex tells an index by its media type or, where that is missing, by its shape.
+// isIndex recognises an index by its media type or, where that is missing, by its shape.
 func isIndex(mediaType string, body []byte) bool {
 	switch mediaType {
 	case v1.MediaTypeImageIndex, dockerManifestListType:
@@ -138,8 +138,7 @@ func isArtifact(body []byte) bool {
 }
 
 // images leaves out the descriptors that are of no image, unless none is left then, and those that
-// are listed again. read returns a
-// manifest; it is called only where more than one is left.
+// are listed again. read returns a manifest; it is called only where more than one is left.
 func images(all []v1.Descriptor, read func(v1.Descriptor) ([]byte, error)) []v1.Descriptor {
 	seen := map[digest.Digest]bool{}
 	found := without(without(all, isAttached), func(d v1.Descriptor) bool {
@@ -169,8 +168,8 @@ func without(all []v1.Descriptor, is func(v1.Descriptor) bool) []v1.Descriptor {
 	return found
 }
 
-// choosePlatform picks from an index the manifest, or the nested index, for a
-// platform. An entry that names no platform is taken only if it is the only one.
+// choosePlatform picks from an index the manifest, or the nested index, for a platform. An entry
+// that names no platform is taken only if it is the only one.
 func choosePlatform(body []byte, p Platform, read func(v1.Descriptor) ([]byte, error)) (v1.Descriptor, error) {
 	all, err := descriptors(body)
 	if err != nil {
@@ -260,7 +259,7 @@ func parseManifest(body []byte, mediaType string) (*v1.Manifest, error) {
 	return &m, nil
 }
 
-// imageConfig is what is read from a configuration (OCI image specification, config.md).
+// imageConfig is the part of a configuration that is read (OCI image specification, config.md).
 type imageConfig struct {
 	Architecture string `json:"architecture"`
 	OS           string `json:"os"`

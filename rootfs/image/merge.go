@@ -24,13 +24,13 @@ func assemble(ref Ref, layers []*Node, dropped map[string]int, ignored Ignored) 
 	return t, nil
 }
 
-// merger lays layers over each other. It never changes a layer's node: a
-// directory is copied before its first change, and changed in place after that.
+// merger lays layers over each other. It never changes a layer's node: a directory is copied before
+// its first change, and changed in place after that.
 type merger struct {
 	own map[*Node]bool
 }
 
-// mergeLayers returns a root that no layer has; what is below it may be shared.
+// mergeLayers returns a root that no layer has; nodes below it may be shared.
 func mergeLayers(layers []*Node) *Node {
 	m := &merger{own: map[*Node]bool{}}
 	root := m.copyDir(newDir())
@@ -40,7 +40,7 @@ func mergeLayers(layers []*Node) *Node {
 	return root
 }
 
-// copyDir copies a directory, not what is in it.
+// copyDir copies a directory, but not its entries.
 func (m *merger) copyDir(n *Node) *Node {
 	c := *n
 	c.Children = make(map[string]*Node, len(n.Children))
@@ -51,8 +51,8 @@ func (m *merger) copyDir(n *Node) *Node {
 	return &c
 }
 
-// merge lays a layer's directory over dst, which is the merger's own. Whiteouts
-// come first: they concern what is below this layer, not what is in it.
+// merge lays a layer's directory over dst, which is the merger's own. Whiteouts come first: they
+// concern lower layers, not this one.
 func (m *merger) merge(dst, layer *Node) {
 	if layer.Explicit {
 		dst.Meta, dst.Explicit = layer.Meta, true
@@ -92,10 +92,10 @@ func (m *merger) mergeDir(dst *Node, name string, child *Node) {
 	m.merge(lower, child)
 }
 
-// clean returns a directory without the whiteouts in it and below, for there is
-// nothing under it that they could remove. It copies only what has some. A
-// directory that has no entry of its own, and held nothing but whiteouts, is nil:
-// they do not bring back what a layer between removed.
+// clean returns a directory without the whiteouts in it and below, for there is nothing under it
+// that they could remove. It copies only directories that have some. A directory that has no entry
+// of its own, and held nothing but whiteouts, is nil: they do not bring back a directory that a
+// layer between removed.
 func (m *merger) clean(dir *Node) *Node {
 	out := dir
 	for name, child := range dir.Children {
@@ -144,13 +144,13 @@ func checkEtc(root *Node) error {
 	return nil
 }
 
-// isLinkToUsrEtc: such a link says what a deployment does anyway.
+// isLinkToUsrEtc: such a link has no effect on a deployment.
 func isLinkToUsrEtc(n *Node) bool {
 	return n.IsSymlink() && path.Join("/", n.Target) == "/usr/etc"
 }
 
-// relocateEtc returns a root with etc, and a whiteout of it, moved into usr.
-// Where a layer has both, what is in etc goes over what is in usr/etc.
+// relocateEtc returns a root with etc, and a whiteout of it, moved into usr. Where a layer has
+// both, the entries of etc go over those of usr/etc.
 func relocateEtc(root *Node) *Node {
 	etc, gone := root.Children["etc"], root.Children[whiteoutPrefix+"etc"]
 	if etc == nil && gone == nil {
@@ -210,8 +210,8 @@ func (m *merger) overlay(dst, src *Node) {
 	}
 }
 
-// removeStubs removes the empty files that podman leaves where it mounts its
-// own while building; the root must not be shared with a layer up to usr/etc.
+// removeStubs removes the empty files that podman leaves where it mounts its own while building;
+// the root must not be shared with a layer up to usr/etc.
 func removeStubs(root *Node) {
 	usr := root.Children["usr"]
 	if usr == nil || usr.Children["etc"] == nil {

@@ -7,7 +7,7 @@ import (
 	"runtime"
 )
 
-// source is what an opened image reads from.
+// source is the origin of an opened image's bytes.
 type source interface {
 	importTree(ctx context.Context, img *Image, sink Sink, o ImportOptions) (*Tree, error)
 	// scanTree is importTree with contents going to out alone, most of them unread.

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// richLayers use every feature of a layer that an unpacker must agree on. /etc
-// is left out, for it moves; see TestEtcMoves.
+// richLayers use every feature of a layer that an unpacker must agree on. /etc is left out, for it
+// moves; see TestEtcMoves.
 func richLayers(t testing.TB) []blobLayer {
 	long := strings.Repeat("long-", 40)
 	base := tarOf(t,
@@ -58,8 +58,8 @@ func richLayers(t testing.TB) []blobLayer {
 	return []blobLayer{gzipLayer(t, base), zstdLayer(t, second), plainLayer(third), gzipLayer(t, tarOf(t))}
 }
 
-// repeats is a layer in which later entries replace earlier ones. tar-split, and
-// so containers-storage, does not take it.
+// repeats is a layer in which later entries replace earlier ones. tar-split, and so
+// containers-storage, does not take it.
 func repeats(t testing.TB) blobLayer {
 	return gzipLayer(t, tarOf(t,
 		dir("opt/twice", 0o700), file("opt/twice/kept", "kept"), dir("opt/twice", 0o750),

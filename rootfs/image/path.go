@@ -20,8 +20,8 @@ const (
 	plnkDir    = ".wh..wh.plnk"
 )
 
-// splitPath takes a path of a layer apart: leading slashes, empty and "."
-// components do not count. The root directory has no components.
+// splitPath takes a path of a layer apart: leading slashes, empty and "." components do not count.
+// The root directory has no components.
 func splitPath(path string) ([]string, error) {
 	if err := checkText(path); err != nil {
 		return nil, err
@@ -44,7 +44,7 @@ func splitPath(path string) ([]string, error) {
 	return parts, nil
 }
 
-// checkText refuses what a GVariant string, and so an OSTree object, cannot hold.
+// checkText refuses text that a GVariant string, and so an OSTree object, cannot hold.
 func checkText(s string) error {
 	if !utf8.ValidString(s) {
 		return errors.New("the name is not valid UTF-8")
@@ -69,8 +69,8 @@ func isVolatile(topLevel string) bool {
 	return false
 }
 
-// isAUFS reports whether an entry is a record of AUFS, or lies below one. Images have them that were
-// built on it, and no container engine extracts them. The opaque marker is none.
+// isAUFS reports whether an entry is a record of AUFS, or lies below one. Images have them that
+// were built on it, and no container engine extracts them. The opaque marker is none.
 func isAUFS(parts []string) bool {
 	for i, name := range parts {
 		if strings.HasPrefix(name, aufsPrefix) && (name != opaqueMarker || i < len(parts)-1) {

@@ -2,7 +2,8 @@ package image
 
 import "fmt"
 
-// Paths returns the files and directories of this machine that the image is read from; none for a registry.
+// Paths returns the files and directories of this machine that the image is read from; none for a
+// registry.
 func (r Ref) Paths() ([]string, error) {
 	switch r.Transport {
 	case TransportOCI, TransportOCIArchive, TransportDockerArchive:

@@ -12,9 +12,8 @@ import (
 	"go.podman.io/storage/pkg/configfile"
 )
 
-// checkPolicy evaluates the signature policy for an image. Without a policy
-// file there is nothing to hold the image against: it passes, unless a
-// signature is demanded.
+// checkPolicy evaluates the signature policy for an image. Without a policy file there is nothing
+// to hold the image against: it passes, unless a signature is demanded.
 func checkPolicy(ctx context.Context, img types.UnparsedImage, o OpenOptions) error {
 	policy, err := loadPolicy(systemContext(o), o.EnforceSigPolicy)
 	if policy == nil || err != nil {
@@ -36,8 +35,8 @@ func checkPolicy(ctx context.Context, img types.UnparsedImage, o OpenOptions) er
 	return nil
 }
 
-// loadPolicy reads the policy file. It is nil if there is none where one may
-// be missing; a file that was asked for must be there.
+// loadPolicy reads the policy file. It is nil if there is none where one may be missing; a file
+// that was asked for must be there.
 func loadPolicy(sys *types.SystemContext, enforce bool) (*signature.Policy, error) {
 	policy, err := signature.DefaultPolicy(sys)
 	if errors.Is(err, configfile.ErrConfigFileNotFound) && !enforce {

@@ -20,8 +20,8 @@ const (
 // bufferSizes are the kinds of buffers for small files; most files of an OS fit the first.
 var bufferSizes = [...]int{4 << 10, 32 << 10, smallFile}
 
-// storePool hands small files and symbolic links to workers, so that a layer's
-// stream need not wait for the sink; large files are stored as they stream.
+// storePool hands small files and symbolic links to workers, so that a layer's stream need not wait
+// for the sink; large files are stored as they stream.
 type storePool struct {
 	ctx     context.Context
 	sink    Sink
@@ -94,8 +94,8 @@ type sinkError struct {
 func (e *sinkError) Error() string { return fmt.Sprintf("storing %s: %v", quoteShort(e.path), e.err) }
 func (e *sinkError) Unwrap() error { return e.err }
 
-// store takes a node's content from its layer's stream. The node's Content is
-// set some time before the pool's group ends.
+// store takes a node's content from its layer's stream. The node's Content is set some time before
+// the pool's group ends.
 func (p *storePool) store(node *Node, path string, content io.Reader) error {
 	if node.IsRegular() && node.Size > smallFile {
 		return p.storeLarge(node, path, content)
@@ -164,8 +164,8 @@ func (e *streamError) Error() string {
 }
 func (e *streamError) Unwrap() error { return e.err }
 
-// watchedReader yields exactly left bytes, and remembers the source's error, to
-// tell it from the sink's.
+// watchedReader yields exactly left bytes, and remembers the source's error, to distinguish it from
+// the sink's.
 type watchedReader struct {
 	src  io.Reader
 	left int64

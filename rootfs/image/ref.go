@@ -25,15 +25,14 @@ func Transports() []string {
 	}
 }
 
-// Ref names an image: a transport and what that transport understands as a name.
+// Ref names an image: a transport, and a name that this transport understands.
 type Ref struct {
 	Transport string
 	Name      string // without the transport; for docker without the two slashes
 }
 
-// ParseRef reads TRANSPORT:NAME in the syntax of skopeo and podman
-// (containers-transports(5)), or rootfs:DIR. It returns an
-// [*UnknownTransportError] if the transport is none of [Transports].
+// ParseRef reads TRANSPORT:NAME in the syntax of skopeo and podman (containers-transports(5)), or
+// rootfs:DIR. It returns an [*UnknownTransportError] if the transport is none of [Transports].
 func ParseRef(s string) (Ref, error) {
 	transport, name, _ := strings.Cut(s, ":")
 	if !knownTransport(transport) {
@@ -80,8 +79,8 @@ type layoutName struct {
 
 var digestSuffix = regexp.MustCompile(`^(.*)@(sha256:[0-9a-f]{64})$`)
 
-// parseLayoutName splits PATH[:TAG][@sha256:HEX]. As in containers-transports(5)
-// the path ends at the first colon.
+// parseLayoutName splits PATH[:TAG][@sha256:HEX]. As in containers-transports(5) the path ends at
+// the first colon.
 func parseLayoutName(name string) layoutName {
 	var n layoutName
 	if m := digestSuffix.FindStringSubmatch(name); m != nil {

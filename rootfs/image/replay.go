@@ -63,7 +63,7 @@ func (t *layerReplay) verified(i int) error {
 // recording says where the contents of a layer are. A nil one records nothing.
 type recording struct {
 	contents []recorded
-	end      int64  // of what was parsed, in the uncompressed layer
+	end      int64  // of the parsed part, in the uncompressed layer
 	between  uint64 // hash of all that is in no content
 	seed     maphash.Seed
 	sparse   bool  // a content is not as it will be stored
@@ -79,7 +79,7 @@ type recorded struct {
 	at, size int64
 }
 
-// limits are what an import of other options must find out anew.
+// limits are the options with which an import must parse the layers anew.
 func (o *ImportOptions) limits() [3]int64 { return [3]int64{o.MaxEntries, o.MaxLayerSize, o.MaxTree} }
 
 // repeats says whether an import with these options would parse the same again.
@@ -95,8 +95,8 @@ func (s *scanned) repeats(o ImportOptions) bool {
 	return true
 }
 
-// tape is an uncompressed layer that is being read. It hashes what lies between
-// the contents, as far as it is read.
+// tape is an uncompressed layer that is being read. It hashes the bytes between the contents, as
+// far as it is read.
 type tape struct {
 	src   io.Reader
 	at    int64 // from the beginning
@@ -132,7 +132,7 @@ func (t *tape) Seek(offset int64, whence int) (int64, error) {
 	return at, err
 }
 
-// begin returns what is to be read in the place of a layer's stream.
+// begin returns the reader to use in the place of a layer's stream.
 func (r *recording) begin(src io.Reader) io.Reader {
 	if r == nil {
 		return src
@@ -153,8 +153,8 @@ func (r *recording) content(h *tar.Header) {
 	}
 }
 
-// hasContent says which types of entries are followed by as many bytes as they
-// say, as package tar reads them.
+// hasContent says which types of entries are followed by as many bytes as they say, as package tar
+// reads them.
 func hasContent(flag byte) bool {
 	switch flag {
 	case tar.TypeLink, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeDir, tar.TypeFifo, tar.TypeXGlobalHeader:
@@ -175,8 +175,7 @@ func isSparse(h *tar.Header) bool {
 	return false
 }
 
-// of says which node the entry has whose content was written down last, or one
-// without content.
+// of says which node the entry has whose content was written down last, or one without content.
 func (r *recording) of(node *Node, h *tar.Header) {
 	switch {
 	case r == nil || r.sparse:
@@ -195,8 +194,8 @@ func (r *recording) finish() {
 
 var errOtherHeaders = errors.New("the layer's headers are not those of the scan before: the source was changed meanwhile")
 
-// replay takes the contents that were written down to their nodes. changed says
-// that what lies between them is not what it was.
+// replay takes the contents that were written down to their nodes. changed says that the bytes
+// between them have changed.
 func (r *recording) replay(src io.Reader, out storer) (changed bool, err error) {
 	t := newTape(src, r.seed)
 	skipped := make([]byte, 4<<10)

@@ -20,7 +20,7 @@ type rootfsSource struct {
 	bytes int64
 }
 
-// openRootfs opens a directory, and adds up what is in it.
+// openRootfs opens a directory, and adds up its files.
 func openRootfs(ref Ref, o OpenOptions) (_ *Image, err error) {
 	if o.EnforceSigPolicy {
 		return nil, errors.New("a directory has no signature, but the signature policy is to be enforced")
@@ -55,12 +55,12 @@ func openRootfs(ref Ref, o OpenOptions) (_ *Image, err error) {
 func (s *rootfsSource) size() int64  { return s.bytes }
 func (s *rootfsSource) close() error { return s.root.Close() }
 
-// fileID tells hard links of one file.
+// fileID identifies a file that has several names.
 type fileID struct{ dev, ino uint64 }
 
 func idOf(st *unix.Stat_t) fileID { return fileID{st.Dev, st.Ino} }
 
-// dirVisitor is told of what [walkDir] finds.
+// dirVisitor receives the entries that [walkDir] finds.
 type dirVisitor interface {
 	// dir is called for each directory, before its contents.
 	dir(f *os.File, path string, st *unix.Stat_t) error
@@ -68,8 +68,8 @@ type dirVisitor interface {
 	other(dir *os.File, name, path string, st *unix.Stat_t) error
 }
 
-// walkDir visits an open directory and all below it, but for what the top-level
-// rule drops, in byte order, never through a symbolic link.
+// walkDir visits an open directory and all below it, except entries that the top-level rule drops,
+// in byte order, never through a symbolic link.
 func walkDir(f *os.File, at string, v dirVisitor) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
@@ -198,7 +198,7 @@ type treeWalk struct {
 	bytes   int64
 }
 
-// dir implements dirVisitor. What the top-level rule drops is counted here.
+// dir implements dirVisitor. It counts the entries that the top-level rule drops.
 func (w *treeWalk) dir(f *os.File, at string, st *unix.Stat_t) error {
 	if w.ctx.Err() != nil {
 		return context.Cause(w.ctx)
@@ -307,8 +307,8 @@ func (w *treeWalk) symlink(dir *os.File, name, at string, st *unix.Stat_t) (*Nod
 	return node, w.out.store(node, at, nil)
 }
 
-// regular opens a file without following a link that took its place, and
-// trusts what the open file says of itself alone.
+// regular opens a file without following a link that took its place, and trusts only the metadata
+// of the open file.
 func (w *treeWalk) regular(dir *os.File, name, at string) (*Node, error) {
 	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -339,7 +339,7 @@ func (w *treeWalk) regular(dir *os.File, name, at string) (*Node, error) {
 	return node, w.out.store(node, at, &meteredReader{src: f, seen: w.opts.Progress})
 }
 
-// meteredReader tells how much was read.
+// meteredReader reports the bytes that were read.
 type meteredReader struct {
 	src  io.Reader
 	seen func(int64)

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fileXattrs reads the extended attributes of an open file or, with a name, of
-// what is of that name in an open directory, without following a symbolic link.
+// fileXattrs reads the extended attributes of an open file or, with a name, of the entry of that
+// name in an open directory, without following a symbolic link.
 func fileXattrs(f *os.File, name string) ([]Xattr, error) {
 	list := func(b []byte) (int, error) { return unix.Flistxattr(int(f.Fd()), b) }
 	get := func(x string, b []byte) (int, error) { return unix.Fgetxattr(int(f.Fd()), x, b) }

@@ -207,7 +207,7 @@ func TestIgnoredAttributes(t *testing.T) {
 	}
 }
 
-// What a scan holds is judged for the file system that it will be written to, of every layer.
+// Attributes of every layer are judged for the file system that they will be written to.
 func TestAttributesThatFileSystemsRefuse(t *testing.T) {
 	layers := []blobLayer{
 		plainLayer(tarOf(t, file("d/x", "").xattr("user.big", strings.Repeat("a", 6000)))),
@@ -267,7 +267,8 @@ func TestWhiteoutsBringNothingBack(t *testing.T) {
 	wantPaths(t, "one layer", tree.Root, "f", "k", "k/x")
 }
 
-// Records of AUFS are dropped as container engines drop them, but for the files that hard links lead to.
+// Records of AUFS are dropped as container engines drop them, but for the files that hard links
+// lead to.
 func TestAUFSRecords(t *testing.T) {
 	tree, err := importLayers(t, []item{file("x", "x")}, []item{
 		file(".wh..wh.aufs", ""), dir(".wh..wh.orph/", 0o700), dir(".wh..wh.plnk", 0o700), file(".wh..wh.plnk/12.34", "content"),

@@ -17,42 +17,41 @@ const (
 	maxKeptTotal = 32 << 20
 )
 
-// ScanOptions says what a scan keeps and bounds it. The zero value is usable.
+// ScanOptions chooses the contents that a scan keeps, and bounds it. The zero value is usable.
 type ScanOptions struct {
 	ImportOptions
 
-	// Files are paths of the merged tree, where /etc is usr/etc, whose contents
-	// are kept: files, and directories with the files right in them. Symbolic
-	// links are followed.
+	// Files are paths of the merged tree, where /etc is usr/etc, whose contents are kept: files,
+	// and directories with the files right in them. Symbolic links are followed.
 	Files []string
 
 	// Exact has every content read, so that equal ones count once.
 	Exact bool
 
-	// Look, which may be nil, returns a function that reads the content of a regular file as far as it likes, or nil.
-	// [Inventory.Seen] returns its result. It is called concurrently.
+	// Look, which may be nil, returns a function that reads the content of a regular file as far as
+	// it likes, or nil. [Inventory.Seen] returns its result. It is called concurrently.
 	Look func(name string, mode uint32) func(content io.Reader) (any, error)
 }
 
-// Inventory is what an image holds, known without its contents.
+// Inventory describes an image without its contents.
 type Inventory struct {
 	Tree *Tree // as an import returns it, but that no node has a Content
 
-	// Stored is what the files of all layers take when each distinct one is
-	// stored once, in bytes, each file rounded up to StoredBlock.
+	// Stored is the size of the files of all layers when each distinct one is stored once, in
+	// bytes, each file rounded up to StoredBlock.
 	Stored int64
 	// Objects is the number of distinct files and symbolic links.
 	Objects int64
-	// Bound says that contents were passed over, and count as distinct though
-	// they may be equal: Stored and Objects are upper bounds, and an exact scan
-	// may find less. The files of a directory are never read.
+	// Bound says that contents were passed over, and count as distinct though they may be equal:
+	// Stored and Objects are upper bounds, and an exact scan may find less. The files of a
+	// directory are never read.
 	Bound bool
 
 	kept map[*Node][]byte
-	seen map[*Node]any // what ScanOptions.Look found
+	seen map[*Node]any // findings of ScanOptions.Look
 }
 
-// Seen returns what ScanOptions.Look found in the file that name leads to, or nil.
+// Seen returns the finding of ScanOptions.Look in the file that name leads to, or nil.
 func (inv *Inventory) Seen(name string) any {
 	_, n, err := inv.FS().resolve(name, true)
 	if err != nil {
@@ -110,11 +109,10 @@ func layerPath(path string) string {
 // StoredBlock is the unit in which file systems allocate, in bytes.
 const StoredBlock = 4096
 
-// Scan reads the image for what it holds, before anything is stored. Compressed
-// layers are read and verified as by [Image.Import], which compares again the
-// blobs that it reads again. Of layers that lie uncompressed in files only the
-// headers are read, and of a directory the metadata: that the digests are right
-// is then left to the import. Faults of the source are a [*SourceError].
+// Scan looks through the image before anything is stored. Compressed layers are read and verified
+// as by [Image.Import], which compares again the blobs that it reads again. Of layers that lie
+// uncompressed in files only the headers are read, and of a directory the metadata: that the
+// digests are right is then left to the import. Faults of the source are a [*SourceError].
 func (img *Image) Scan(ctx context.Context, o ScanOptions) (*Inventory, error) {
 	if err := img.checkKind(); err != nil {
 		return nil, err
@@ -128,8 +126,8 @@ func (img *Image) Scan(ctx context.Context, o ScanOptions) (*Inventory, error) {
 	if len(missed) == 0 {
 		return inv, nil
 	}
-	// Links lead from a wanted name to content under another one, which the
-	// stream had shown before or in another layer. Only its size is known of it.
+	// Links lead from a wanted name to content under another one, which the stream had shown before
+	// or in another layer. Only its size is known of it.
 	o.Progress = func(int64) {}
 	return img.scan(ctx, o, missed)
 }
@@ -230,7 +228,7 @@ func (s *rootfsSource) scanTree(ctx context.Context, img *Image, out *scanner, o
 	return assemble(img.Ref, []*Node{w.tree.root}, w.tree.dropped, w.tree.ignored)
 }
 
-// wantedFiles tells which contents are kept, by the paths of the merged tree.
+// wantedFiles is the set of contents that are kept, by the paths of the merged tree.
 type wantedFiles map[string]bool
 
 // has takes a path of a layer.

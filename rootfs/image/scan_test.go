@@ -48,7 +48,7 @@ func withoutContent(root *Node) []string {
 	return lines
 }
 
-// scanLayers are two layers with all that a scan must tell apart.
+// scanLayers are two layers with everything that a scan must distinguish.
 func scanLayers(t testing.TB) [][]byte {
 	lower := tarOf(t,
 		dir("usr", 0o755), dir("etc", 0o755),
@@ -92,8 +92,8 @@ func eachCompression(t *testing.T, plain [][]byte, test func(*testing.T, Ref)) {
 	}
 }
 
-// A scan must give the tree that an import gives, and the wanted contents as
-// the merged tree has them, however they are reached.
+// A scan must give the tree that an import gives, and the wanted contents as the merged tree has
+// them, however they are reached.
 func TestScan(t *testing.T) {
 	want := map[string]string{
 		"usr/lib/conf.d/10.toml": "upper ten", "usr/lib/conf.d/20.toml": "twenty",
@@ -128,7 +128,7 @@ func TestScan(t *testing.T) {
 	})
 }
 
-// distinctSink counts what is left when equal objects are one.
+// distinctSink counts distinct objects.
 type distinctSink struct {
 	memorySink
 	lock    sync.Mutex
@@ -149,7 +149,7 @@ func (s *distinctSink) Store(ctx context.Context, m Meta, target string, size in
 	return id, err
 }
 
-// storedBy imports an image and tells what that stores.
+// storedBy imports an image and returns the count and size of its objects.
 func storedBy(t testing.TB, ref Ref) *distinctSink {
 	t.Helper()
 	sink := &distinctSink{seen: map[ContentID]bool{}}
@@ -161,8 +161,8 @@ func storedBy(t testing.TB, ref Ref) *distinctSink {
 	return sink
 }
 
-// What an exact scan says an import will store must be what the import then
-// stores; any other may only say more, and says that it may.
+// An exact scan must predict the objects that the import then stores; any other may only say more,
+// and says that it may.
 func TestScanCountsWhatIsStored(t *testing.T) {
 	eachCompression(t, scanLayers(t), func(t *testing.T, ref Ref) {
 		sink := storedBy(t, ref)
@@ -173,7 +173,7 @@ func TestScanCountsWhatIsStored(t *testing.T) {
 		}
 		inv = mustScan(t, ref)
 		plain := strings.HasSuffix(t.Name(), "plain")
-		// Of those contents three are there twice; nothing passes over what is compressed.
+		// Of those contents three are there twice; compressed ones are always read.
 		if more := inv.Objects - sink.objects; inv.Bound != plain || plain && more != 3 || !plain && more != 0 {
 			t.Errorf("%d objects of %d bytes (bound: %v), stored were %d of %d", inv.Objects, inv.Stored, inv.Bound, sink.objects, sink.blocks)
 		}
@@ -183,7 +183,7 @@ func TestScanCountsWhatIsStored(t *testing.T) {
 	})
 }
 
-// countingReader counts what is read of a blob.
+// countingReader counts the bytes that are read of a blob.
 type countingReader struct {
 	io.ReadSeekCloser
 	bytes *int
@@ -304,8 +304,7 @@ func TestScanOfDamage(t *testing.T) {
 	}
 }
 
-// altered is an image whose layer has one byte changed that decides nothing
-// about its entries.
+// altered is an image whose layer has one byte changed that decides nothing about its entries.
 func altered(t testing.TB, layer blobLayer, at int) (Ref, string) {
 	t.Helper()
 	l := newTestLayout(t)
@@ -316,9 +315,8 @@ func altered(t testing.TB, layer blobLayer, at int) (Ref, string) {
 	return ref, digestOf(body)
 }
 
-// The bytes of a blob must be those of its digest, also where what they
-// decompress to is the same. A scan finds that out of compressed layers, and of
-// any other the import does.
+// The bytes of a blob must be those of its digest, also where the tar that they decompress to is
+// the same. A scan finds that out of compressed layers, and of any other the import does.
 func TestScanVerifiesBlobs(t *testing.T) {
 	plain := tarOf(t, file("a", "text"))
 	packed, unpacked := gzipLayer(t, plain), plainLayer(plain)
@@ -343,7 +341,7 @@ func TestScanVerifiesBlobs(t *testing.T) {
 	}
 }
 
-// What a layer decompresses to must be what the configuration says, and a scan knows.
+// A layer must decompress to the tar of the configuration, and a scan checks that.
 func TestScanVerifiesDiffIDs(t *testing.T) {
 	layer := gzipLayer(t, tarOf(t, file("a", "text")))
 	right := layer.diffID

@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// scanner takes contents as a scan meets them: it counts them and keeps the
-// wanted ones. Layers use it concurrently.
+// scanner takes contents as a scan meets them: it counts them and keeps the wanted ones. Layers use
+// it concurrently.
 type scanner struct {
 	wanted  wantedFiles
 	sizes   map[int64]bool // of files that are kept whatever their name
@@ -24,12 +24,12 @@ type scanner struct {
 	objects   int64
 	kept      map[*Node][]byte
 	keptBytes int64
-	found     map[*Node]any // what look found
+	found     map[*Node]any // the finding of look
 	passed    bool          // a content was not read
 }
 
-// contentKey stands for a file with its metadata, as an object's name does. It
-// serves an estimate: nothing is ever dropped because two keys are equal.
+// contentKey stands for a file with its metadata, as an object's name does. It serves an estimate:
+// nothing is ever dropped because two keys are equal.
 type contentKey struct {
 	size int64
 	hash uint64
@@ -47,7 +47,7 @@ func newScanner(files []string, sizes map[int64]bool) *scanner {
 	return s
 }
 
-// keeps tells whether a file's content is to be kept.
+// keeps reports whether a file's content is to be kept.
 func (s *scanner) keeps(node *Node, name string) bool {
 	return node.IsRegular() && node.Size <= maxKeptFile && (s.sizes[node.Size] || s.wanted.has(name))
 }
@@ -81,13 +81,13 @@ func (s *scanner) store(node *Node, name string, content io.Reader) error {
 	return nil
 }
 
-// onlyReader and onlyWriter hide what would make io.CopyBuffer not use the buffer.
+// onlyReader and onlyWriter hide the methods that would keep io.CopyBuffer from using the buffer.
 type (
 	onlyReader struct{ io.Reader }
 	onlyWriter struct{ io.Writer }
 )
 
-// hashMeta adds what, beside its content, makes a file an object of its own.
+// hashMeta adds the metadata that an object's checksum covers.
 func hashMeta(h *maphash.Hash, n *Node) {
 	var b [12]byte
 	binary.LittleEndian.PutUint32(b[0:], n.Mode)

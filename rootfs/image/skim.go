@@ -7,8 +7,8 @@ import (
 	"io"
 )
 
-// skimBuffer is how much of a blob is read at once where most of it is passed
-// over, in bytes: the header of an entry with what a small file has behind it.
+// skimBuffer is how much of a blob is read at once where most of it is passed over, in bytes: the
+// header of an entry with the content of a small file.
 const skimBuffer = 8 << 10
 
 // skipReader buffers little, so that seeking over contents reads little of them.
@@ -36,8 +36,7 @@ func (s *skipReader) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// Seek implements io.Seeker as far as [archive/tar] uses it: forward from where
-// the reader is.
+// Seek implements io.Seeker as far as [archive/tar] uses it: forward from where the reader is.
 func (s *skipReader) Seek(offset int64, whence int) (int64, error) {
 	if whence != io.SeekCurrent || offset < 0 {
 		return 0, fmt.Errorf("passing over a content: %w", errors.ErrUnsupported)

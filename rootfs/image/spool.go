@@ -10,13 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// spoolDir takes blobs unless [OpenOptions] names another directory. /tmp is
-// often in memory, and too small.
+// spoolDir takes blobs unless [OpenOptions] names another directory. /tmp is often in memory, and
+// too small.
 const spoolDir = "/var/tmp"
 
-// spool keeps the blobs of a remote source that a scan reads, compressed as
-// they come, so that an import need not fetch them again. The files have no
-// names: they go with the process. Where there is no room, blobs are fetched twice.
+// spool keeps the blobs of a remote source that a scan reads, compressed as they come, so that an
+// import need not fetch them again. The files have no names: they go with the process. Where there
+// is no room, blobs are fetched twice.
 type spool struct {
 	blobs blobSource
 	dir   string
@@ -40,8 +40,8 @@ func (s *spool) fill(on bool) {
 	s.filling = on
 }
 
-// open implements blobSource. A blob that was kept is given out, and is gone
-// when it is closed, unless blobs are being kept.
+// open implements blobSource. A blob that was kept is given out, and is gone when it is closed,
+// unless blobs are being kept.
 func (s *spool) open(ctx context.Context, b servedBlob) (io.ReadCloser, error) {
 	if kept, err := s.take(b.digest); kept != nil || err != nil {
 		return kept, err
@@ -105,8 +105,8 @@ func (s *spool) close() error {
 	return s.blobs.close()
 }
 
-// spoolingReader writes what is read of a blob to a file. It is used by one
-// goroutine, and closed when that has ended or to end it.
+// spoolingReader writes the bytes that are read of a blob to a file. It is used by one goroutine,
+// and closed when that has ended or to end it.
 type spoolingReader struct {
 	io.ReadCloser
 	spool  *spool
@@ -140,8 +140,8 @@ func (r *spoolingReader) drop() {
 	}
 }
 
-// put takes a complete blob over. That it is the right one is checked by who
-// read it, and again by who reads it from here.
+// put takes a complete blob over. That it is the right one is checked by who read it, and again by
+// who reads it from here.
 func (s *spool) put(digest string, f *os.File) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 )
 
-// A registry is asked for each layer once, by scan and import together; twice
-// where there is no place to keep it. Nothing is left either way.
+// A registry is asked for each layer once, by scan and import together; twice where there is no
+// place to keep it. Nothing is left either way.
 func TestRemoteBlobsAreFetchedOnce(t *testing.T) {
 	layers := []blobLayer{
 		gzipLayer(t, tarOf(t, file("usr/lib/conf.d/a", "one"), file("usr/large", text(700_000)), symlink("usr/lib/conf.d/b", "../../x"))),

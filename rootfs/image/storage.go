@@ -16,8 +16,8 @@ import (
 	"go.podman.io/storage/pkg/archive"
 )
 
-// storageBlobs reads layers from containers-storage as the tars they were; see
-// [placedLayer]. The library's own image source writes each to a temporary file first.
+// storageBlobs reads layers from containers-storage as the tars they were; see [placedLayer]. The
+// library's own image source writes each to a temporary file first.
 type storageBlobs struct {
 	src   types.ImageSource
 	store cstorage.Store
@@ -32,8 +32,8 @@ func (s *storageBlobs) open(_ context.Context, b servedBlob) (io.ReadCloser, err
 	return r, nil
 }
 
-// rebuilt has the store put a layer together, which allows one such stream at a
-// time: for stores and layers that cannot be read in place.
+// rebuilt has the store put a layer together, which allows one such stream at a time: for stores
+// and layers that cannot be read in place.
 func rebuilt(store cstorage.Store, id string) (io.ReadCloser, error) {
 	plain := archive.Uncompressed
 	return store.Diff("", id, &cstorage.DiffOptions{Compression: &plain})
@@ -43,8 +43,8 @@ func (s *storageBlobs) close() error {
 	return errors.Join(s.src.Close(), shutdown(s.store))
 }
 
-// shutdown gives back what the store's driver holds (it may have mounted its
-// own directory). A store that containers use is left alone.
+// shutdown gives back the resources of the store's driver (it may have mounted its own directory).
+// A store that containers use is left alone.
 func shutdown(store cstorage.Store) error {
 	if _, err := store.Shutdown(false); err != nil && !errors.Is(err, cstorage.ErrLayerUsedByContainer) {
 		return fmt.Errorf("shutting down containers-storage: %w", err)
@@ -52,8 +52,8 @@ func shutdown(store cstorage.Store) error {
 	return nil
 }
 
-// storeOptions splits [[DRIVER@]ROOT[+RUNROOT][:OPTION,…]]NAME as in
-// containers-transports(5). Without a specifier it is the default store.
+// storeOptions splits [[DRIVER@]ROOT[+RUNROOT][:OPTION,…]]NAME as in containers-transports(5).
+// Without a specifier it is the default store.
 func storeOptions(name string) (o cstorage.StoreOptions, rest string, err error) {
 	spec, ok := strings.CutPrefix(name, "[")
 	if !ok {
@@ -75,7 +75,7 @@ func storeOptions(name string) (o cstorage.StoreOptions, rest string, err error)
 	return o, rest, fillStoreOptions(&o)
 }
 
-// fillStoreOptions takes what a specifier leaves out from the default store.
+// fillStoreOptions takes the parts that a specifier leaves out from the default store.
 func fillStoreOptions(o *cstorage.StoreOptions) error {
 	if !strings.HasPrefix(o.GraphRoot, "/") || o.RunRoot != "" && !strings.HasPrefix(o.RunRoot, "/") {
 		return errors.New("the directories of a storage specifier must be absolute")
@@ -96,9 +96,9 @@ func fillStoreOptions(o *cstorage.StoreOptions) error {
 	return nil
 }
 
-// useDriverOf takes the driver that made the store where the chosen one, which
-// may be a mere default, has no images there: a container sees its host's store,
-// but not its host's storage.conf. Each driver has its list in DRIVER-images.
+// useDriverOf takes the driver that made the store where the chosen one, which may be a mere
+// default, has no images there: a container sees its host's store, but not its host's storage.conf.
+// Each driver has its list in DRIVER-images.
 func useDriverOf(o *cstorage.StoreOptions) error {
 	const suffix = "-images"
 	lists, err := filepath.Glob(filepath.Join(o.GraphRoot, "*"+suffix))
@@ -154,8 +154,8 @@ func openStorage(ctx context.Context, ref Ref, o OpenOptions) (_ *Image, err err
 	return l.img, nil
 }
 
-// storedLayers finds the store's layers of an image. They are served
-// uncompressed, so what verifies them is the diff-id.
+// storedLayers finds the store's layers of an image. They are served uncompressed, so the diff-id
+// verifies them.
 func storedLayers(store cstorage.Store, top string, img *Image) ([]servedBlob, error) {
 	var found []servedBlob
 	for id := top; id != ""; {

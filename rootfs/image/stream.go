@@ -17,7 +17,7 @@ const (
 	chunksAhead = 3         // per stage; two stages for each layer in flight
 )
 
-// errStopped is what a stopped pump's reader gets.
+// errStopped is the error of reading from a stopped pump.
 var errStopped = errors.New("stopped")
 
 // chunk is a buffer on its way to a pump's reader and to its hash.
@@ -40,8 +40,8 @@ func newChunkPool() *sync.Pool {
 	return p
 }
 
-// pump reads a stream ahead in one goroutine and hashes it in another, so that
-// reading, hashing and whatever its reader does overlap.
+// pump reads a stream ahead in one goroutine and hashes it in another, so that reading, hashing and
+// whatever its reader does overlap.
 type pump struct {
 	ctx    context.Context
 	data   chan *chunk
@@ -63,8 +63,8 @@ type bounds struct {
 	tooLong     error
 }
 
-// startPump starts reading src within the bounds. seen is told of the bytes as
-// they arrive. The caller stops the pump, then waits for it.
+// startPump starts reading src within the bounds. seen is called with the count of bytes as they
+// arrive. The caller stops the pump, then waits for it.
 func startPump(ctx context.Context, src io.Reader, pool *sync.Pool, b bounds, seen func(int64)) *pump {
 	p := newPump(ctx)
 	p.hashes, p.sum = make(chan *chunk, chunksAhead), sha256.New()
@@ -122,8 +122,8 @@ func (b bounds) end(total int64, err error) error {
 	return nil
 }
 
-// fill reads until b is full or the source ends or fails. Unlike io.ReadFull it
-// keeps a source's own io.ErrUnexpectedEOF apart from a plain end.
+// fill reads until b is full or the source ends or fails. Unlike io.ReadFull it keeps a source's
+// own io.ErrUnexpectedEOF apart from a plain end.
 func fill(src io.Reader, b []byte) (n int, err error) {
 	for idle := 0; n < len(b) && err == nil; {
 		var m int
@@ -176,8 +176,8 @@ func (p *pump) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// peek returns what comes next and leaves it there: as much as one chunk has, which
-// is all of a short stream.
+// peek returns the next bytes and leaves them there: as many as one chunk has, which is all of a
+// short stream.
 func (p *pump) peek() ([]byte, error) {
 	for len(p.rest) == 0 {
 		if err := p.next(); err != nil {
@@ -209,8 +209,8 @@ func (p *pump) next() error {
 	}
 }
 
-// finish reads to the end and returns the digest of all that was read; empty
-// where nothing was hashed.
+// finish reads to the end and returns the digest of all that was read; empty where nothing was
+// hashed.
 func (p *pump) finish() (digest string, err error) {
 	p.rest = nil
 	for err == nil {
@@ -227,8 +227,8 @@ func (p *pump) finish() (digest string, err error) {
 	return "sha256:" + hex.EncodeToString(p.sum.Sum(nil)), nil
 }
 
-// stop makes the pump's goroutines end; wait waits for them. A reader that is
-// blocked in its source ends when that is closed, so close it between the two.
+// stop makes the pump's goroutines end; wait waits for them. A reader that is blocked in its source
+// ends when that is closed, so close it between the two.
 func (p *pump) stop() { p.once.Do(func() { close(p.halt) }) }
 func (p *pump) wait() { p.done.Wait() }
 

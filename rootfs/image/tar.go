@@ -137,7 +137,7 @@ func (r *tarReader) link(h *tar.Header, parts []string) error {
 	return r.tree.addLink(parts, target)
 }
 
-// describe takes from a header what an OSTree repository keeps.
+// describe takes from a header the metadata that an OSTree repository keeps.
 func (r *tarReader) describe(h *tar.Header) (*entry, error) {
 	e := &entry{path: h.Name}
 	kind, err := fileType(h.Typeflag)
@@ -168,8 +168,8 @@ func (r *tarReader) describe(h *tar.Header) (*entry, error) {
 	return e, nil
 }
 
-// spend counts a file against what the layer may hold. A sparse file's size is
-// far from what it takes in the tar, so the stream's bound is not enough.
+// spend counts a file against the layer's limit. A sparse file's size is far from its size in the
+// tar, so the stream's bound is not enough.
 func (r *tarReader) spend(size int64) error {
 	if size < 0 || size > r.bytes {
 		return fmt.Errorf("file of %d bytes: the layer's files exceed the size limit", size)

@@ -6,9 +6,9 @@ import (
 	"io"
 )
 
-// TarLayer is a layer as the tar that it was made as. Its last Read returns an
-// error in the place of io.EOF unless all of it, as served and as unpacked, is
-// what the manifest and the configuration say. The caller closes it.
+// TarLayer is a layer as the tar that it was made as. Its last Read returns an error in the place
+// of io.EOF unless all of it, as served and as unpacked, is as the manifest and the configuration
+// say. The caller closes it.
 type TarLayer struct {
 	fault  func(error) error
 	served servedBlob
@@ -68,7 +68,7 @@ func (l *TarLayer) Read(b []byte) (n int, err error) {
 	return n, l.err
 }
 
-// verify compares all that was read with what it should be.
+// verify compares all that was read with its digests.
 func (l *TarLayer) verify() error {
 	digest, err := l.plain.finish()
 	if err != nil {
@@ -80,7 +80,8 @@ func (l *TarLayer) verify() error {
 	return checkRaw(l.raw, l.served)
 }
 
-// Err is what ended the reading, io.EOF if all was read and is right, nil before the end.
+// Err returns the error that ended the reading, io.EOF if all was read and is right, nil before the
+// end.
 func (l *TarLayer) Err() error { return l.err }
 
 // Close implements io.Closer. Nothing of the layer is running after it.

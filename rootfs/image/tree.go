@@ -17,7 +17,7 @@ const (
 	modePermMask = 0o7777
 )
 
-// Meta is what a file, directory or symbolic link has besides its content.
+// Meta holds the metadata of a file, directory or symbolic link.
 type Meta struct {
 	Mode   uint32 // the whole st_mode, file type included
 	UID    uint32
@@ -31,17 +31,16 @@ type ContentID [32]byte
 // String is the name in hex.
 func (c ContentID) String() string { return hex.EncodeToString(c[:]) }
 
-// Sink stores content as it streams by. Store is called concurrently. For a
-// symbolic link target is not empty, size is 0 and content is nil; for a
-// regular file content yields exactly size bytes or fails. content must not be
-// used after Store returned.
+// Sink stores content as it streams by. Store is called concurrently. For a symbolic link target is
+// not empty, size is 0 and content is nil; for a regular file content yields exactly size bytes or
+// fails. content must not be used after Store returned.
 type Sink interface {
 	Store(ctx context.Context, m Meta, target string, size int64, content io.Reader) (ContentID, error)
 }
 
-// Node is a directory, a regular file or a symbolic link. Hard links of one
-// layer share one Node. Nodes are not changed after an import has returned
-// them, and subtrees are shared between a tree and its layers.
+// Node is a directory, a regular file or a symbolic link. Hard links of one layer share one Node.
+// Nodes are not changed after an import has returned them, and subtrees are shared between a tree
+// and its layers.
 type Node struct {
 	Meta
 	Target   string           // of a symbolic link
@@ -51,13 +50,13 @@ type Node struct {
 	Explicit bool             // a directory that had an entry of its own
 }
 
-// IsDir tells whether the node is a directory.
+// IsDir reports whether the node is a directory.
 func (n *Node) IsDir() bool { return n.Mode&modeType == modeDir }
 
-// IsRegular tells whether the node is a regular file.
+// IsRegular reports whether the node is a regular file.
 func (n *Node) IsRegular() bool { return n.Mode&modeType == modeRegular }
 
-// IsSymlink tells whether the node is a symbolic link.
+// IsSymlink reports whether the node is a symbolic link.
 func (n *Node) IsSymlink() bool { return n.Mode&modeType == modeSymlink }
 
 // Names returns the names in the directory in byte order.
@@ -70,8 +69,8 @@ func (n *Node) Names() []string {
 	return names
 }
 
-// Lookup finds a path below the node, without following symbolic links. It
-// returns nil if there is none; leading and repeated slashes do not matter.
+// Lookup finds a path below the node, without following symbolic links. It returns nil if there is
+// none; leading and repeated slashes do not matter.
 func (n *Node) Lookup(path string) *Node {
 	for _, part := range strings.Split(path, "/") {
 		if part == "" || part == "." {
@@ -84,8 +83,8 @@ func (n *Node) Lookup(path string) *Node {
 	return n
 }
 
-// Walk calls fn for the node (with an empty path) and all below it, directories
-// before what they hold, names in byte order. It stops at fn's first error.
+// Walk calls fn for the node (with an empty path) and all below it, directories before their
+// contents, names in byte order. It stops at fn's first error.
 func (n *Node) Walk(fn func(path string, n *Node) error) error {
 	return n.walk("", fn)
 }
@@ -110,9 +109,8 @@ func (n *Node) walk(path string, fn func(string, *Node) error) error {
 type Tree struct {
 	Root *Node // all layers merged
 
-	// Layers has each layer's own tree, lowest first. Whiteouts are in it as
-	// the files they are in the layer, ".wh." names and all. Layers that occur
-	// twice in the image share one tree.
+	// Layers has each layer's own tree, lowest first. Whiteouts are in it as the files they are in
+	// the layer, ".wh." names and all. Layers that occur twice in the image share one tree.
 	Layers []*Node
 
 	// Dropped counts the entries left out, by top-level name.
@@ -127,8 +125,8 @@ func (t *Tree) Lookup(path string) *Node { return t.Root.Lookup(path) }
 // Walk visits the merged tree; see [Node.Walk].
 func (t *Tree) Walk(fn func(path string, n *Node) error) error { return t.Root.Walk(fn) }
 
-// Stats counts what the merged tree holds; the root directory counts too.
-// A file with several hard links counts once for each, also in bytes.
+// Stats counts the nodes of the merged tree; the root directory counts too. A file with several
+// hard links counts once for each, also in bytes.
 func (t *Tree) Stats() (files, dirs, symlinks int, bytes int64) {
 	var count func(n *Node)
 	count = func(n *Node) {

@@ -17,8 +17,8 @@ const (
 	libarchiveXattr = "LIBARCHIVE.xattr." // libarchive: URL-encoded name, base64 value
 )
 
-// Ignored counts the extended attributes of an image that Linux does not know. They are left out, as
-// container engines leave them out.
+// Ignored counts the extended attributes of an image that Linux does not know. They are left out,
+// as container engines leave them out.
 type Ignored struct {
 	Count int
 	First string // name of the first one
@@ -40,8 +40,8 @@ func (i *Ignored) join(other Ignored) {
 	i.Count += other.Count
 }
 
-// setXattrs gives an entry the attributes in the form in which its file will show them, and the mode
-// that goes with them. SELinux labels are those of another system's policy, and are left out.
+// setXattrs gives an entry the attributes in the form in which its file will show them, and the
+// mode that goes with them. SELinux labels are those of another system's policy, and are left out.
 func (b *builder) setXattrs(e *entry, found []Xattr) error {
 	kept := found[:0]
 	for _, x := range found {

@@ -59,7 +59,7 @@ func oddFiles() map[string]FileHeader {
 	}
 }
 
-// What is stored must be what the file system shows, or ostree calls it corrupt.
+// An object must have the attributes that the file system shows, or ostree calls it corrupt.
 func TestAttributesOnEachFileSystem(t *testing.T) {
 	for _, fs := range []string{"xfs", "ext4", "btrfs"} {
 		t.Run(fs, func(t *testing.T) {

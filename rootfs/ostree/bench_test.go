@@ -18,10 +18,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// BenchmarkImport stores a tree of 20,000 files that comes as a tar stream and
-// checks it out, on xfs in a loop device, beside `tar -x` and beside `ostree
-// commit --tree=tar` with `ostree checkout -H`, all synced. It reports the
-// ratios of the medians.
+// BenchmarkImport stores a tree of 20,000 files that comes as a tar stream and checks it out, on
+// xfs in a loop device, beside `tar -x` and beside `ostree commit --tree=tar` with `ostree checkout
+// -H`, all synced. It reports the ratios of the medians.
 func BenchmarkImport(b *testing.B) {
 	archive := b.TempDir() + "/tree.tar"
 	makeTar(b, archive, 20000)
@@ -78,8 +77,8 @@ func withXFS(b *testing.B, fn func(dir string)) {
 	fn(dir)
 }
 
-// makeTar writes a tree with the sizes of an operating system's files: many
-// small ones, a few of some MiB, 28 KiB on average.
+// makeTar writes a tree with the sizes of an operating system's files: many small ones, a few of
+// some MiB, 28 KiB on average.
 func makeTar(b *testing.B, name string, files int) {
 	b.Helper()
 	f, err := os.Create(name)

@@ -14,24 +14,22 @@ import (
 	"installer/rootfs/beneath"
 )
 
-// CheckoutOptions say what Checkout makes, and how.
+// CheckoutOptions choose the tree that Checkout makes, and the way.
 type CheckoutOptions struct {
 	// Subpath is a directory in the commit, "usr/etc"; empty means the root.
 	Subpath string
-	// ForceCopy makes new files instead of hard links, and leaves the times of
-	// files and directories as they come: for trees that will be changed.
+	// ForceCopy makes new files instead of hard links, and leaves the times of files and
+	// directories as they come: for trees that will be changed.
 	ForceCopy bool
-	// Workers is how many directories are made at once; 0 means one for each
-	// processor.
+	// Workers is how many directories are made at once; 0 means one for each processor.
 	Workers int
 }
 
-// Checkout makes the directory name in dest, which is not kept, with the tree of
-// a commit. The directory must not exist. Files are hard links to the objects,
-// but for empty files and those with too many links, which are copied. All times
-// of modification are 1970, but with ForceCopy. The first directory of each shape,
-// and the first object of each shape that this Repo wrote, are read back: see
-// [Repo.ReadBack]. When Checkout fails, what it has made stays behind.
+// Checkout makes the directory name in dest, which is not kept, with the tree of a commit. The
+// directory must not exist. Files are hard links to the objects, but for empty files and those with
+// too many links, which are copied. All times of modification are 1970, but with ForceCopy. The
+// first directory of each shape, and the first object of each shape that this Repo wrote, are read
+// back: see [Repo.ReadBack]. When Checkout fails, the files that it has made stay behind.
 func (r *Repo) Checkout(ctx context.Context, commit Checksum, dest *os.File, name string, o CheckoutOptions) error {
 	if err := r.gate.enter(); err != nil {
 		return err
@@ -54,8 +52,8 @@ func (r *Repo) Checkout(ctx context.Context, commit Checksum, dest *os.File, nam
 	}
 	c := &checkout{repo: r, options: o, metas: map[Checksum]DirMeta{}}
 	c.wake.L = &c.mu
-	// The root of the work is the caller's descriptor: held once too often, so
-	// that it is never closed here.
+	// The root of the work is the caller's descriptor: held once too often, so that it is never
+	// closed here.
 	parent := &sharedDir{handle: handle{fd: int(dest.Fd())}, users: 2}
 	c.stack = []job{{parent: parent, name: name, path: full, tree: tree, meta: meta}}
 	err = c.run(ctx)
@@ -101,8 +99,8 @@ func (t DirTree) findDir(name string) (DirEntry, bool) {
 	return DirEntry{}, false
 }
 
-// checkout is one run: a stack of directories that exist and await filling.
-// Taking the newest first keeps few of them open at a time.
+// checkout is one run: a stack of directories that exist and await filling. Taking the newest first
+// keeps few of them open at a time.
 type checkout struct {
 	repo    *Repo
 	options CheckoutOptions
@@ -125,8 +123,8 @@ type job struct {
 	tree, meta Checksum
 }
 
-// sharedDir is an open directory that closes when its last user has left: the
-// job that fills it and the jobs of its subdirectories, until they are open.
+// sharedDir is an open directory that closes when its last user has left: the job that fills it and
+// the jobs of its subdirectories, until they are open.
 type sharedDir struct {
 	handle
 	mu    sync.Mutex
@@ -211,8 +209,8 @@ func (c *checkout) finish(children []job) {
 	c.wake.Broadcast()
 }
 
-// fill makes the entries of one directory, then sets its metadata. What its
-// subdirectories will hold no longer touches the directory itself.
+// fill makes the entries of one directory, then sets its metadata. Filling its subdirectories will
+// hold no longer touches the directory itself.
 func (c *checkout) fill(j job) ([]job, error) {
 	h, err := openDirAt(c.repo.ledger, j.path, j.parent.fd, j.name)
 	if err = errors.Join(err, j.parent.leave()); err != nil {
@@ -302,7 +300,7 @@ func (c *checkout) setDirMeta(fd int, j job) error {
 	return c.sampleDir(fd, j.path, m)
 }
 
-// dirMeta remembers what it loads: most directories share a few.
+// dirMeta remembers the objects that it loads: most directories share a few.
 func (c *checkout) dirMeta(sum Checksum) (DirMeta, error) {
 	c.metaMu.Lock()
 	defer c.metaMu.Unlock()
@@ -316,7 +314,7 @@ func (c *checkout) dirMeta(sum Checksum) (DirMeta, error) {
 	return m, err
 }
 
-// stateOf tells what is known about an object, looking on disk at most once.
+// stateOf returns the state of an object, looking on disk at most once.
 func (r *Repo) stateOf(k objectKey) (objectState, error) {
 	p := &r.prefixes[k.sum[0]]
 	p.mu.Lock()

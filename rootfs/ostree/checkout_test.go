@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestTooManyLinks: where one inode cannot have as many names as a directory
-// asks for, ext4's limit being 65,000, the rest are copies.
+// TestTooManyLinks: where one inode cannot have as many names as a directory asks for, ext4's limit
+// being 65,000, the rest are copies.
 func TestTooManyLinks(t *testing.T) {
 	const names = 65010
 	base := t.TempDir()
@@ -64,8 +64,8 @@ func commitOf(t testing.TB, repo *testRepo, tree DirTree) Checksum {
 	return commit
 }
 
-// TestDeepCheckout: a path of 2,000 directories needs neither the path as a
-// whole nor a descriptor for each.
+// TestDeepCheckout: a path of 2,000 directories needs neither the path as a whole nor a descriptor
+// for each.
 func TestDeepCheckout(t *testing.T) {
 	const depth = 2000
 	repo := createRepo(t)

@@ -79,8 +79,8 @@ type DirTree struct {
 	Dirs  []DirEntry
 }
 
-// Encode returns the object's bytes, entries sorted by name. A name that is
-// repeated, or that the format does not allow, is an error.
+// Encode returns the object's bytes, entries sorted by name. A name that is repeated, or that the
+// format does not allow, is an error.
 func (t DirTree) Encode() ([]byte, error) {
 	t = t.sorted()
 	if err := t.check(); err != nil {
@@ -113,7 +113,7 @@ func (t DirTree) Encode() ([]byte, error) {
 	return appendOffsets(b, 0, []int{filesEnd}), nil
 }
 
-// sorted returns t with entries in byte order, copying only what is not.
+// sorted returns t with entries in byte order, copying only if they are not.
 func (t DirTree) sorted() DirTree {
 	byFile := func(i, j int) bool { return t.Files[i].Name < t.Files[j].Name }
 	if !sort.SliceIsSorted(t.Files, byFile) {
@@ -156,7 +156,7 @@ func (t DirTree) check() error {
 	return nil
 }
 
-// checkName refuses what cannot be, or must not be, one component of a path.
+// checkName refuses a name that cannot be, or must not be, one component of a path.
 func checkName(name string) error {
 	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") || !utf8.ValidString(name) {
 		return formatErrorf("file name %q is empty, a dot name, not UTF-8, or holds a slash or NUL", name)

@@ -182,7 +182,7 @@ func TestEncodeRefuses(t *testing.T) {
 	}
 }
 
-// TestDecodeRefuses: what differs from the normal form by one byte.
+// TestDecodeRefuses: data that differs from the normal form by one byte.
 func TestDecodeRefuses(t *testing.T) {
 	tree, _ := exampleTree(t).Encode()
 	commit, _ := exampleCommit(t).Encode()
@@ -222,8 +222,8 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// TestWideOffsetsRefused: a container whose offsets are wider than they need be
-// decodes to the same value but is not the normal form.
+// TestWideOffsetsRefused: a container whose offsets are wider than they need be decodes to the same
+// value but is not the normal form.
 func TestWideOffsetsRefused(t *testing.T) {
 	body := append(bytes.Repeat([]byte{'x'}, 252), 0)
 	wide := append(bytes.Clone(body), 0xfd, 0)

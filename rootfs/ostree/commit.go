@@ -26,8 +26,8 @@ func (c Commit) Value(key string) (Variant, bool) {
 	return Variant{}, false
 }
 
-// ContentChecksum depends on the tree alone, not on metadata or time: two
-// commits of one tree share it. `ostree show` prints it.
+// ContentChecksum depends on the tree alone, not on metadata or time: two commits of one tree share
+// it. `ostree show` prints it.
 func (c Commit) ContentChecksum() Checksum {
 	return sha256.Sum256(append(c.Tree[:], c.Meta[:]...))
 }
@@ -69,8 +69,8 @@ func (c Commit) check() error {
 	return nil
 }
 
-// DecodeCommit reads the bytes of a commit object. Nothing of data is kept. A
-// list of related objects, which nothing has ever written, is refused.
+// DecodeCommit reads the bytes of a commit object. Nothing of data is kept. A list of related
+// objects, which nothing has ever written, is refused.
 func DecodeCommit(data []byte) (Commit, error) {
 	p, err := splitTuple(data, typeCommit)
 	if err != nil {

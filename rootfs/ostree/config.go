@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// Config is what a repository's configuration file says, as far as it matters
-// to a bare repository on a bootable system.
+// Config holds the settings of a repository's configuration file that matter to a bare repository
+// on a bootable system.
 type Config struct {
 	Bootloader string // sysroot.bootloader: "none" leaves boot entries to the boot loader; empty omits the key
 	BootPrefix bool   // sysroot.bootprefix: paths in boot entries start with /boot
 	ReadOnly   bool   // sysroot.readonly: mount /sysroot read-only at boot
 }
 
-// maxConfigSize bounds what is read of a configuration file, in bytes.
+// maxConfigSize bounds the size of a configuration file, in bytes.
 const maxConfigSize = 1 << 20
 
 // encode renders the key file.
@@ -32,8 +32,7 @@ func (c Config) encode() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// parseConfig reads a key file and refuses repositories that this package would
-// write wrongly.
+// parseConfig reads a key file and refuses repositories that this package would write wrongly.
 func parseConfig(data []byte) (Config, error) {
 	keys, err := parseKeyFile(data)
 	if err != nil {
@@ -74,8 +73,8 @@ func parseBool(v string) (bool, error) {
 	return false, fmt.Errorf("value %q is not a boolean", v)
 }
 
-// parseKeyFile reads "[group]", "key=value" and comment lines into
-// "group.key"; of repeated keys the last counts.
+// parseKeyFile reads "[group]", "key=value" and comment lines into "group.key"; of repeated keys
+// the last counts.
 func parseKeyFile(data []byte) (map[string]string, error) {
 	keys := map[string]string{}
 	group := ""

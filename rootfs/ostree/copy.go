@@ -8,9 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// copyObject makes a new file or link from an object, with its owner, mode,
-// attributes and content; with zeroTime also its time of modification. On
-// failure nothing is left.
+// copyObject makes a new file or link from an object, with its owner, mode, attributes and content;
+// with zeroTime also its time of modification. On failure nothing is left.
 func (r *Repo) copyObject(k objectKey, dir int, name string, zeroTime bool) error {
 	return r.readContent(k, func(h FileHeader, size int64, content io.Reader) error {
 		if h.IsSymlink() {
@@ -38,8 +37,8 @@ func (r *Repo) copyFile(dir int, name string, h *FileHeader, from int, size int6
 	return nil
 }
 
-// copyData copies size bytes inside the kernel, which shares the blocks where
-// the file system can, and by hand where it cannot.
+// copyData copies size bytes inside the kernel, which shares the blocks where the file system can,
+// and by hand where it cannot.
 func copyData(to, from int, size int64) error {
 	for left := size; left > 0; {
 		n, err := unix.CopyFileRange(from, nil, to, nil, int(min(left, 1<<30)), 0)

@@ -16,11 +16,10 @@ import (
 // maxFsckErrors bounds how many broken objects Fsck names.
 const maxFsckErrors = 100
 
-// Fsck reads everything that any ref reaches and compares it with its checksum
-// and the format's rules. Parents of commits are followed as far as they are
-// there. It returns nil when all is well; otherwise the errors are joined, each
-// an *ObjectError (at most 100 of them) or about a ref. It ends early when ctx
-// does.
+// Fsck reads everything that any ref reaches and compares it with its checksum and the format's
+// rules. Parents of commits are followed as far as they are there. It returns nil when all is well;
+// otherwise the errors are joined, each an *ObjectError (at most 100 of them) or about a ref. It
+// ends early when ctx does.
 func (r *Repo) Fsck(ctx context.Context) error {
 	if err := r.gate.enter(); err != nil {
 		return err
@@ -70,8 +69,7 @@ func (f *fsck) refs() {
 	}
 }
 
-// first reports whether the object is met for the first time, and the check is
-// still wanted.
+// first reports whether the object is met for the first time, and the check is still wanted.
 func (f *fsck) first(k objectKey) bool {
 	if _, ok := f.seen[k]; ok || f.ctx.Err() != nil {
 		return false

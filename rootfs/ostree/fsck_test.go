@@ -52,8 +52,7 @@ func TestFsckFinds(t *testing.T) {
 	damage("commit changed", TypeCommit, shell(`sed -i s/subject/subjekt/ "$1"`), ErrCorrupt)
 }
 
-// TestFsckRefs: a ref that is no checksum is damage too, and a missing parent
-// is not.
+// TestFsckRefs: a ref that is no checksum is damage too, and a missing parent is not.
 func TestFsckRefs(t *testing.T) {
 	repo := createRepo(t)
 	commit := nativeCommit(t, repo.Repo, t.TempDir())

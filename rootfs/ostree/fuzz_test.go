@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// The fuzz targets hold for any bytes: a decoder ends without a panic, and what
-// it accepts is the very encoding of the value it returns. So everything but the
-// normal form is refused.
+// The fuzz targets hold for any bytes: a decoder ends without a panic, and the value that it
+// accepts is the very encoding of the value it returns. So everything but the normal form is
+// refused.
 
 func fuzzDecoder[T interface{ Encode() ([]byte, error) }](f *testing.F, decode func([]byte) (T, error)) {
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -7,14 +7,14 @@ import (
 	"unicode/utf8"
 )
 
-// The GVariant serialisation: types, framing offsets and normal form, as far as
-// the repository format needs them. Numbers inside are left as bytes, because
-// the format stores its own integers big-endian whatever the host.
+// The GVariant serialisation: types, framing offsets and normal form, as far as the repository
+// format needs them. Numbers inside are left as bytes, because the format stores its own integers
+// big-endian whatever the host.
 
 // maxDepth bounds the nesting of types and variants that a decoder follows.
 const maxDepth = 64
 
-// vtype is a parsed type: what a splitter must know about a value.
+// vtype is a parsed type, with the properties that a splitter needs.
 type vtype struct {
 	sig     string
 	kind    byte // the first character of sig
@@ -135,8 +135,8 @@ func fixedTupleSize(t *vtype) int {
 
 func alignUp(n, align int) int { return (n + align - 1) &^ (align - 1) }
 
-// offsetWidth is the number of bytes of each framing offset in a container of
-// n bytes, offsets included.
+// offsetWidth is the number of bytes of each framing offset in a container of n bytes, offsets
+// included.
 func offsetWidth(n int) int {
 	switch {
 	case n <= 0xff:
@@ -149,8 +149,8 @@ func offsetWidth(n int) int {
 	return 8
 }
 
-// minimalWidth is the width that an encoder must choose for count offsets
-// behind a body of that many bytes.
+// minimalWidth is the width that an encoder must choose for count offsets behind a body of that
+// many bytes.
 func minimalWidth(body, count int) int {
 	for w := 1; w < 8; w *= 2 {
 		if offsetWidth(body+count*w) <= w {
@@ -170,9 +170,8 @@ func readOffset(b []byte) int {
 	return int(v)
 }
 
-// appendOffsets ends the container that began at start in b. The offsets are
-// given in the order in which they stand in the file: of an array in element
-// order, of a tuple last member first.
+// appendOffsets ends the container that began at start in b. The offsets are given in the order in
+// which they stand in the file: of an array in element order, of a tuple last member first.
 func appendOffsets(b []byte, start int, ends []int) []byte {
 	w := minimalWidth(len(b)-start, len(ends))
 	var buf [8]byte
@@ -191,8 +190,8 @@ func appendPadding(b []byte, start, align int) []byte {
 	return b
 }
 
-// splitArray returns the serialized elements of an array of elem, without
-// copying, after checking the framing. The elements themselves are not checked.
+// splitArray returns the serialized elements of an array of elem, without copying, after checking
+// the framing. The elements themselves are not checked.
 func splitArray(data []byte, elem *vtype) ([][]byte, error) {
 	if len(data) == 0 {
 		return nil, nil
@@ -236,8 +235,8 @@ func splitFixed(data []byte, elem *vtype) ([][]byte, error) {
 	return out, nil
 }
 
-// cut returns the child of type t that follows pos, padding skipped, and ends at
-// end, which may not lie beyond limit.
+// cut returns the child of type t that follows pos, padding skipped, and ends at end, which may not
+// lie beyond limit.
 func cut(data []byte, pos, end, limit int, t *vtype) ([]byte, error) {
 	start := alignUp(pos, t.align)
 	if end < start || end > limit {
@@ -258,8 +257,8 @@ func allZero(b []byte) bool {
 	return true
 }
 
-// splitTuple returns the serialized members of a tuple or dict entry, without
-// copying, after checking the framing. The members themselves are not checked.
+// splitTuple returns the serialized members of a tuple or dict entry, without copying, after
+// checking the framing. The members themselves are not checked.
 func splitTuple(data []byte, t *vtype) ([][]byte, error) {
 	if t.fixed > 0 && len(data) != t.fixed {
 		return nil, formatErrorf("a %s has %d bytes, want %d", t.sig, len(data), t.fixed)
@@ -289,8 +288,8 @@ func splitTuple(data []byte, t *vtype) ([][]byte, error) {
 	return out, t.checkTail(data[pos:body])
 }
 
-// offsetCount is the number of framing offsets of a tuple: one for each member
-// of varying size but the last.
+// offsetCount is the number of framing offsets of a tuple: one for each member of varying size but
+// the last.
 func (t *vtype) offsetCount() int {
 	n := 0
 	for i, m := range t.members {
@@ -301,8 +300,8 @@ func (t *vtype) offsetCount() int {
 	return n
 }
 
-// checkTail looks at what follows the last member: padding in a tuple of fixed
-// size, nothing in any other.
+// checkTail looks at the bytes after the last member: padding in a tuple of fixed size, nothing in
+// any other.
 func (t *vtype) checkTail(tail []byte) error {
 	if t.fixed == 0 && len(tail) > 0 || !allZero(tail) {
 		return formatErrorf("a %s has stray bytes after its last member", t.sig)
@@ -310,8 +309,7 @@ func (t *vtype) checkTail(tail []byte) error {
 	return nil
 }
 
-// checkNormal verifies that data is the normal form of a value of type t, all
-// the way down.
+// checkNormal verifies that data is the normal form of a value of type t, all the way down.
 func checkNormal(data []byte, t *vtype, depth int) error {
 	if depth > maxDepth {
 		return formatErrorf("values nest deeper than %d", maxDepth)
@@ -362,8 +360,8 @@ func checkArray(data []byte, t *vtype, depth int) error {
 	return err
 }
 
-// checkMaybe checks a value that may be absent: nothing, or the child, followed
-// by a zero byte when the child's size varies.
+// checkMaybe checks a value that may be absent: nothing, or the child, followed by a zero byte when
+// the child's size varies.
 func checkMaybe(data []byte, t *vtype, depth int) error {
 	if len(data) == 0 {
 		return nil

@@ -26,7 +26,7 @@ const noID = ^uint32(0)
 // Xattr is one extended attribute.
 type Xattr = xattr.Attr
 
-// FileHeader is what a file object's checksum covers besides the content.
+// FileHeader is the part of a file object that its checksum covers besides the content.
 type FileHeader struct {
 	UID, GID uint32
 	Mode     uint32 // full st_mode: a regular file or a symbolic link
@@ -37,8 +37,8 @@ type FileHeader struct {
 // IsSymlink reports whether the header is a symbolic link's.
 func (h *FileHeader) IsSymlink() bool { return h.Mode&modeTypeMask == modeSymlink }
 
-// normalize returns h as the file system will show it: links have mode 0777,
-// attributes are sorted and none is empty.
+// normalize returns h as the file system will show it: links have mode 0777, attributes are sorted
+// and none is empty.
 func (h FileHeader) normalize() (FileHeader, error) {
 	if err := checkOwner(h.UID, h.GID); err != nil {
 		return h, err
@@ -71,9 +71,9 @@ func checkOwner(uid, gid uint32) error {
 	return nil
 }
 
-// normalizeXattrs sorts by name, keeps the last of equal names and drops empty
-// values, which the reference implementation never sees when it reads a file.
-// The input is returned as it is when it complies already.
+// normalizeXattrs sorts by name, keeps the last of equal names and drops empty values, which the
+// reference implementation never sees when it reads a file. The input is returned as it is when it
+// complies already.
 func normalizeXattrs(in []Xattr) ([]Xattr, error) {
 	clean := true
 	for i, x := range in {
@@ -99,9 +99,8 @@ func normalizeXattrs(in []Xattr) ([]Xattr, error) {
 	return out, nil
 }
 
-// appendHeader appends what precedes the content in a file object's hash: the
-// length of the header, four zero bytes, and the header (uuuusa(ayay)) itself.
-// h must be normalized.
+// appendHeader appends the bytes that precede the content in a file object's hash: the length of
+// the header, four zero bytes, and the header (uuuusa(ayay)) itself. h must be normalized.
 func appendHeader(b []byte, h *FileHeader) []byte {
 	base := len(b)
 	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0)

@@ -15,11 +15,10 @@ type heldLock struct {
 	released func()
 }
 
-// Lock takes the repository's lock, the open-file-description lock on .lock that
-// other programs honour: shared for writing, exclusive for pruning or when no
-// one else may look. It does not wait: held elsewhere it is ErrLocked. The lock
-// belongs to the call, so an exclusive one also excludes this process's own. A
-// second unlock, and one after the repository's Close, returns ErrClosed.
+// Lock takes the repository's lock, the open-file-description lock on .lock that other programs
+// honour: shared for writing, exclusive for pruning or when no one else may look. It does not wait:
+// held elsewhere it is ErrLocked. The lock belongs to the call, so an exclusive one also excludes
+// this process's own. A second unlock, and one after the repository's Close, returns ErrClosed.
 func (r *Repo) Lock(exclusive bool) (unlock func() error, err error) {
 	if err := r.gate.enter(); err != nil {
 		return nil, err

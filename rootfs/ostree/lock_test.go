@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestLock: shared locks go together, an exclusive one with nothing, and the
-// ostree command waits for ours.
+// TestLock: shared locks go together, an exclusive one with nothing, and the ostree command waits
+// for ours.
 func TestLock(t *testing.T) {
 	repo := createRepo(t)
 	dir := t.TempDir()

@@ -9,8 +9,7 @@ import (
 // Checksum is the SHA-256 that names an object.
 type Checksum [32]byte
 
-// ParseChecksum reads 64 lower-case hexadecimal digits, the only spelling that
-// the format allows.
+// ParseChecksum reads 64 lower-case hexadecimal digits, the only spelling that the format allows.
 func ParseChecksum(s string) (Checksum, error) {
 	var c Checksum
 	if !isHexName(s) {
@@ -50,8 +49,8 @@ func checksumFromBytes(b []byte) (Checksum, error) {
 // ObjectType is the kind of an object; its String is the file name's suffix.
 type ObjectType uint8
 
-// The object types of a bare repository. A commitmeta is detached metadata: it
-// bears the checksum of its commit, not its own.
+// The object types of a bare repository. A commitmeta is detached metadata: it bears the checksum
+// of its commit, not its own.
 const (
 	TypeFile ObjectType = iota + 1
 	TypeDirTree
@@ -79,8 +78,8 @@ func (t ObjectType) String() string {
 
 func (t ObjectType) isMetadata() bool { return t > TypeFile && t <= TypeCommitMeta }
 
-// objectKey is what makes an object unique: contents of different types may be
-// crafted to share a checksum, so the checksum alone is not enough.
+// objectKey identifies an object: contents of different types may be crafted to share a checksum,
+// so the checksum alone is not enough.
 type objectKey struct {
 	sum Checksum
 	typ ObjectType
@@ -88,8 +87,7 @@ type objectKey struct {
 
 const hexDigits = "0123456789abcdef"
 
-// appendName appends the object's name inside its prefix folder, 62 digits, a
-// dot and the type.
+// appendName appends the object's name inside its prefix folder, 62 digits, a dot and the type.
 func (k objectKey) appendName(b []byte) []byte {
 	for _, x := range k.sum[1:] {
 		b = append(b, hexDigits[x>>4], hexDigits[x&15])
@@ -115,17 +113,16 @@ var (
 	ErrClosed = errors.New("already closed")
 	// ErrNotFound says that an object or ref does not exist.
 	ErrNotFound = errors.New("not found")
-	// ErrCorrupt says that an object is not what its name promises, or is not
-	// in the format's normal form.
+	// ErrCorrupt says that an object does not have the checksum of its name, or is not in the
+	// format's normal form.
 	ErrCorrupt = errors.New("corrupt")
 	// ErrExists is returned by Create where a repository stands already.
 	ErrExists = errors.New("a repository exists already")
-	// ErrLocked is returned by Lock when another process or handle holds the
-	// repository's lock.
+	// ErrLocked is returned by Lock when another process or handle holds the repository's lock.
 	ErrLocked = errors.New("repository is locked by another process")
 )
 
-// ObjectError tells which object an error is about.
+// ObjectError names the object that an error is about.
 type ObjectError struct {
 	Type     ObjectType
 	Checksum Checksum
@@ -146,8 +143,8 @@ func (k objectKey) wrap(err error) error {
 	return &ObjectError{Type: k.typ, Checksum: k.sum, Err: err}
 }
 
-// FormatError says how bytes differ from the format's normal form, or why a
-// value cannot be stored in it. It is an ErrCorrupt.
+// FormatError says how bytes differ from the format's normal form, or why a value cannot be stored
+// in it. It is an ErrCorrupt.
 type FormatError struct{ Reason string }
 
 func (e *FormatError) Error() string { return e.Reason }
@@ -159,8 +156,7 @@ func formatErrorf(format string, args ...any) error {
 	return &FormatError{Reason: fmt.Sprintf(format, args...)}
 }
 
-// FileTypeError refuses a file that the format cannot hold: a device, fifo or
-// socket.
+// FileTypeError refuses a file that the format cannot hold: a device, fifo or socket.
 type FileTypeError struct{ Mode uint32 }
 
 func (e *FileTypeError) Error() string {
@@ -180,12 +176,10 @@ func (e *SizeError) Error() string {
 	return fmt.Sprintf("content ends after %d of the %d bytes announced", e.Got, e.Want)
 }
 
-// Ledger accounts for what is held open. Opened records that a handle is now
-// held; released is called exactly once when it is given back. The kinds used
-// here are "fd" (a descriptor), "map" (a mapping of an object's file), "lock"
-// (the repository's lock) and "object" (an object handed out as a copy in
-// memory, which pins nothing but must be closed all the same). Opened is called
-// concurrently.
+// Ledger accounts for open handles. Opened records that a handle is now held; released is called
+// exactly once when it is given back. The kinds used here are "fd" (a descriptor), "map" (a mapping
+// of an object's file), "lock" (the repository's lock) and "object" (an object handed out as a copy
+// in memory, which pins nothing but must be closed all the same). Opened is called concurrently.
 type Ledger interface {
 	Opened(kind, name string) (released func())
 }

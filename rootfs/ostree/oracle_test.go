@@ -12,8 +12,8 @@ import (
 
 const testTime = 1700000000
 
-// ostreeCommit commits a directory with the ostree command into a repository of
-// its own and returns the repository's path and the commit.
+// ostreeCommit commits a directory with the ostree command into a repository of its own and returns
+// the repository's path and the commit.
 func ostreeCommit(t testing.TB, dir string, extra ...string) (string, string) {
 	t.Helper()
 	repo := t.TempDir() + "/repo"
@@ -59,9 +59,8 @@ func objectNames(t testing.TB, repo string) []string {
 	return names
 }
 
-// TestCommitMatchesOstree: random trees get the checksum, and the very objects,
-// that the ostree command gives them, in a new repository and in one that the
-// command made.
+// TestCommitMatchesOstree: random trees get the checksum, and the very objects, that the ostree
+// command gives them, in a new repository and in one that the command made.
 func TestCommitMatchesOstree(t *testing.T) {
 	for seed := int64(1); seed <= 4; seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -89,8 +88,8 @@ func TestCommitMatchesOstree(t *testing.T) {
 	}
 }
 
-// TestCheckoutMatchesOstree: checkouts of one commit by the command and by this
-// package are equal, links and copies alike.
+// TestCheckoutMatchesOstree: checkouts of one commit by the command and by this package are equal,
+// links and copies alike.
 func TestCheckoutMatchesOstree(t *testing.T) {
 	dir := makeTree(t, 77)
 	repo := createRepo(t)
@@ -116,14 +115,14 @@ func TestCheckoutMatchesOstree(t *testing.T) {
 	check("copied subpath", CheckoutOptions{ForceCopy: true, Subpath: "usr/etc"}, "-C", "--subpath=/usr/etc")
 }
 
-// linkCounts tells links from copies: whether a file has one name or more.
+// linkCounts returns whether each file has one name or more.
 func linkCounts(t testing.TB, dir string) []string {
 	t.Helper()
 	return strings.Split(run(t, "find", dir, "-type", "d", "-o", "-links", "1", "-printf", "%P alone\n", "-o", "-printf", "%P linked\n"), "\n")
 }
 
-// TestOffsetWidths: directories and metadata whose containers cross the limits
-// of one-byte and two-byte offsets get the command's checksum.
+// TestOffsetWidths: directories and metadata whose containers cross the limits of one-byte and
+// two-byte offsets get the command's checksum.
 func TestOffsetWidths(t *testing.T) {
 	repo := createRepo(t)
 	oracle, _ := ostreeCommit(t, t.TempDir())

@@ -12,16 +12,16 @@ import (
 )
 
 const (
-	// mapThreshold is the size, in bytes, above which a metadata object is
-	// mapped rather than read: what the reference implementation does.
+	// mapThreshold is the size, in bytes, above which a metadata object is mapped rather than read,
+	// as the reference implementation does.
 	mapThreshold = 16 << 10
-	// maxMetadata bounds a metadata object, in bytes. The largest real ones are
-	// a few hundred KiB; a million names in one directory make some 60 MiB.
+	// maxMetadata bounds a metadata object, in bytes. The largest real ones are a few hundred KiB;
+	// a million names in one directory make some 60 MiB.
 	maxMetadata = 256 << 20
 )
 
-// Object is a metadata object that was loaded. It must be closed; until then a
-// large one pins the file system through a mapping, with no descriptor open.
+// Object is a metadata object that was loaded. It must be closed; until then a large one pins the
+// file system through a mapping, with no descriptor open.
 type Object struct {
 	mu       sync.Mutex
 	key      objectKey
@@ -31,8 +31,8 @@ type Object struct {
 	released func()
 }
 
-// Bytes returns the object's bytes, which must not be changed, nor used after
-// Close: a mapping is gone then. After Close the error is ErrClosed.
+// Bytes returns the object's bytes, which must not be changed, nor used after Close: a mapping is
+// gone then. After Close the error is ErrClosed.
 func (o *Object) Bytes() ([]byte, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -61,10 +61,9 @@ func (o *Object) Close() error {
 	return nil
 }
 
-// Load opens a metadata object (not a file: see ReadContent). Objects larger
-// than 16 KiB are mapped and stand in the ledger as "map", others are read and
-// stand there as "object". The bytes are not checked against the checksum. A
-// missing object is ErrNotFound.
+// Load opens a metadata object (not a file: see ReadContent). Objects larger than 16 KiB are mapped
+// and stand in the ledger as "map", others are read and stand there as "object". The bytes are not
+// checked against the checksum. A missing object is ErrNotFound.
 func (r *Repo) Load(t ObjectType, c Checksum) (*Object, error) {
 	k := objectKey{c, t}
 	if !t.isMetadata() {
@@ -131,8 +130,7 @@ func notFound(err error) error {
 	return err
 }
 
-// WithObject loads a metadata object for the time of one call of fn, which must
-// not keep data.
+// WithObject loads a metadata object for the time of one call of fn, which must not keep data.
 func (r *Repo) WithObject(t ObjectType, c Checksum, fn func(data []byte) error) error {
 	o, err := r.Load(t, c)
 	if err != nil {
@@ -166,9 +164,9 @@ func decoded[T any](r *Repo, t ObjectType, c Checksum, decode func([]byte) (T, e
 	return v, err
 }
 
-// ReadContent opens a file object for the time of one call of fn: its header as
-// the file system shows it, its size in bytes, and its content, which is nil for
-// a symbolic link. A missing object is ErrNotFound.
+// ReadContent opens a file object for the time of one call of fn: its header as the file system
+// shows it, its size in bytes, and its content, which is nil for a symbolic link. A missing object
+// is ErrNotFound.
 func (r *Repo) ReadContent(c Checksum, fn func(h FileHeader, size int64, content io.Reader) error) error {
 	if err := r.gate.enter(); err != nil {
 		return err
@@ -242,8 +240,8 @@ func readLinkHeader(dir int, name string, st *unix.Stat_t) (FileHeader, error) {
 	return h, err
 }
 
-// maxXattr is the kernel's limit for a value and for the list of names, in bytes
-// (XATTR_SIZE_MAX, XATTR_LIST_MAX).
+// maxXattr is the kernel's limit for a value and for the list of names, in bytes (XATTR_SIZE_MAX,
+// XATTR_LIST_MAX).
 const maxXattr = 64 << 10
 
 // readXattrs reads all attributes, sorted and without empty ones.

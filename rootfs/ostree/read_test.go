@@ -34,9 +34,8 @@ func mapped(t testing.TB, repo *testRepo) bool {
 	return strings.Contains(string(maps), repo.path+"/objects/")
 }
 
-// TestMappedObject: a large object is a mapping without a descriptor; it is in
-// the kernel's list and in the ledger until it is closed, also when the
-// repository is closed first.
+// TestMappedObject: a large object is a mapping without a descriptor; it is in the kernel's list
+// and in the ledger until it is closed, also when the repository is closed first.
 func TestMappedObject(t *testing.T) {
 	repo := createRepo(t)
 	c := bigTree(t, repo)
@@ -256,8 +255,7 @@ func TestRefAlias(t *testing.T) {
 	}
 }
 
-// TestRefsTouchRepository: other programs see by the directory's time that refs
-// have changed.
+// TestRefsTouchRepository: other programs see by the directory's time that refs have changed.
 func TestRefsTouchRepository(t *testing.T) {
 	repo := createRepo(t)
 	c := nativeCommit(t, repo.Repo, t.TempDir())

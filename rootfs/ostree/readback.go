@@ -56,14 +56,14 @@ type ReadBackError struct {
 func (e *ReadBackError) Error() string {
 	switch {
 	case e.Attr == "":
-		return fmt.Sprintf("reading back /%s: %s; the file system does not keep what is written to it", e.Path, e.Reason)
+		return fmt.Sprintf("reading back /%s: %s; the file system does not keep data as it is written", e.Path, e.Reason)
 	case !e.Added:
 		return fmt.Sprintf("reading back /%s: the extended attribute %q is not as it was written; another program or the kernel changed it", e.Path, e.Attr)
 	}
 	return fmt.Sprintf("reading back /%s: it has the extended attribute %q, which was not written, and would be called corrupt by ostree; %s", e.Path, e.Attr, origin(e.Attr))
 }
 
-// origin says where an attribute comes from that was not written, and what to do about it.
+// origin returns the source of an attribute that was not written, and the remedy.
 func origin(attr string) string {
 	switch {
 	case attr == xattr.SELinux:
@@ -147,7 +147,7 @@ func (r *Repo) rehash(k objectKey, got *FileHeader, content io.Reader) error {
 	}
 	if sum := Checksum(digest.Sum(nil)); sum != k.sum {
 		err := &ReadBackError{Path: k.ledgerName(), Reason: fmt.Sprintf("its checksum is %s", sum)}
-		for _, x := range got.Xattrs { // the usual cause, where it can be told
+		for _, x := range got.Xattrs { // the usual cause
 			if x.Name == xattr.SELinux {
 				err.Attr, err.Added = x.Name, true
 			}

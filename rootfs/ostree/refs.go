@@ -13,19 +13,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Ref is a name for a commit. A ref fetched from a remote is named
-// "remote:name".
+// Ref is a name for a commit. A ref fetched from a remote is named "remote:name".
 type Ref struct {
 	Name   string
 	Commit Checksum
 }
 
-// maxRefFile bounds a ref's file, in bytes: 64 digits and a newline, with room
-// for what an editor may have added.
+// maxRefFile bounds a ref's file, in bytes: 64 digits and a newline, with room for spaces that an
+// editor may have added.
 const maxRefFile = 4096
 
-// checkRefName applies the format's rule to each component: a letter, digit or
-// underscore, then also dots and dashes. What looks like a checksum is refused.
+// checkRefName applies the format's rule to each component: a letter, digit or underscore, then
+// also dots and dashes. A name that looks like a checksum is refused.
 func checkRefName(name string) error {
 	if isHexName(name) {
 		return fmt.Errorf("ref name %q looks like a checksum", name)
@@ -48,8 +47,8 @@ func isRefComponent(s string) bool {
 	return s != ""
 }
 
-// refFile returns where a ref stands beneath the repository: the folder that an
-// alias may not leave, and the path in it.
+// refFile returns where a ref stands beneath the repository: the folder that an alias may not
+// leave, and the path in it.
 func refFile(name string) (base, path string, err error) {
 	base, path = "refs/heads", name
 	if remote, rest, ok := strings.Cut(name, ":"); ok {
@@ -62,8 +61,8 @@ func refFile(name string) (base, path string, err error) {
 	return base, path, checkRefName(path)
 }
 
-// SetRef makes name point to a commit, whether it existed or not. The commit
-// must be in the repository. A name that is a folder of other refs is refused.
+// SetRef makes name point to a commit, whether it existed or not. The commit must be in the
+// repository. A name that is a folder of other refs is refused.
 func (r *Repo) SetRef(name string, c Checksum) error {
 	if err := r.gate.enter(); err != nil {
 		return err
@@ -91,8 +90,8 @@ func (r *Repo) requireObject(k objectKey) error {
 	return k.wrap(err)
 }
 
-// writeRef replaces the ref's file by one made aside, so that a reader sees the
-// old commit or the new one.
+// writeRef replaces the ref's file by one made aside, so that a reader sees the old commit or the
+// new one.
 func (r *Repo) writeRef(base, path string, c Checksum) error {
 	dir, err := r.openRefBase(base)
 	if err != nil {
@@ -139,8 +138,8 @@ func (r *Repo) writeTemp(name string, data []byte) error {
 	return nil
 }
 
-// touch tells other programs that refs have changed: they watch the repository
-// directory's modification time.
+// touch signals to other programs that refs have changed: they watch the repository directory's
+// modification time.
 func (r *Repo) touch() error {
 	now := unix.NsecToTimespec(time.Now().UnixNano())
 	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, now}
@@ -150,8 +149,7 @@ func (r *Repo) touch() error {
 	return nil
 }
 
-// ResolveRef returns the commit that a ref points to. A missing ref is
-// ErrNotFound.
+// ResolveRef returns the commit that a ref points to. A missing ref is ErrNotFound.
 func (r *Repo) ResolveRef(name string) (Checksum, error) {
 	if err := r.gate.enter(); err != nil {
 		return Checksum{}, err
@@ -173,8 +171,8 @@ func (r *Repo) ResolveRef(name string) (Checksum, error) {
 	return c, err
 }
 
-// readRef reads one ref's file. Links between refs are followed as long as they
-// stay in the refs' folder.
+// readRef reads one ref's file. Links between refs are followed as long as they stay in the refs'
+// folder.
 func (r *Repo) readRef(dir handle, path string) (Checksum, error) {
 	full := dir.name + "/" + path
 	how := unix.OpenHow{
@@ -224,8 +222,7 @@ func (r *Repo) ListRefs() ([]Ref, error) {
 	return refs, nil
 }
 
-// listUnder returns the refs beneath one folder, which may be missing, named by
-// their path in it.
+// listUnder returns the refs beneath one folder, which may be missing, named by their path in it.
 func (r *Repo) listUnder(base string) ([]Ref, error) {
 	dir, err := r.openRefBase(base)
 	if isNotExist(err) {
@@ -246,8 +243,8 @@ func (r *Repo) listUnder(base string) ([]Ref, error) {
 	return refs, err
 }
 
-// walkRefs calls fn for every file beneath path in dir. Names that no ref may
-// bear, such as another program's temporary files, are passed over.
+// walkRefs calls fn for every file beneath path in dir. Names that no ref may bear, such as another
+// program's temporary files, are passed over.
 func (r *Repo) walkRefs(dir handle, path string, fn func(string) error) error {
 	names, err := r.readNames(dir, path)
 	if err != nil {

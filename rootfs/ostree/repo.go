@@ -21,9 +21,8 @@ type Repo struct {
 	ledger Ledger
 	config Config
 
-	// fresh says that this process created the repository: what it has not
-	// written is not there, and no one else reads it, so that objects can be
-	// made under their final names.
+	// fresh says that this process created the repository: an object that it has not written is not
+	// there, and no one else reads it, so that objects can be made under their final names.
 	fresh bool
 	xfs   bool // the repository is on XFS; see asShown
 
@@ -43,7 +42,7 @@ type Repo struct {
 	locks  map[*heldLock]struct{}
 }
 
-// prefix is one folder of objects and what is known about its objects.
+// prefix is one folder of objects and the known states of its objects.
 type prefix struct {
 	mu    sync.Mutex
 	done  sync.Cond // an object left the state stateWriting
@@ -51,7 +50,7 @@ type prefix struct {
 	known map[objectKey]objectState
 }
 
-// objectState is what this process knows about an object.
+// objectState is this process's knowledge about an object.
 type objectState uint8
 
 const (
@@ -80,13 +79,12 @@ func newRepo(l Ledger) *Repo {
 	return r
 }
 
-// Create makes an empty bare repository at ostree/repo beneath root, a
-// directory descriptor that Create does not keep, and opens it. Where one
-// stands already the error is ErrExists. A nil ledger accounts for nothing.
+// Create makes an empty bare repository at ostree/repo beneath root, a directory descriptor that
+// Create does not keep, and opens it. Where one stands already the error is ErrExists. A nil ledger
+// accounts for nothing.
 //
-// A created repository takes objects under their final names at once, which
-// nothing but this handle should read before Sync: an interrupted process can
-// leave a half-written object behind.
+// A created repository takes objects under their final names at once, which nothing but this handle
+// should read before Sync: an interrupted process can leave a half-written object behind.
 func Create(root *os.File, cfg Config, l Ledger) (*Repo, error) {
 	defer runtime.KeepAlive(root)
 	r := newRepo(l)
@@ -118,8 +116,8 @@ func (r *Repo) create(root *os.File) error {
 	return r.openFolders()
 }
 
-// createLayout makes the folders and the configuration. The folder of objects
-// comes last, since its presence makes the directory a repository.
+// createLayout makes the folders and the configuration. The folder of objects comes last, since its
+// presence makes the directory a repository.
 func (r *Repo) createLayout() error {
 	var st unix.Stat_t
 	if err := unix.Fstatat(r.dir.fd, "objects", &st, unix.AT_SYMLINK_NOFOLLOW); err != unix.ENOENT {
@@ -163,10 +161,9 @@ func (r *Repo) writeConfig() error {
 	return h.close()
 }
 
-// Open opens the repository at ostree/repo beneath root, a directory descriptor
-// that Open does not keep. Repositories of another mode or version, or with
-// settings that this package does not honour, are refused. A nil ledger
-// accounts for nothing.
+// Open opens the repository at ostree/repo beneath root, a directory descriptor that Open does not
+// keep. Repositories of another mode or version, or with settings that this package does not
+// honour, are refused. A nil ledger accounts for nothing.
 func Open(root *os.File, l Ledger) (*Repo, error) {
 	defer runtime.KeepAlive(root)
 	r := newRepo(l)
@@ -211,14 +208,12 @@ func (r *Repo) openFolders() error {
 // Config returns the configuration the repository was created or opened with.
 func (r *Repo) Config() Config { return r.config }
 
-// Close waits for the operations under way and gives back every descriptor and
-// lock. Objects that were handed out stay valid, and open, until they are closed
-// themselves. What was lost while it was written out aside, and no Sync has told
-// of, is an error here. Every later use, a second Close too, returns ErrClosed.
+// Close waits for running operations and gives back every descriptor and lock. Objects that were
+// handed out stay valid, and open, until they are closed themselves. Close also returns write-back
+// errors that no Sync has returned yet. Every later use, a second Close too, returns ErrClosed.
 func (r *Repo) Close() error { return r.shut(r.flusher.take) }
 
-// Discard is Close for one who gives the repository up, and need not be told
-// that content was lost.
+// Discard closes an abandoned repository and ignores write-back errors.
 func (r *Repo) Discard() error { return r.shut(func() error { return nil }) }
 
 func (r *Repo) shut(lost func() error) error {
@@ -238,8 +233,8 @@ func (r *Repo) closeHandles() error {
 	return errors.Join(errs...)
 }
 
-// prefixDir returns the descriptor of one folder of objects, opened once and
-// kept. A missing folder is made when create is set.
+// prefixDir returns the descriptor of one folder of objects, opened once and kept. A missing folder
+// is made when create is set.
 func (r *Repo) prefixDir(i byte, create bool) (int, error) {
 	p := &r.prefixes[i]
 	p.mu.Lock()

@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestCreateLayout: a new repository is what `ostree init` makes, whatever the
-// umask, and the command takes it as its own.
+// TestCreateLayout: a new repository equals one of `ostree init`, whatever the umask, and the
+// command takes it as its own.
 func TestCreateLayout(t *testing.T) {
 	old := unix.Umask(0o077)
 	dir := t.TempDir()
@@ -117,8 +117,8 @@ func TestCreateAndOpenRefuse(t *testing.T) {
 	}
 }
 
-// TestLargeContent: content above the limit for memory is streamed, its zeros
-// left as holes, and comes back the same.
+// TestLargeContent: content above the limit for memory is streamed, its zeros left as holes, and
+// comes back the same.
 func TestLargeContent(t *testing.T) {
 	data := make([]byte, 5<<20+123)
 	rand.New(rand.NewSource(1)).Read(data[1<<20 : 2<<20])
@@ -228,8 +228,8 @@ type failReader struct{}
 
 func (failReader) Read([]byte) (int, error) { return 0, errBroken }
 
-// matches is errors.As for a pointer to an error's type, errors.Is for an error,
-// and "any error" for nil.
+// matches is errors.As for a pointer to an error's type, errors.Is for an error, and "any error"
+// for nil.
 func matches(err error, want any) bool {
 	switch want := want.(type) {
 	case nil:
@@ -240,8 +240,8 @@ func matches(err error, want any) bool {
 	return errors.As(err, want)
 }
 
-// TestConcurrentWrites: many goroutines write the same objects and link them at
-// once; every one that returned is whole.
+// TestConcurrentWrites: many goroutines write the same objects and link them at once; every one
+// that returned is whole.
 func TestConcurrentWrites(t *testing.T) {
 	for what, repo := range map[string]*testRepo{"created": createRepo(t), "opened": openRepo(t)} {
 		var wg sync.WaitGroup
@@ -273,8 +273,7 @@ func TestConcurrentWrites(t *testing.T) {
 	}
 }
 
-// TestFailedWriterIsReplaced: a writer that waits for another takes over when
-// that one fails.
+// TestFailedWriterIsReplaced: a writer that waits for another takes over when that one fails.
 func TestFailedWriterIsReplaced(t *testing.T) {
 	repo := createRepo(t)
 	h := FileHeader{Mode: 0o100644}
@@ -323,7 +322,7 @@ func TestClosed(t *testing.T) {
 	}
 }
 
-// TestReopen: what one handle wrote another finds, and does not write again.
+// TestReopen: a second handle finds the objects of the first, and does not write them again.
 func TestReopen(t *testing.T) {
 	repo := createRepo(t)
 	first := store(t, repo, 0o100644, "content")

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// testLedger counts what is open, by kind and name.
+// testLedger counts open handles by kind and name.
 type testLedger struct {
 	mu   sync.Mutex
 	open map[string]int
@@ -55,8 +55,8 @@ func (l *testLedger) list() []string {
 	return out
 }
 
-// testRepo is a repository in a temporary directory, with the ledger checked
-// and the descriptors counted at the end.
+// testRepo is a repository in a temporary directory, with the ledger checked and the descriptors
+// counted at the end.
 type testRepo struct {
 	*Repo
 	root   *os.File
@@ -142,7 +142,7 @@ func mustMkdir(t testing.TB, dir string) {
 	}
 }
 
-// run runs an outside program, the oracle, and returns what it prints.
+// run runs an outside program, the oracle, and returns its output.
 func run(t testing.TB, argv ...string) string {
 	t.Helper()
 	out, err := tryRun(argv...)
@@ -253,8 +253,8 @@ func xattrsOf(t testing.TB, path string) []Xattr {
 	return out
 }
 
-// inventory lists a tree: everything that a checkout must get right. Times of
-// links and, unless asked for, of everything are left out.
+// inventory lists a tree: everything that a checkout must get right. Times of links and, unless
+// asked for, of everything are left out.
 func inventory(t testing.TB, dir string, times bool) []string {
 	t.Helper()
 	var out []string

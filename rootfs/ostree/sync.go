@@ -6,9 +6,8 @@ import (
 	"sync"
 )
 
-// flushEvery is how many bytes of content are stored before they begin to go to
-// the device, while more are stored: the device has else little to do until Sync,
-// and all of it then.
+// flushEvery is how many bytes of content are stored before they begin to go to the device, while
+// more are stored: the device has else little to do until Sync, and all of it then.
 const flushEvery = 256 << 20
 
 // flusher writes the file system out aside, one time after another.
@@ -17,8 +16,8 @@ type flusher struct {
 
 	mu      sync.Mutex
 	fresh   int64         // bytes of content since it began last
-	running chan struct{} // closed when what is under way has ended; nil: nothing is
-	err     error         // of what nobody has asked for yet
+	running chan struct{} // closed when the running write-back has ended; nil: none is running
+	err     error         // that no call has returned yet
 }
 
 // wrote counts content, and begins to write out when there is enough.
@@ -48,7 +47,7 @@ func (f *flusher) start() {
 	}()
 }
 
-// wait waits for what is under way.
+// wait waits for the running write-back.
 func (f *flusher) wait() {
 	f.mu.Lock()
 	running := f.running
@@ -58,8 +57,8 @@ func (f *flusher) wait() {
 	}
 }
 
-// take returns the error of what was written out aside, once: the kernel tells of
-// a lost write only once, too.
+// take returns the error of write-back in the background, once: the kernel reports a lost write
+// only once, too.
 func (f *flusher) take() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -75,8 +74,8 @@ func syncFault(err error) error {
 	return fmt.Errorf("syncing the file system of %s: %w", repoPath, err)
 }
 
-// StartSync begins to write the repository's file system to its device, and does
-// not wait. What fails is told by the next Sync, else by Close.
+// StartSync begins to write the repository's file system to its device, and does not wait. The next
+// Sync, else Close, returns its error.
 func (r *Repo) StartSync() error {
 	if err := r.gate.enter(); err != nil {
 		return err
@@ -88,8 +87,8 @@ func (r *Repo) StartSync() error {
 	return nil
 }
 
-// Sync writes everything on the repository's file system to its device. One call
-// at the end takes the place of an fsync for each object.
+// Sync writes everything on the repository's file system to its device. One call at the end takes
+// the place of an fsync for each object.
 func (r *Repo) Sync() error {
 	if err := r.gate.enter(); err != nil {
 		return err

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What was lost while it was written out aside is told by the next Sync, once.
+// The next Sync returns a write-back error of the background, once.
 func TestSyncTellsOfWhatWasLostAside(t *testing.T) {
 	r := createRepo(t)
 	begun := make(chan struct{}, 1)
@@ -37,7 +37,7 @@ func TestSyncTellsOfWhatWasLostAside(t *testing.T) {
 	}
 }
 
-// What no Sync has told of, Close does, and Discard does not.
+// Close returns write-back errors that no Sync has returned; Discard does not.
 func TestCloseTellsOfWhatWasLostAside(t *testing.T) {
 	losing := func() *testRepo {
 		r := createRepo(t)
@@ -59,7 +59,7 @@ func TestCloseTellsOfWhatWasLostAside(t *testing.T) {
 	}
 }
 
-// Close waits for what is under way.
+// Close waits for running operations.
 func TestCloseWaitsForSync(t *testing.T) {
 	r := createRepo(t)
 	ended := false
@@ -100,8 +100,8 @@ func (zero) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Large content is the same whatever its length and its holes, written past the
-// page cache and, where that cannot be, through it.
+// Large content is the same whatever its length and its holes, written past the page cache and,
+// where that cannot be, through it.
 func TestLargeContentDirect(t *testing.T) {
 	random := make([]byte, 4<<20)
 	source := rand.NewChaCha8([32]byte{1})
@@ -135,8 +135,8 @@ func TestLargeContentDirect(t *testing.T) {
 	}
 }
 
-// A device that wants more of addresses and lengths than is given to it is written
-// to in the other way.
+// A device that wants more of addresses and lengths than is given to it is written to in the other
+// way.
 func TestDirectFallsBack(t *testing.T) {
 	f, err := os.CreateTemp(t.TempDir(), "")
 	if err != nil {

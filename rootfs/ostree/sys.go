@@ -14,8 +14,8 @@ import (
 	"installer/rootfs/beneath"
 )
 
-// handle is one descriptor and its entry in the ledger. Plain descriptors spare
-// the registration with the runtime's poller that an os.File costs.
+// handle is one descriptor and its entry in the ledger. Plain descriptors spare the registration
+// with the runtime's poller that an os.File costs.
 type handle struct {
 	fd       int
 	name     string
@@ -59,8 +59,8 @@ func (h *handle) close() error {
 	return nil
 }
 
-// futimens sets an open file's times of access and modification; see utimensat(2),
-// which takes no name for it, as golang.org/x/sys cannot say.
+// futimens sets an open file's times of access and modification; see utimensat(2), which takes no
+// name for it, as golang.org/x/sys cannot say.
 func futimens(fd int, times *[2]unix.Timespec) error {
 	_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(times)), 0, 0, 0)
 	if errno != 0 {
@@ -69,14 +69,14 @@ func futimens(fd int, times *[2]unix.Timespec) error {
 	return nil
 }
 
-// procPath names an entry beneath a directory descriptor for the few calls that
-// take no descriptor: the attributes of symbolic links.
+// procPath names an entry beneath a directory descriptor for the few calls that take no descriptor:
+// the attributes of symbolic links.
 func procPath(dirfd int, name string) string {
 	return "/proc/self/fd/" + strconv.Itoa(dirfd) + "/" + name
 }
 
-// makeDir creates a directory with exactly the given mode, whatever the umask and
-// the parent's access control list say. It reports whether the directory is new.
+// makeDir creates a directory with exactly the given mode, whatever the umask and the parent's
+// access control list say. It reports whether the directory is new.
 func makeDir(dirfd int, name, full string, mode uint32) (bool, error) {
 	err := unix.Mkdirat(dirfd, name, mode)
 	if err == unix.EEXIST {
@@ -142,8 +142,8 @@ func (r fdReader) Read(p []byte) (int, error) {
 	}
 }
 
-// gate counts the operations under way, so that Close waits for them and
-// refuses new ones. A second entry within an operation cannot deadlock.
+// gate counts the operations under way, so that Close waits for them and refuses new ones. A second
+// entry within an operation cannot deadlock.
 type gate struct {
 	mu     sync.Mutex
 	idle   sync.Cond
@@ -185,7 +185,7 @@ func (g *gate) close() error {
 	return nil
 }
 
-// isNotExist tells a missing file, or a missing folder on the way to it.
+// isNotExist reports whether a file, or a folder on the way to it, is missing.
 func isNotExist(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR)
 }

@@ -84,8 +84,7 @@ func (m *treeMaker) symlink(path string) {
 // capability is a version 2 security.capability value: cap_net_bind_service.
 var capability = append([]byte{1, 0, 0, 2, 0, 4, 0, 0}, make([]byte, 12)...)
 
-// acl is a system.posix_acl_access value: user::rw- user:1000:r-- group::r--
-// mask::r-- other::r--.
+// acl is a system.posix_acl_access value: user::rw- user:1000:r-- group::r-- mask::r-- other::r--.
 var acl = []byte{
 	2, 0, 0, 0,
 	1, 0, 6, 0, 0xff, 0xff, 0xff, 0xff,

@@ -5,8 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// Variant is one value of a commit's metadata: a type and its serialized bytes
-// in normal form. The zero Variant is not a value.
+// Variant is one value of a commit's metadata: a type and its serialized bytes in normal form. The
+// zero Variant is not a value.
 type Variant struct {
 	sig  string
 	data string // immutable, so that Variants compare with ==
@@ -18,11 +18,11 @@ type KeyValue struct {
 	Value Variant
 }
 
-// StringValue makes a value of type s. Strings that are not UTF-8 or hold a NUL
-// are refused when the commit is written.
+// StringValue makes a value of type s. Strings that are not UTF-8 or hold a NUL are refused when
+// the commit is written.
 func StringValue(s string) Variant { return Variant{"s", s + "\x00"} }
 
-// check verifies the type and the normal form of what a caller built.
+// check verifies the type and the normal form of a value that a caller built.
 func (v Variant) check() error {
 	t, err := parseType(v.sig)
 	if err != nil {

@@ -12,8 +12,8 @@ func BoolValue(b bool) Variant {
 	return Variant{"b", "\x00"}
 }
 
-// Uint32Value makes a value of type u in little-endian order, as producers on
-// little-endian machines write it.
+// Uint32Value makes a value of type u in little-endian order, as producers on little-endian
+// machines write it.
 func Uint32Value(n uint32) Variant {
 	return Variant{"u", string(binary.LittleEndian.AppendUint32(nil, n))}
 }

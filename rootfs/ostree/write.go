@@ -14,11 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// smallContent is the size, in bytes, up to which content is read before it is
-// written: its name is then known first, and duplicates are never written.
+// smallContent is the size, in bytes, up to which content is read before it is written: its name is
+// then known first, and duplicates are never written.
 const smallContent = 1 << 20
 
-// scratch is what one write works with, reused by later ones.
+// scratch holds the buffers of one write, reused by later ones.
 type scratch struct {
 	head []byte
 	data []byte
@@ -51,11 +51,10 @@ func (s *scratch) growAligned(n int) []byte {
 	return buf[skip : skip+n]
 }
 
-// WriteContent stores a regular file or symbolic link and returns its checksum.
-// The content is hashed as it is read; an object that exists already is not
-// written again. Of a link, size is 0 and the content is not read. Exactly size
-// bytes must come from content, or the error is a *SizeError. A device, fifo or
-// socket is a *FileTypeError. Nothing is synced: see Sync.
+// WriteContent stores a regular file or symbolic link and returns its checksum. The content is
+// hashed as it is read; an object that exists already is not written again. Of a link, size is 0
+// and the content is not read. Exactly size bytes must come from content, or the error is a
+// *SizeError. A device, fifo or socket is a *FileTypeError. Nothing is synced: see Sync.
 func (r *Repo) WriteContent(ctx context.Context, h FileHeader, size int64, content io.Reader) (Checksum, error) {
 	h, err := h.normalize()
 	if err == nil && len(h.Xattrs) > 0 {
@@ -104,8 +103,8 @@ func readContent(s *scratch, size int, content io.Reader) ([]byte, error) {
 		}
 		return nil, nil
 	}
-	// Bytes in memory are used where they lie: a bytes.Reader hands out its own
-	// slice, which outlives this call's use of it.
+	// Bytes in memory are used where they lie: a bytes.Reader hands out its own slice, which
+	// outlives this call's use of it.
 	if mem, ok := content.(*bytes.Reader); ok && mem.Len() == size {
 		var lent borrow
 		_, err := mem.WriteTo(&lent)
@@ -159,12 +158,12 @@ func (r *Repo) WriteDirMeta(m DirMeta) (Checksum, error) {
 	return r.writeMetadata(TypeDirMeta, m)
 }
 
-// WriteDirTree stores a directory's list and returns its checksum. The objects
-// that it names should be stored before.
+// WriteDirTree stores a directory's list and returns its checksum. The objects that it names should
+// be stored before.
 func (r *Repo) WriteDirTree(t DirTree) (Checksum, error) { return r.writeMetadata(TypeDirTree, t) }
 
-// WriteCommit stores a commit and returns its checksum. Everything reachable
-// from it should be stored before.
+// WriteCommit stores a commit and returns its checksum. Everything reachable from it should be
+// stored before.
 func (r *Repo) WriteCommit(c Commit) (Checksum, error) { return r.writeMetadata(TypeCommit, c) }
 
 func (r *Repo) writeMetadata(t ObjectType, v interface{ Encode() ([]byte, error) }) (Checksum, error) {
@@ -208,9 +207,8 @@ func presentState(k objectKey, h *FileHeader, size int64) objectState {
 	return statePresent
 }
 
-// claim reports whether the caller is to write the object, and must settle it
-// then. It waits while another goroutine writes the same object, so that nobody
-// links or counts on half a file.
+// claim reports whether the caller is to write the object, and must settle it then. It waits while
+// another goroutine writes the same object, so that nobody links or counts on half a file.
 func (r *Repo) claim(k objectKey) (bool, error) {
 	p := &r.prefixes[k.sum[0]]
 	p.mu.Lock()
@@ -263,9 +261,8 @@ func (r *Repo) probe(k objectKey) (objectState, error) {
 	return statePresent, nil
 }
 
-// place makes the file of one object: in a repository of our own under its
-// final name, in any other under a temporary one first, because other processes
-// take what bears the final name for whole.
+// place makes the file of one object: in a repository of our own under its final name, in any other
+// under a temporary one first, because other processes take a file of the final name for complete.
 func (r *Repo) place(k objectKey, h *FileHeader, data []byte) error {
 	dir, err := r.prefixDir(k.sum[0], true)
 	if err != nil {
@@ -289,8 +286,8 @@ func (r *Repo) place(k objectKey, h *FileHeader, data []byte) error {
 // tmpName returns a name in tmp that no other process uses.
 func (r *Repo) tmpName() string { return fmt.Sprintf("%s%d", r.tmpSeed, r.tmpSeq.Add(1)) }
 
-// publish gives a finished temporary file its final name. An object that came
-// into being meanwhile is as good.
+// publish gives a finished temporary file its final name. An object that came into being meanwhile
+// is as good.
 func (r *Repo) publish(tmp string, dir int, final string) error {
 	err := unix.Renameat2(r.tmp.fd, tmp, dir, final, unix.RENAME_NOREPLACE)
 	if err == nil {
@@ -306,8 +303,7 @@ func (r *Repo) publish(tmp string, dir int, final string) error {
 	return errors.Join(err, removed)
 }
 
-// makeFile creates a new file or link with its metadata. On failure nothing is
-// left.
+// makeFile creates a new file or link with its metadata. On failure nothing is left.
 func (r *Repo) makeFile(dir int, name string, k objectKey, h *FileHeader, data []byte) error {
 	if h.IsSymlink() {
 		return makeSymlink(dir, name, h)
@@ -326,8 +322,7 @@ func (r *Repo) makeFile(dir int, name string, k objectKey, h *FileHeader, data [
 	return nil
 }
 
-// setMetadata finishes the open file of an object. Times of metadata objects
-// stay as they are.
+// setMetadata finishes the open file of an object. Times of metadata objects stay as they are.
 func setMetadata(fd int, h *FileHeader, t ObjectType) error {
 	if err := setFileMetadata(fd, h); err != nil || t != TypeFile {
 		return err
@@ -335,9 +330,9 @@ func setMetadata(fd int, h *FileHeader, t ObjectType) error {
 	return zeroModTime(fd)
 }
 
-// setFileMetadata sets owner, mode and attributes. The order matters: chown
-// clears set-id bits and capabilities. What is right from the start is left
-// alone, because looking costs a fraction of a change that must be journaled.
+// setFileMetadata sets owner, mode and attributes. The order matters: chown clears set-id bits and
+// capabilities. Metadata that is right from the start is left alone, because looking costs a
+// fraction of a change that must be journaled.
 func setFileMetadata(fd int, h *FileHeader) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {

@@ -13,18 +13,18 @@ import (
 const (
 	// chunkSize is how much of large content is read, hashed and written at once.
 	chunkSize = 1 << 20
-	// holeSize is the run of zero bytes that is left as a hole, in bytes. It is
-	// a multiple of every usual block size.
+	// holeSize is the run of zero bytes that is left as a hole, in bytes. It is a multiple of every
+	// usual block size.
 	holeSize = 64 << 10
-	// directAlign is what addresses, offsets and lengths of direct I/O are multiples
+	// directAlign is the unit of which addresses, offsets and lengths of direct I/O are multiples
 	// of, in bytes: no device in use has larger sectors (open(2), O_DIRECT).
 	directAlign = 4096
 	// reserveSize is how much space is reserved at once, in bytes.
 	reserveSize = 64 << 20
 )
 
-// writeLarge streams content through the hash into a temporary file, whose final
-// name is known at the end.
+// writeLarge streams content through the hash into a temporary file, whose final name is known at
+// the end.
 func (r *Repo) writeLarge(ctx context.Context, s *scratch, h *FileHeader, size int64, content io.Reader) (Checksum, error) {
 	name := r.tmpName()
 	f, err := openAt(r.ledger, repoPath+"/tmp/"+name, r.tmp.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
@@ -40,8 +40,8 @@ func (r *Repo) writeLarge(ctx context.Context, s *scratch, h *FileHeader, size i
 	return sum, k.wrap(r.storeTemp(k, h, size, f, name))
 }
 
-// storeTemp publishes a complete temporary file, or removes it when the object
-// exists or something fails. It closes f.
+// storeTemp publishes a complete temporary file, or removes it when the object exists or something
+// fails. It closes f.
 func (r *Repo) storeTemp(k objectKey, h *FileHeader, size int64, f handle, name string) error {
 	mine, err := r.claim(k)
 	if err != nil || !mine {
@@ -66,9 +66,9 @@ func (r *Repo) storeTemp(k objectKey, h *FileHeader, size int64, f handle, name 
 	return nil
 }
 
-// largeFile is a file of large content that is being written: past the page
-// cache, where that can be. It is written once and read by nobody for now, so that
-// a copy in memory, and its way from there, would be work for nothing.
+// largeFile is a file of large content that is being written: past the page cache, where that can
+// be. It is written once and read by nobody for now, so that a copy in memory, and its way from
+// there, would be work for nothing.
 type largeFile struct {
 	fd     int
 	direct bool
@@ -81,8 +81,8 @@ type largeFile struct {
 // span is a range of a file, in bytes.
 type span struct{ start, end int64 }
 
-// reserve asks for space ahead in one piece: what is written directly has else a
-// piece for each write, with those of other files between them. It is a hint.
+// reserve asks for space ahead in one piece: otherwise direct writes make a piece for each write,
+// with those of other files between them. It is a hint.
 func (f *largeFile) reserve(pos int64) {
 	end := min(f.size, pos+reserveSize)
 	if f.direct && pos >= f.reserved && end-pos > chunkSize && unix.Fallocate(f.fd, unix.FALLOC_FL_KEEP_SIZE, pos, end-pos) == nil {
@@ -102,7 +102,7 @@ func (f *largeFile) skip(start, end int64) {
 	f.gaps = append(f.gaps, span{start, end})
 }
 
-// giveBack frees what was reserved and left as holes. What fails costs room alone.
+// giveBack frees reserved space that was left as holes. A failure costs only space.
 func (f *largeFile) giveBack() {
 	for _, g := range f.gaps {
 		_ = unix.Fallocate(f.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, g.start, g.end-g.start)
@@ -138,7 +138,8 @@ func (f *largeFile) stream(ctx context.Context, s *scratch, size int64, content 
 	f.size = size
 	_ = f.setDirect(true) // not every file system can
 	// The length comes first: XFS reserves space behind the end for a file that grows, and keeps it
-	// for one that had space reserved. Later it would write out the file, and wait, to set its length.
+	// for one that had space reserved. Later it would write out the file, and wait, to set its
+	// length.
 	if err := unix.Ftruncate(f.fd, size); err != nil {
 		return sum, &os.PathError{Op: "truncate", Path: "temporary object", Err: err}
 	}
@@ -189,9 +190,9 @@ func (f *largeFile) writeSparse(data []byte, pos int64) error {
 	return flush(len(data))
 }
 
-// startWriteback has the kernel begin to write a file's pages to the device, which
-// would else have little to do until Sync, and all of it then. It is a hint: what
-// fails here fails there too.
+// startWriteback has the kernel begin to write a file's pages to the device, which would else have
+// little to do until Sync, and all of it then. It is a hint: an operation that fails here fails
+// there too.
 func startWriteback(fd int) { _ = unix.SyncFileRange(fd, 0, 0, unix.SYNC_FILE_RANGE_WRITE) }
 
 // pwriteAll writes data, of which all but a file's last part is a multiple of directAlign.

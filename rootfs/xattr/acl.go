@@ -55,8 +55,8 @@ func canonicalDefault(mode uint32, value []byte) ([]byte, error) {
 	return encodeACL(acl), nil
 }
 
-// aclFor reads a list in the order in which the kernel judges it: a symbolic link has none, whatever
-// the entries are.
+// aclFor reads a list in the order in which the kernel judges it: a symbolic link has none,
+// whatever the entries are.
 func aclFor(mode uint32, value []byte) ([]aclEntry, error) {
 	switch {
 	case len(value) < 4 || (len(value)-4)%8 != 0:

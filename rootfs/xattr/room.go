@@ -43,8 +43,8 @@ func (r Room) Check(attrs []Attr) error {
 	return nil
 }
 
-// checkExt4 demands that all attributes fit in the one block that ext4 has for them beside the inode
-// (struct ext4_xattr_header and ext4_xattr_entry of the kernel's fs/ext4/xattr.h).
+// checkExt4 demands that all attributes fit in the one block that ext4 has for them beside the
+// inode (struct ext4_xattr_header and ext4_xattr_entry of the kernel's fs/ext4/xattr.h).
 func (r Room) checkExt4(attrs []Attr) error {
 	const header, entry, end = 32, 16, 4
 	used := header + end

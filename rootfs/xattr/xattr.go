@@ -1,9 +1,9 @@
 // Package xattr holds the rules by which Linux and its file systems accept, refuse and change
 // extended attributes.
 //
-// It judges the attributes of an image before anything is written, and gives them the form in
-// which the file system shows them afterwards. An object's name is a checksum over that form. It
-// reads and writes no file.
+// It judges the attributes of an image before anything is written, and gives them the form in which
+// the file system shows them afterwards. An object's name is a checksum over that form. It reads
+// and writes no file.
 package xattr
 
 import (
@@ -31,7 +31,8 @@ const (
 	xfsACLDefault = "trusted.SGI_ACL_DEFAULT"
 )
 
-// Limits of Linux (XATTR_NAME_MAX, XATTR_SIZE_MAX and XATTR_LIST_MAX in <linux/limits.h>), in bytes.
+// Limits of Linux (XATTR_NAME_MAX, XATTR_SIZE_MAX and XATTR_LIST_MAX in <linux/limits.h>), in
+// bytes.
 const (
 	maxName  = 255
 	maxValue = 64 << 10

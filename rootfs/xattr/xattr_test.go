@@ -44,7 +44,7 @@ var cases = []Attr{
 	{strings.Repeat("user.", 52)[:255], []byte("1")}, {"user." + strings.Repeat("x", 251), []byte("1")},
 }
 
-// The kernel is the judge of what it takes, and of what it shows afterwards.
+// The kernel is the judge of the attributes that it takes, and shows afterwards.
 func TestCanonicalIsWhatFileSystemsShow(t *testing.T) {
 	for _, fs := range []string{"xfs", "ext4", "btrfs"} {
 		t.Run(fs, func(t *testing.T) {
