@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path"
 
+	"installer/install/size"
 	"installer/rootfs/bootable"
 	"installer/rootfs/bootloader"
 )
@@ -21,7 +22,7 @@ func (i *inspection) checkBootable(ctx context.Context) error {
 		}
 		judged++
 	}
-	i.say("deployments that can start and be updated: %d", judged)
+	i.say("%s with all files of a first boot and a first update", size.Count(judged, "deployment"))
 	return ctx.Err()
 }
 

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"installer/install/size"
 	"installer/rootfs/beneath"
 	"installer/rootfs/bootloader"
 )
@@ -45,7 +46,8 @@ func (i *inspection) checkBootLoader(ctx context.Context) error {
 	if err := i.compareDisk(made); err != nil {
 		return err
 	}
-	i.say("%s: %d files and %d ranges of the disk are equal to the ones that the image's own programs make", kind, len(made.files)+len(inBoot.files), len(made.ranges))
+	i.say("%s: %s and %s of the disk, as the image's own programs make them", kind,
+		size.Count(len(made.files)+len(inBoot.files), "file"), size.Count(len(made.ranges), "range"))
 	return nil
 }
 

@@ -20,7 +20,6 @@ import (
 type treeCheck struct {
 	*inspection
 	ctx    context.Context
-	faults int
 	linked int // files that are their objects
 	copied int // files that are equal to their objects
 	metas  map[ostree.Checksum]ostree.DirMeta

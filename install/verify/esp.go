@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"installer/disk/fsinfo"
+	"installer/install/size"
 )
 
 // espLimit is the largest boot loader or configuration that is read, in bytes.
@@ -58,7 +59,7 @@ func (i *inspection) checkESP(context.Context) error {
 		}
 		i.fault(espPath(where), "%s", what)
 	})
-	i.say("FAT32 with %d files, not in use", len(v.files))
+	i.say("FAT32 with %s, not in use", size.Count(len(v.files), "file"))
 	return nil
 }
 
@@ -103,7 +104,7 @@ func (i *inspection) checkBootFiles(context.Context) error {
 	default:
 		i.fault(i.esp.String(), "it has neither a configuration of GRUB nor boot entries: no boot loader finds the system")
 	}
-	i.say("%d EFI programs, %d configurations of GRUB, %d boot entries", programs, configs, entries)
+	i.say("EFI programs: %d, configurations of GRUB: %d, boot entries: %d", programs, configs, entries)
 	return nil
 }
 

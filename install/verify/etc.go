@@ -8,6 +8,8 @@ import (
 	"path"
 
 	"golang.org/x/sys/unix"
+
+	"installer/install/size"
 )
 
 // etcCheck compares a deployment's /etc with its /usr/etc, of which it was made. On a new disk they
@@ -35,7 +37,7 @@ func (i *inspection) checkEtc(ctx context.Context) error {
 			i.fault("/"+etc, "%v", err)
 		}
 	}
-	i.say("%d files compared with /usr/etc, %d changes", c.files, c.notes)
+	i.say("%s compared with /usr/etc, %s", size.Count(c.files, "file"), size.Count(c.notes, "change"))
 	return ctx.Err()
 }
 

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 
+	"installer/install/size"
 	"installer/rootfs/ostree"
 )
 
@@ -48,7 +49,7 @@ func (i *inspection) checkRepository(ctx context.Context) error {
 			i.fault("/"+d.path, "no ref ostree/B/S/N protects its commit, so that its objects may be pruned and were not all read")
 		}
 	}
-	i.say("every object of %d refs has its checksum; %d of them are in deployments", len(refs), len(places))
+	i.say("every object of %s has its checksum; %d of them are in deployments", size.Count(len(refs), "ref"), len(places))
 	return ctx.Err()
 }
 

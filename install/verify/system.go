@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"installer/install/size"
 	"installer/rootfs/deploy"
 	"installer/rootfs/osrelease"
 	"installer/rootfs/ostree"
@@ -49,7 +50,7 @@ func (i *inspection) checkSysroot(context.Context) error {
 	if len(i.deployments) == 0 {
 		i.fault("/ostree/deploy", "there is no deployment")
 	}
-	i.say("%d deployments", len(i.deployments))
+	i.say("%s", size.Count(len(i.deployments), "deployment"))
 	return nil
 }
 
@@ -156,6 +157,10 @@ func (i *inspection) checkEntries(context.Context) error {
 		i.fault("/"+dir, "%v", err)
 		return nil
 	}
+	if len(names) > maxEntries {
+		i.fault("/"+dir, "it has %d files, of which the first %d are read", len(names), maxEntries)
+		names = names[:maxEntries]
+	}
 	for _, name := range names {
 		if !strings.HasSuffix(name, ".conf") {
 			i.note("/"+path.Join(dir, name), "it is no boot entry")
@@ -166,9 +171,12 @@ func (i *inspection) checkEntries(context.Context) error {
 	if len(i.entries) == 0 {
 		i.fault("/"+dir, "there is no boot entry")
 	}
-	i.say("%d entries", len(i.entries))
+	i.say("boot entries: %d", len(i.entries))
 	return nil
 }
+
+// maxEntries is how many boot entries are read at most.
+const maxEntries = 1000
 
 func (i *inspection) checkEntry(name string) {
 	where := "/" + name
@@ -279,6 +287,6 @@ func (i *inspection) checkLinks(context.Context) error {
 			i.fault("/"+d.path, "no boot entry leads to this deployment")
 		}
 	}
-	i.say("/%s leads to %d deployments", links, len(i.deployments))
+	i.say("/%s leads to %s", links, size.Count(len(i.deployments), "deployment"))
 	return nil
 }

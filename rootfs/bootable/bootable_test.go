@@ -203,6 +203,37 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// large is a tree with files of a size that is none.
+type large struct {
+	fstest.MapFS
+	sizes map[string]int64
+}
+
+func (l large) Stat(name string) (fs.FileInfo, error) {
+	info, err := l.MapFS.Stat(name)
+	if size, ok := l.sizes[name]; ok {
+		return sized{info, size}, err
+	}
+	return info, err
+}
+
+type sized struct {
+	fs.FileInfo
+	size int64
+}
+
+func (s sized) Size() int64 { return s.size }
+
+// No file is read without a bound.
+func TestBounds(t *testing.T) {
+	for _, name := range []string{vmlinuz, initramfs} {
+		tree := large{system(), map[string]int64{name: 3 << 30}}
+		if _, err := Check(tree, Options{Arch: "amd64"}); err == nil || !strings.Contains(err.Error(), name+" has 3221225472 bytes") {
+			t.Errorf("%s of 3 GiB: %v", name, err)
+		}
+	}
+}
+
 // A file that nobody could look into is no fault, and is said to be unknown.
 func TestUnknown(t *testing.T) {
 	notes, err := Check(system(), Options{Arch: "amd64"})
