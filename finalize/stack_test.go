@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"installer/finalize/holders"
 	"installer/finalize/mounts"
 )
 
@@ -38,7 +39,7 @@ func machine(t *testing.T, lines ...string) sysfs {
 			must(os.WriteFile(filepath.Join(dir, name), []byte(text+"\n"), 0o644))
 		}
 	}
-	return sysfs(root)
+	return sysfs{holders.Sysfs(root)}
 }
 
 func TestStack(t *testing.T) {
@@ -78,12 +79,12 @@ func TestStack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		list, err := s.claimers(n)
+		list, err := s.Claimers(n)
 		if err != nil || len(list) != 1 || !strings.Contains(list[0].Remedy, want) {
 			t.Errorf("%s is claimed by %v, %v, want %q", number, list, err, want)
 		}
 	}
-	if list, err := s.claimers(mounts.DevNum{Major: 7}); err != nil || len(list) > 0 {
+	if list, err := s.Claimers(mounts.DevNum{Major: 7}); err != nil || len(list) > 0 {
 		t.Errorf("a loop device is claimed by %v, %v", list, err)
 	}
 	if _, err := s.beneath(mounts.DevNum{Major: 99}); err == nil {

@@ -11,7 +11,7 @@ import (
 )
 
 // sys is the machine's sysfs.
-const sys = sysfs("/sys")
+var sys = sysfs{"/sys"}
 
 // Dead is the evidence of prove-released.
 type Dead struct {
@@ -122,21 +122,16 @@ func (r *Release) explainAlive(ctx context.Context, dead *Dead, d Device, signs 
 	if len(report.Certain()) > 0 {
 		return held
 	}
-	unexplained, err := unexplained(d, report, signs)
-	held.Holders, held.Err = append(held.Holders, unexplained...), err
+	held.Holders = append(held.Holders, unexplained(d, report, signs)...)
 	return held
 }
 
-// unexplained distinguishes a superblock that the kernel keeps from another's claim on the device, of
-// which the devices that stand on it are the first to be looked for.
-func unexplained(d Device, report holders.Report, signs holders.Liveness) ([]holders.Holder, error) {
+// unexplained distinguishes a superblock that the kernel keeps from another's claim on the device.
+func unexplained(d Device, report holders.Report, signs holders.Liveness) []holders.Holder {
 	if signs.Alive() {
-		return []holders.Holder{holders.KernelHolder(d.Path, report, signs.String())}, nil
+		return []holders.Holder{holders.KernelHolder(d.Path, report, signs.String())}
 	}
-	if list, err := sys.claimers(d.number()); err != nil || len(list) > 0 {
-		return list, err
-	}
-	return holders.ClaimHolders(d.block(), signs), nil
+	return holders.ClaimHolders(d.block(), signs)
 }
 
 // proveNumber proves that a superblock without a device is gone, where nothing lies beneath it.

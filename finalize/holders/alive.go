@@ -17,7 +17,7 @@ import (
 // Liveness holds the signs that the superblock of a device is alive in the kernel. All of it is
 // there while it lives, and none once it is gone.
 type Liveness struct {
-	// Claimed says that an exclusive open of the device was refused: a super block, or another
+	// Claimed says that an exclusive open of the device was refused: a superblock, or another
 	// exclusive user, has it.
 	Claimed bool `json:"claimed"`
 	// Entries are the kernel's own entries for the file system, in sysfs and procfs.

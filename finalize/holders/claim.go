@@ -12,12 +12,14 @@ import (
 	"installer/finalize/mounts"
 )
 
-// ClaimHolders stand for someone else's exclusive claim on a device whose super block does not
-// live. The kernel does not show who made the claim: a process that alone has the device open is
-// the one, and of several each is a suspect.
+// ClaimHolders stand for someone else's exclusive claim on a device whose superblock does not live:
+// the devices that stand on it, as the kernel shows them. It does not show which program made a
+// claim: a process that alone has the device open is the one, and of several each is a suspect.
 func ClaimHolders(b Block, signs Liveness) []Holder {
-	claim := Holder{Class: BlockClaim, Path: b.Path, Evidence: signs.String(),
-		Remedy: "close the exclusive open of the device (see /sys/class/block/*/holders for devices that are stacked on it)"}
+	if stacked, err := Sysfs("/sys").Claimers(b.Number); err == nil && len(stacked) > 0 {
+		return stacked
+	}
+	claim := Holder{Class: BlockClaim, Path: b.Path, Evidence: signs.String(), Remedy: "close the exclusive open of the device"}
 	var users []Holder
 	for _, u := range deviceUsers(b.Number) {
 		users = append(users, Holder{Class: BlockClaim, PID: u.task.pid, TID: u.task.pid, Comm: u.comm, Path: b.Path,

@@ -26,7 +26,7 @@ func findLoops(_ context.Context, s *scan) error {
 			continue
 		}
 		path := strings.TrimSuffix(string(text), "\n")
-		if s.pathOnTarget(path) {
+		if s.pathOnTarget(path) || len(s.target.Mounts) == 0 && s.isBlock(path) {
 			name := strings.Split(file, "/")[3]
 			s.add(Holder{Class: Loop, Path: path, Evidence: file + ": " + path,
 				Remedy: fmt.Sprintf("unmount the file systems of /dev/%s, then losetup -d /dev/%s", name, name)})

@@ -15,7 +15,7 @@ type Target struct {
 	// Devices are the superblocks, numbered as mountinfo numbers them (on btrfs that is not
 	// st_dev).
 	Devices []mounts.DevNum `json:"devices,omitempty"`
-	// StatDevices are further numbers that stat(2) returns for files of the super blocks: one for
+	// StatDevices are further numbers that stat(2) returns for files of the superblocks: one for
 	// each btrfs subvolume that is known.
 	StatDevices []mounts.DevNum `json:"stat_devices,omitempty"`
 	// Btrfs are the ids of the btrfs file systems among them: the number of a superblock is known

@@ -17,8 +17,8 @@ func (w *walker) ring(t task, fd int, info fdInfo) {
 	}
 }
 
-// ringFiles returns the paths between "UserFiles:" and the next heading; lines of files read "
-// 0: /path".
+// ringFiles returns the paths between "UserFiles:" and the next heading; lines of files read " 0:
+// /path".
 func ringFiles(text string) []string {
 	_, list, ok := strings.Cut(text, "UserFiles:")
 	if !ok {
