@@ -5,14 +5,14 @@ import (
 	"installer/rootfs/image"
 )
 
-// Need is what an image takes.
+// Need is the space that an image takes.
 type Need struct {
 	disk.Space       // on the root: files of the repository, and copies of them
 	Boot       int64 // bytes of the kernel's files
 	Exact      bool  // equal contents were looked for: nothing is counted twice
 }
 
-// measure adds up what an installation writes: each distinct file once, the repository's metadata,
+// measure adds up the space of an installation: each distinct file once, the repository's metadata,
 // the deployment's directories (its files are links), and the copies of /etc and /var.
 func measure(inv *image.Inventory) Need {
 	n := Need{Space: disk.Space{Content: inv.Stored, Inodes: inv.Objects}, Boot: bootBytes(inv.Tree), Exact: !inv.Bound}

@@ -15,9 +15,10 @@ import (
 // labelAttribute holds a file's SELinux label.
 const labelAttribute = "security.selinux"
 
-// Unlabelled returns the mount options with which SELinux stores no label on the files of a new file system, none where
-// this machine labels nothing. A stored label would be a part of every object of a repository, whose checksums were
-// computed without it. dir is a directory whose label the files seem to have as long as they are mounted.
+// Unlabelled returns the mount options with which SELinux stores no label on the files of a new
+// file system, none where this machine labels nothing. A stored label would be a part of every
+// object of a repository, whose checksums were computed without it. dir is a directory whose label
+// the files seem to have as long as they are mounted.
 func Unlabelled(dir string) ([]string, error) {
 	label := make([]byte, 4096)
 	n, err := unix.Lgetxattr(dir, labelAttribute, label)

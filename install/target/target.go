@@ -1,7 +1,6 @@
-// Package target is the interface of the places that an image can be installed to. Each kind has a folder of its own.
-//
-// What belongs here: the phases that every kind of target goes through, and what each hands on. What does not: what is
-// written on the root file system, and how an installation orders its steps.
+// Package target is the interface of the places that an image can be installed to: the phases that
+// every kind of target goes through, and the results of each. Each kind has a folder of its own.
+// The content of the root file system, and the order of the steps, belong elsewhere.
 package target
 
 import (
@@ -14,21 +13,22 @@ import (
 	"installer/rootfs/bootloader"
 )
 
-// Target is a place that a system is installed to. Its methods are called in the order in which they stand here. What
-// it acquires it enters in the journal that it was made with, which undoes it after a failure.
+// Target is a place that a system is installed to. Its methods are called in the order in which
+// they stand here. A target enters its resources in the journal that it was made with, which undoes
+// them after a failure.
 type Target interface {
 	// Words names its steps.
 	Words() Words
-	// Look finds out what is there, or refuses it. Nothing is written.
+	// Look inspects the target, or refuses it. Nothing is written.
 	Look(context.Context) (*Look, error)
-	// Plan settles what becomes of the target for a choice, or refuses it. Nothing is written.
+	// Plan prepares the layout for a choice, or refuses it. Nothing is written.
 	Plan(context.Context, *choice.Choice, Need) (*Plan, error)
 	// Prepare returns the steps that write first, up to a root file system that is mounted and open.
 	Prepare() []Step
 	// Root returns the prepared root file system.
 	Root() *Root
-	// Release gives the target back, with the proof that nobody holds it. A report that is not nil is evidence, also
-	// with an error.
+	// Release gives the target back, with the proof that nobody holds it. A report that is not nil
+	// is evidence, also with an error.
 	Release(ctx context.Context, handles []finalize.Handle, observe func(finalize.StageResult)) (*finalize.Report, error)
 	// HandOver returns the steps that come after the release.
 	HandOver() []Step
@@ -36,8 +36,8 @@ type Target interface {
 	Proven() bool
 	// Where names the devices that are written to, "" if none is known yet.
 	Where() string
-	// Left describes the state of the target after a failure, "" if nothing needs to be said. released reports whether
-	// the failure was in Release or later.
+	// Left describes the state of the target after a failure, "" if nothing needs to be said.
+	// released reports whether the failure was in Release or later.
 	Left(released bool) string
 }
 
@@ -81,7 +81,7 @@ type Need struct {
 	Boot       int64 // bytes of the kernel's files
 }
 
-// Plan describes what becomes of a target.
+// Plan describes the changes to a target.
 type Plan struct {
 	Device     string
 	Block      bool // a block device, not a file
@@ -91,8 +91,8 @@ type Plan struct {
 	Partitions []disk.Partition
 	RootNeed   int64    // bytes that the root takes at least
 	Ask        bool     // the user must confirm, if there is a way to ask
-	Lost       string   // what happens to Found, such as "will be deleted"
-	Notes      []string // what the user should know
+	Lost       string   // fate of Found, such as "will be deleted"
+	Notes      []string // facts that the user should know
 }
 
 // NoRoomError reports a target that is too small for the image.

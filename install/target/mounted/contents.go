@@ -14,14 +14,14 @@ import (
 // lostFound is a directory that file systems have from the start.
 const lostFound = "lost+found"
 
-// systemNames are what only an installed system has in its physical root.
+// systemNames are names that only the physical root of an installed system has.
 var systemNames = []string{"ostree", "sysroot", ".bootc-aleph.json"}
 
 // within opens a directory by name, not through a symlink and not across a mount.
 const within = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV
 
-// Contents lists, in order, what stands in the root of a file system: without
-// lost+found, mount points, and directories that are there for these.
+// Contents lists, in order, the entries in the root of a file system: without lost+found, mount
+// points, and directories that lead to these.
 func Contents(f Filesystem) ([]string, error) {
 	dir, err := os.Open(f.Mount.Point)
 	if err != nil {
@@ -53,8 +53,8 @@ func contents(dir *os.File, top bool) ([]string, error) {
 	return names, nil
 }
 
-// isVacant tells whether an entry is a mount point, or a directory for one that
-// holds nothing else.
+// isVacant reports whether an entry is a mount point, or a directory for one that holds nothing
+// else.
 func isVacant(dir *os.File, name string) (bool, error) {
 	sub, err := openWithin(dir, name)
 	switch {
@@ -73,7 +73,7 @@ func isVacant(dir *os.File, name string) (bool, error) {
 	return len(names) == 0, err
 }
 
-// Systems lists what only an installed system has in its root.
+// Systems returns the names that only an installed system has in its root.
 func Systems(names []string) []string {
 	var found []string
 	for _, name := range names {
@@ -84,8 +84,8 @@ func Systems(names []string) []string {
 	return found
 }
 
-// Clear deletes what is in the root of a file system, or below the directory
-// named within it, but for mount points, what leads to them, and lost+found.
+// Clear deletes the content of a file system, or of the directory below in it. It keeps mount
+// points, the directories that lead to them, and lost+found.
 func Clear(ctx context.Context, f Filesystem, below string) error {
 	dir, err := os.Open(f.Mount.Point)
 	if err != nil {
@@ -109,7 +109,7 @@ func Clear(ctx context.Context, f Filesystem, below string) error {
 	return nil
 }
 
-// clearDir tells whether something had to be kept.
+// clearDir reports whether an entry had to be kept.
 func clearDir(ctx context.Context, dir *os.File, top bool) (kept bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
@@ -169,8 +169,8 @@ func removeFile(dir *os.File, name string) error {
 	return pathError("unlink", dir, name, unix.Unlinkat(int(dir.Fd()), name, 0))
 }
 
-// Inode flags of <linux/fs.h> that keep even root from deleting: FS_IMMUTABLE_FL
-// and FS_APPEND_FL. ostree sets the first on each deployment's root directory.
+// Inode flags of <linux/fs.h> that keep even root from deleting: FS_IMMUTABLE_FL and FS_APPEND_FL.
+// ostree sets the first on each deployment's root directory.
 const lockedFlags = 0x10 | 0x20
 
 // makeMutable takes them off. A file system without such flags has none set.

@@ -31,7 +31,7 @@ type Options struct {
 	AcknowledgeDestructive bool
 }
 
-// Replace says what becomes of what is on the file systems.
+// Replace says which content of the file systems is deleted.
 type Replace string
 
 // The ways to replace, as bootc names them.
@@ -50,7 +50,7 @@ type Mounted struct {
 
 	skipFinalize bool // asked for, or there is no other way
 	tree         *Tree
-	found        []disk.Found // what will be lost
+	found        []disk.Found // content that will be lost
 	place        *Place       // of the file system with the boot entries
 	noPlace      error        // why place is nil
 	root         *beneath.Dir
@@ -64,8 +64,8 @@ type Mounted struct {
 
 var _ target.Target = (*Mounted)(nil)
 
-// New makes a target of the file systems that o names. The process must be in the mount namespace that they are
-// mounted in.
+// New makes a target of the file systems that o names. The process must be in the mount namespace
+// that they are mounted in.
 func New(o Options, j *journal.Journal, l *finalize.Ledger, log journal.Log) *Mounted {
 	return &Mounted{o: o, journal: j, ledger: l, log: log}
 }
@@ -75,7 +75,7 @@ func (m *Mounted) Words() target.Words {
 	return target.Words{LookName: "look", Look: "Looking at the file systems", Plan: "Planning the installation", Release: "Releasing the file systems"}
 }
 
-// Look finds out what was given, or refuses it.
+// Look inspects the file systems, or refuses them.
 func (m *Mounted) Look(ctx context.Context) (_ *target.Look, err error) {
 	m.skipFinalize = m.o.SkipFinalize
 	if m.tree, err = Find(m.o.Root); err != nil {
@@ -150,7 +150,8 @@ func (m *Mounted) checkOthers() error {
 		"%s is mounted on %s, and only /boot and the EFI system partition (/boot/efi or /efi) can be below the root: unmount it", other.FSType, other.Point)}
 }
 
-// checkContents finds what will be lost, and refuses to lose what was not to be replaced.
+// checkContents finds the content that will be lost, and refuses to lose content that the user
+// keeps.
 func (m *Mounted) checkContents() error {
 	for _, f := range m.tree.Filesystems() {
 		names, err := Contents(f)
@@ -182,7 +183,7 @@ func (m *Mounted) checkContents() error {
 	return nil
 }
 
-// checkBeside refuses to install beside what is a system of the same kind.
+// checkBeside refuses to install beside a system of the same kind.
 func (m *Mounted) checkBeside(names []string) error {
 	if systems := Systems(names); len(systems) > 0 {
 		return &disk.RefusedError{Path: m.o.Root, Reason: fmt.Sprintf("it has %s, so a system of this kind is installed there already: "+
@@ -203,7 +204,7 @@ func checkBoot(root string) error {
 	return &disk.RefusedError{Path: root, Reason: "its boot is no directory: boot files and boot entries would not be found there"}
 }
 
-// bootOf is what an installation beside other files replaces of these: the directory boot.
+// bootOf returns the names that an installation beside other files replaces: the directory boot.
 func bootOf(names []string) []string {
 	for _, name := range names {
 		if name == "boot" {
@@ -222,8 +223,8 @@ func someOf(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// checkHolders refuses early a target that could not be released in the end, and one of which files are to be deleted
-// that somebody may use.
+// checkHolders refuses early a target that could not be released in the end, and one of which files
+// are to be deleted that somebody may use.
 func (m *Mounted) checkHolders(ctx context.Context) error {
 	wanted := []finalize.Stage{finalize.ProveSelfFree, finalize.ProveNoHolders}
 	switch {
@@ -295,8 +296,8 @@ func (e *unknownUseError) Unwrap() error {
 // Advice returns how to see everything.
 func (e *unknownUseError) Advice() string { return holders.HowToSee(e.report.Unseen) }
 
-// noteCopies notes where else the file systems stay mounted when the caller unmounts them: a copy keeps the superblock
-// alive.
+// noteCopies notes where else the file systems stay mounted when the caller unmounts them: a copy
+// keeps the superblock alive.
 func (m *Mounted) noteCopies(ctx context.Context) error {
 	snapshot, err := mounts.List(ctx)
 	if err != nil {
@@ -351,7 +352,7 @@ func (m *Mounted) open(what, path string) (*os.File, error) {
 	return dir, nil
 }
 
-// describe gathers what is known now.
+// describe returns the facts of the file systems.
 func (m *Mounted) describe() (*target.Look, error) {
 	t := m.tree
 	var st unix.Statfs_t

@@ -16,8 +16,8 @@ import (
 	"installer/finalize/mounts"
 )
 
-// sysfsSector is the unit of "start" in sysfs, in bytes, whatever the device's own
-// sectors are (Linux, Documentation/ABI/stable/sysfs-block).
+// sysfsSector is the unit of "start" in sysfs, in bytes, whatever the device's own sectors are
+// (Linux, Documentation/ABI/stable/sysfs-block).
 const sysfsSector = 512
 
 // Place is the partition that a file system is, on the disk that it is part of.
@@ -41,9 +41,9 @@ func blockNumber(m mounts.Mount) (mounts.DevNum, error) {
 	return *number, nil
 }
 
-// Beneath finds the partition that a block device is: one that the kernel knows,
-// or a loop device over a range of a disk or of a disk file. Anything else, such
-// as a device mapper's, is an error, which says why.
+// Beneath finds the partition that a block device is: one that the kernel knows, or a loop device
+// over a range of a disk or of a disk file. Anything else, such as a device mapper's, is an error,
+// which says why.
 func Beneath(dev mounts.DevNum) (*Place, error) {
 	path, start, err := locate("/sys", dev)
 	if err != nil {
@@ -87,7 +87,7 @@ func locate(sys string, dev mounts.DevNum) (path string, start int64, err error)
 		return "", 0, fmt.Errorf("%s is no partition of a disk", name(dir))
 	}
 	if err != nil {
-		return "", 0, fmt.Errorf("finding what %s stands on: %w", name(dir), err)
+		return "", 0, fmt.Errorf("finding the backing file of %s: %w", name(dir), err)
 	}
 	start, err = number(filepath.Join(dir, "loop/offset"))
 	if err == nil && start == 0 {
@@ -96,8 +96,8 @@ func locate(sys string, dev mounts.DevNum) (path string, start int64, err error)
 	return strings.TrimSuffix(string(backing), "\n"), start, err
 }
 
-// name is that of the device which a directory of sysfs describes; sysfs writes
-// '!' where it has a slash.
+// name is that of the device which a directory of sysfs describes; sysfs writes '!' where it has a
+// slash.
 func name(dir string) string { return "/dev/" + strings.ReplaceAll(filepath.Base(dir), "!", "/") }
 
 // nodeOf is a node of the device that a directory of sysfs describes.
@@ -133,8 +133,8 @@ func number(file string) (int64, error) {
 	return n, nil
 }
 
-// readTable reads the GPT of a disk. The sectors of a disk file are of the size
-// that makes sense of it.
+// readTable reads the GPT of a disk. The sectors of a disk file are of the size that makes sense of
+// it.
 func readTable(path string) (disk.GPT, int, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -18,7 +18,7 @@ const mib = 1 << 20
 // biosBoot is a line of sfdisk(8) for a BIOS boot partition at 1 MiB.
 const biosBoot = "1: start=2048,size=2048,type=21686148-6449-6E6F-744E-656564454649\n"
 
-// diskFile is a raw disk with a partition of number 2 at 8 MiB, and what else is wanted.
+// diskFile is a raw disk with a partition of number 2 at 8 MiB, and other partitions as wanted.
 func diskFile(t *testing.T, more string) string {
 	t.Helper()
 	raw := filepath.Join(t.TempDir(), "disk.raw")

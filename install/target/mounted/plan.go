@@ -51,7 +51,7 @@ func (m *Mounted) openDisk(c *choice.Choice) error {
 	return nil
 }
 
-// bootRoom is what boot loaders and boot entries take beside the kernel's files, in bytes.
+// bootRoom is the size of boot loaders and boot entries beside the kernel's files, in bytes.
 const bootRoom = 16 << 20
 
 func (m *Mounted) checkRoom(c *choice.Choice, need target.Need) error {
@@ -74,7 +74,7 @@ func (m *Mounted) checkRoom(c *choice.Choice, need target.Need) error {
 	return nil
 }
 
-// hasRoom compares what is free, or will be when all is deleted, with the need.
+// hasRoom compares the free space, or the space after all is deleted, with the need.
 func hasRoom(f Filesystem, cleared bool, need, inodes int64) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(f.Mount.Point, &st); err != nil {

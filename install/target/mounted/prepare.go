@@ -15,7 +15,7 @@ func (m *Mounted) Prepare() []target.Step {
 	return []target.Step{{Name: "prepare", Title: "Preparing the file systems", Do: m.prepare}}
 }
 
-// prepare deletes what is to be replaced, and opens the file systems for what goes there beside the root's content.
+// prepare deletes replaced content, and opens the file systems for boot files.
 func (m *Mounted) prepare(ctx context.Context) (string, error) {
 	m.written = true
 	if err := m.clear(ctx); err != nil {
@@ -32,7 +32,7 @@ func (m *Mounted) prepare(ctx context.Context) (string, error) {
 	return "", m.openBoot(opened[ESP])
 }
 
-// clear deletes what is to be replaced.
+// clear deletes replaced content.
 func (m *Mounted) clear(ctx context.Context) error {
 	if m.o.Replace == ReplaceNone {
 		return nil
@@ -49,7 +49,7 @@ func (m *Mounted) clear(ctx context.Context) error {
 	return nil
 }
 
-// openBoot opens what a boot loader is written to. esp is nil where no EFI system partition is mounted.
+// openBoot opens the places of a boot loader. esp is nil where no EFI system partition is mounted.
 func (m *Mounted) openBoot(esp *os.File) error {
 	m.boot = bootloader.Target{BootUUID: m.tree.Entries().Super.UUID}
 	if m.place != nil {

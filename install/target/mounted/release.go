@@ -12,8 +12,8 @@ import (
 	"installer/install/target"
 )
 
-// Release has the file systems written out, read-only and free of holders, where they are. The mounts are the caller's,
-// and stay.
+// Release has the file systems written out, read-only and free of holders, where they are. The
+// mounts are the caller's, and stay.
 func (m *Mounted) Release(ctx context.Context, handles []finalize.Handle, observe func(finalize.StageResult)) (*finalize.Report, error) {
 	if m.skipFinalize {
 		if err := m.writeOut(); err != nil {
@@ -23,8 +23,8 @@ func (m *Mounted) Release(ctx context.Context, handles []finalize.Handle, observ
 	return m.runStages(ctx, handles, m.stages(), observe)
 }
 
-// runStages runs stages of a release on the caller's mounts. Copies of them, such as a container's and the host's, are
-// the caller's too; a file that is open through a copy is not.
+// runStages runs stages of a release on the caller's mounts. Copies of them, such as a container's
+// and the host's, are the caller's too; a file that is open through a copy is not.
 func (m *Mounted) runStages(ctx context.Context, handles []finalize.Handle, stages []finalize.Stage, observe func(finalize.StageResult)) (report *finalize.Report, err error) {
 	target, closeAll, err := finalize.Discover(filepath.Clean(m.o.Root))
 	if err != nil {
@@ -53,7 +53,7 @@ func (m *Mounted) stages() []finalize.Stage {
 	return finalize.MountedStages()
 }
 
-// writeOut makes durable what was written, where no remount does.
+// writeOut makes written data durable, where no remount does.
 func (m *Mounted) writeOut() error {
 	for _, dir := range m.opened {
 		if err := unix.Syncfs(int(dir.Fd())); err != nil {
@@ -75,7 +75,7 @@ func (m *Mounted) Left(released bool) string {
 	case !m.written:
 		return ""
 	case released:
-		return fmt.Sprintf("on %s: the system is installed and complete; only what is said above was not achieved", m.o.Root)
+		return fmt.Sprintf("on %s: the system is installed and complete; only the release failed, as described above", m.o.Root)
 	}
-	return fmt.Sprintf("left on %s: a part of the system, which does not start; --replace=%s deletes it, and whatever else is there", m.o.Root, ReplaceWipe)
+	return fmt.Sprintf("left on %s: a part of the system, which does not start; --replace=%s deletes it, and all other files there", m.o.Root, ReplaceWipe)
 }

@@ -15,10 +15,10 @@ import (
 	"installer/finalize/mounts"
 )
 
-// Role is what a file system is for.
+// Role is the purpose of a file system.
 type Role string
 
-// The roles. Each is also what a person calls the file system.
+// The roles. Each is also the name of the file system in messages.
 const (
 	Root Role = "root"
 	Boot Role = "boot"
@@ -34,12 +34,12 @@ type Filesystem struct {
 	Super  fsinfo.Superblock // zero of an EFI system partition
 }
 
-// String says what is where.
+// String returns the mount point, the type and the device.
 func (f Filesystem) String() string {
 	return fmt.Sprintf("%s: %s on %s", f.Mount.Point, f.Mount.FSType, f.Device)
 }
 
-// Tree is a target: what is mounted on a directory, and below it.
+// Tree is a target: the mount on a directory, and the mounts below it.
 type Tree struct {
 	Root   Filesystem
 	Boot   *Filesystem // nil where the directory boot is the root's
@@ -68,8 +68,8 @@ func (t *Tree) Entries() Filesystem {
 	return t.Root
 }
 
-// Find looks at what is mounted on root, a path without symlinks. What no system
-// can be installed on is refused with a [*disk.RefusedError].
+// Find returns the mounts on root, a path without symlinks, and below it. It refuses file systems
+// that no system can be installed on with a [*disk.RefusedError].
 func Find(root string) (*Tree, error) {
 	list, top, err := mountOf(root)
 	if err != nil {
@@ -118,15 +118,15 @@ func mountOf(root string) ([]mounts.Mount, mounts.Mount, error) {
 	return list, top, nil
 }
 
-// classify tells the file systems of a target by where they are mounted, and
-// refuses those on which no system can stand.
+// classify sorts the file systems of a target by their mount points, and refuses those on which no
+// system can stand.
 func classify(top mounts.Mount, tree []mounts.Mount) (*Tree, error) {
 	t := &Tree{Root: Filesystem{Role: Root, Mount: top}}
 	if err := t.Root.check(); err != nil {
 		return nil, err
 	}
 	for _, m := range tree {
-		if m.ID == top.ID || m.FSType == "autofs" { // what an automount point stands for is a mount of its own
+		if m.ID == top.ID || m.FSType == "autofs" { // the file system of an automount point is a mount of its own
 			continue
 		}
 		switch strings.TrimPrefix(m.Point, top.Point) {
@@ -170,8 +170,8 @@ func (f *Filesystem) check() error {
 	return nil
 }
 
-// isRunning tells whether this process, or the first of the system, has its root
-// on the same file system.
+// isRunning reports whether this process, or the first of the system, has its root on the same file
+// system.
 func isRunning(list []mounts.Mount, m mounts.Mount) (bool, error) {
 	f, err := os.Open("/proc/1/mountinfo")
 	if err != nil {
@@ -190,8 +190,8 @@ func isRunning(list []mounts.Mount, m mounts.Mount) (bool, error) {
 	return sameDevice("/", m.Point)
 }
 
-// sameDevice compares by what stat(2) tells: in a chroot, mountinfo has no line
-// for the root.
+// sameDevice compares the device numbers of stat(2): in a chroot, mountinfo has no line for the
+// root.
 func sameDevice(a, b string) (bool, error) {
 	var sa, sb unix.Stat_t
 	if err := errors.Join(unix.Stat(a, &sa), unix.Stat(b, &sb)); err != nil {

@@ -6,9 +6,10 @@ import (
 	"path/filepath"
 )
 
-// failFast has XFS give up when a write of its metadata fails. It would try again for ever, and an unmount, or the end of
-// this process, would wait for it with the file system's lock held, which stops every sync(2) of the machine ("XFS Error
-// handling", Documentation/admin-guide/xfs.rst of Linux). An installation has nothing to wait for: it fails.
+// failFast has XFS give up when a write of its metadata fails. It would try again for ever, and an
+// unmount, or the end of this process, would wait for it with the file system's lock held, which
+// stops every sync(2) of the machine ("XFS Error handling", Documentation/admin-guide/xfs.rst of
+// Linux). An installation has nothing to wait for: it fails.
 func (d *Disk) failFast(device string) {
 	var errs []error
 	for _, class := range []string{"default", "EIO", "ENOSPC"} {

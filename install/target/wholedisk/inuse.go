@@ -11,7 +11,7 @@ import (
 	"installer/finalize/holders"
 )
 
-// nameUsers completes the refusal of a disk that is in use. Package disk reads what /proc shows; a mount
+// nameUsers completes the refusal of a disk that is in use. Package disk reads /proc; a mount
 // namespace may hold the disk with no process in it, which the search for holders finds and names.
 func nameUsers(ctx context.Context, refusal error) error {
 	var inUse *disk.InUseError
@@ -45,8 +45,8 @@ func newMounts(uses []disk.Use, found []holders.Holder) map[string][]string {
 	return list
 }
 
-// concernsDevice reports whether a holder uses the device itself. What uses files on it stands and
-// falls with its mounts, and a mount that is named already needs no second line.
+// concernsDevice reports whether a holder uses the device itself. Users of files on it stand and
+// fall with its mounts, and a mount that is named already needs no second line.
 func concernsDevice(h holders.Holder, unnamed map[string][]string) bool {
 	switch h.Class {
 	case holders.MountClass:

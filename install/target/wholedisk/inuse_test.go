@@ -7,8 +7,8 @@ import (
 	"installer/finalize/holders"
 )
 
-// A mount that a use names already, in the same namespace, is not named twice; every other holder of
-// the device is, and no user of a file on it.
+// A mount that a use names already, in the same namespace, is not named twice; every other holder
+// of the device is, and no user of a file on it.
 func TestHoldersThatCompleteARefusal(t *testing.T) {
 	uses := []disk.Use{{Kind: disk.Mounted, Mountpoint: "/mnt"}, {Kind: disk.Mounted, Mountpoint: "/other", Foreign: true}, {Kind: disk.Swap, Why: "mounted at /swap"}}
 	for _, c := range []struct {

@@ -18,7 +18,7 @@ import (
 
 const mib = 1 << 20
 
-// Plan lays the disk out, and tries what would else fail after the first write.
+// Plan lays the disk out, and tries the steps that would fail after the first write otherwise.
 func (d *Disk) Plan(ctx context.Context, c *choice.Choice, need target.Need) (*target.Plan, error) {
 	layout, err := layOut(d.claimed.Size(), d.claimed.SectorSize(), d.o.RootSize, c, need)
 	if err != nil {
@@ -34,22 +34,22 @@ func (d *Disk) Plan(ctx context.Context, c *choice.Choice, need target.Need) (*t
 	return &target.Plan{
 		Device: d.claimed.Path(), Block: d.claimed.IsBlock(), Model: d.claimed.Model(), Serial: serialOf(d.claimed),
 		Found: d.found, Partitions: layout.Partitions, RootNeed: need.Root(c.Filesystem),
-		// What is on a disk is lost, or another disk was meant. An empty file is neither.
+		// A disk loses its content, or the user meant another one. An empty file is neither.
 		Ask: d.claimed.IsBlock() || len(d.found) > 0, Lost: "will be overwritten",
 	}, nil
 }
 
 // espSize returns the bytes that the EFI system partition needs: systemd-boot has the kernel's files on it.
 func espSize(kind bootloader.Kind, kernel int64) int64 {
-	const others = 32 * mib // the loader twice, entries, and what FAT32 takes itself beside a hundredth
+	const others = 32 * mib // the loader twice, entries, and FAT32 itself beside a hundredth
 	if kind == bootloader.SystemdBoot {
 		return max(disk.DefaultESPSize, (kernel+kernel/100+others+mib-1)/mib*mib)
 	}
 	return disk.DefaultESPSize
 }
 
-// serialOf returns the serial number of a device, by which a person can tell it from another of its kind; "" where
-// sysfs has none.
+// serialOf returns the serial number of a device, which distinguishes it from others of its kind;
+// "" where sysfs has none.
 func serialOf(d *disk.Disk) string {
 	var st unix.Stat_t
 	if !d.IsBlock() || unix.Stat(d.Path(), &st) != nil {

@@ -13,8 +13,8 @@ import (
 	"installer/install/target"
 )
 
-// Planned is a disk that does not exist yet, as the one of a virtual machine that will be started. It can be looked at
-// and planned; there is nothing to write to.
+// Planned is a disk that does not exist yet, as the one of a virtual machine that will be started.
+// It can be looked at and planned; there is nothing to write to.
 type Planned struct {
 	Path       string // of the file that it will be
 	Model      string

@@ -23,8 +23,8 @@ func (d *Disk) Prepare() []target.Step {
 
 func (d *Disk) partition(context.Context) (string, error) { return "", d.claimed.WriteTable(d.layout) }
 
-// format makes the file systems. The EFI system partition is written without being mounted; the root gets a loop
-// device of its own, whose release is the finalize pipeline's last stage.
+// format makes the file systems. The EFI system partition is written without being mounted; the
+// root gets a loop device of its own, whose release is the finalize pipeline's last stage.
 func (d *Disk) format(ctx context.Context) (string, error) {
 	espPart, err := d.findPartition(disk.NameESP)
 	if err != nil {
@@ -62,8 +62,9 @@ func (d *Disk) findPartition(name string) (disk.Partition, error) {
 // bootCode is where BIOS firmware begins, in bytes: the first sector up to where the partition table's part begins.
 const bootCode = 440
 
-// withhold keeps what a machine would start by from the disk until all else is there: first what UEFI looks for, then
-// what BIOS does, whose loader reads the EFI system partition too.
+// withhold keeps the files and the code that a machine would start from off the disk until all else
+// is there: first those of UEFI, then those of BIOS, whose loader reads the EFI system partition
+// too.
 func (d *Disk) withhold() error {
 	if err := d.esp.Withhold(); err != nil {
 		return err

@@ -11,9 +11,9 @@ import (
 	"installer/install/confine"
 )
 
-// rehearse tries, without a write, the steps that depend on the machine more than on the disk: a loop device over
-// the root partition, the program that makes its file system, and the kernel's driver of that. A container often
-// lacks one of them.
+// rehearse tries, without a write, the steps that depend on the machine more than on the disk: a
+// loop device over the root partition, the program that makes its file system, and the kernel's
+// driver of that. A container often lacks one of them.
 func (d *Disk) rehearse(ctx context.Context) error {
 	root, err := d.findPartition(disk.NameRoot)
 	if err != nil {

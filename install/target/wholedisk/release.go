@@ -9,8 +9,9 @@ import (
 	"installer/install/target"
 )
 
-// Release hands every handle on the disk to the pipeline that gives the disk back. From here on nothing is undone by
-// force: where the pipeline stops, the mount stays as it was, and ends with this process's namespace.
+// Release hands every handle on the disk to the pipeline that gives the disk back. From here on
+// nothing is undone by force: where the pipeline stops, the mount stays as it was, and ends with
+// this process's namespace.
 func (d *Disk) Release(ctx context.Context, handles []finalize.Handle, observe func(finalize.StageResult)) (*finalize.Report, error) {
 	major, minor := d.device.Number()
 	pipeline := finalize.Pipeline{Stages: finalize.DiskStages()}
@@ -33,8 +34,9 @@ func (d *Disk) Release(ctx context.Context, handles []finalize.Handle, observe f
 	return report, err
 }
 
-// leaveMounted keeps the undo from a target that the pipeline left mounted: what is held cannot be unmounted, and what
-// carries it neither. It all lies in the private mount namespace and goes with the process.
+// leaveMounted keeps the undo from a target that the pipeline left mounted: a held file system
+// cannot be unmounted, nor can its device be given back. All of it lies in the private mount
+// namespace and goes with the process.
 func (d *Disk) leaveMounted() {
 	if _, err := mounts.At(d.paths.root()); err != nil {
 		return // it is unmounted: the rest can be given back
@@ -47,17 +49,17 @@ func (d *Disk) leaveMounted() {
 // HandOver implements target.Target.
 func (d *Disk) HandOver() []target.Step {
 	return []target.Step{
-		{Name: "reveal", Title: "Making the disk one that starts", Do: d.reveal},
+		{Name: "reveal", Title: "Making the disk bootable", Do: d.reveal},
 		{Name: "hand-over", Title: "Handing the disk over", Do: d.handOver},
 	}
 }
 
-// reveal makes the disk one that starts. All that it starts is on the disk by then, and flushed: wherever the power
-// goes, no machine starts half a system.
+// reveal makes the disk bootable. Everything that starts with it is on the disk by then, and
+// flushed: wherever the power goes, no machine starts half a system.
 func (d *Disk) reveal(context.Context) (string, error) { return "", d.claimed.Reveal() }
 
-// handOver makes the kernel's view of a block device agree with its new table, and ends the claim. It is not part of
-// the release: the proofs are made under the claim.
+// handOver makes the kernel's view of a block device agree with its new table, and ends the claim.
+// It is not part of the release: the proofs are made under the claim.
 func (d *Disk) handOver(context.Context) (string, error) {
 	var errs []error
 	if d.claimed.IsBlock() {

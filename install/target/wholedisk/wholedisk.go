@@ -1,8 +1,7 @@
-// Package wholedisk is a target that is a disk, or a raw disk file: it is claimed, partitioned, formatted, mounted in
-// this process's own mount namespace, released with the proof that nobody holds it, and handed over.
-//
-// What does not belong here: how tables, file systems and loop devices are made (package disk), and what is written on
-// the root.
+// Package wholedisk is a target that is a disk, or a raw disk file: it is claimed, partitioned,
+// formatted, mounted in this process's own mount namespace, released with the proof that nobody
+// holds it, and handed over. Tables, file systems and loop devices are made by package disk; the
+// content of the root belongs elsewhere.
 package wholedisk
 
 import (
@@ -25,7 +24,7 @@ import (
 type Options struct {
 	Device      string // block device, or raw disk file with ViaLoopback
 	ViaLoopback bool   // Device is a file
-	Wipe        bool   // overwrite what is on the disk
+	Wipe        bool   // overwrite existing content
 	RootSize    int64  // bytes; 0 = all that is left
 	WorkDir     string // empty directory of this process's private mount namespace, for mount points and device nodes
 }
@@ -111,7 +110,7 @@ func (d *Disk) checkKind() error {
 	case block && d.o.ViaLoopback:
 		return &disk.RefusedError{Path: path, Reason: "it is a block device, and --via-loopback is for a raw disk file; to do: leave that flag out"}
 	case !block && !d.o.ViaLoopback:
-		return &disk.RefusedError{Path: path, Reason: "it is a file, not a block device; to do: say --via-loopback if that is what you want"}
+		return &disk.RefusedError{Path: path, Reason: "it is a file, not a block device; to do: say --via-loopback if you mean the file"}
 	}
 	return nil
 }

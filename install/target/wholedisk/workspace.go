@@ -8,17 +8,17 @@ import (
 	"installer/finalize/mounts"
 )
 
-// workspace is a tmpfs, seen by this process's mount namespace alone, for
-// mount points and device nodes. When the process dies, it is gone.
+// workspace is a tmpfs, seen by this process's mount namespace alone, for mount points and device
+// nodes. When the process dies, it is gone.
 type workspace struct{ dir string }
 
 // Places below the workspace.
 func (w workspace) root() string  { return filepath.Join(w.dir, "root") }
 func (w workspace) nodes() string { return filepath.Join(w.dir, "dev") }
 
-// openWorkspace mounts the workspace on dir, which it creates if need be. The
-// empty directory is left behind on purpose: removing it would unmount the
-// workspace of another installer that runs at the same time.
+// openWorkspace mounts the workspace on dir, which it creates if need be. The empty directory is
+// left behind on purpose: removing it would unmount the workspace of another installer that runs at
+// the same time.
 func (d *Disk) openWorkspace() error {
 	w := workspace{dir: d.o.WorkDir}
 	d.paths = w
@@ -45,7 +45,7 @@ func (w workspace) close() error {
 	return nil
 }
 
-// unmountAt unmounts what stands on path, by one call.
+// unmountAt unmounts the file system on path, by one call.
 func unmountAt(path string) error {
 	m, err := mounts.At(path)
 	if err != nil {
