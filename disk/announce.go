@@ -10,13 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// forgetPartitions makes the kernel drop the partitions of an older table. The exclusive claim on the
-// disk keeps others from claiming a partition meanwhile, but a plain open still makes the kernel refuse.
+// forgetPartitions removes the partitions of an older table from the kernel's list. The exclusive
+// claim on the disk keeps others from claiming a partition meanwhile, but a plain open still makes
+// the kernel refuse.
 func (d *Disk) forgetPartitions() error {
 	return d.dropPartitions(func(node) bool { return true })
 }
 
-// dropPartitions removes the kernel's partitions that a condition picks.
+// dropPartitions removes the partitions of the kernel's list for which stale returns true.
 func (d *Disk) dropPartitions(stale func(node) bool) error {
 	known, err := d.kernelPartitions()
 	if err != nil {
@@ -38,7 +39,8 @@ func (d *Disk) dropPartitions(stale func(node) bool) error {
 	return nil
 }
 
-// kernelPartitions lists what the kernel holds to be the disk's partitions now; none for a raw file.
+// kernelPartitions returns the partitions of the disk that the kernel lists now; none for a raw
+// file.
 func (d *Disk) kernelPartitions() ([]node, error) {
 	if !d.IsBlock() {
 		return nil, nil
@@ -46,10 +48,10 @@ func (d *Disk) kernelPartitions() ([]node, error) {
 	return d.host.partitions(d.subject.nodes[0])
 }
 
-// Announce makes the kernel's list of partitions equal the table, without a re-read of the whole table,
-// which any open partition would block. Partitions that are right already are left alone. It checks the
-// outcome in sysfs. Where the list would be wrong or outlive the disk, nothing is done: see
-// [host.keepsPartitions].
+// Announce makes the kernel's list of partitions equal the table, without a re-read of the whole
+// table, which any open partition would block. Partitions that are right already are left alone. It
+// checks the outcome in sysfs. Where the list would be wrong or outlive the disk, nothing is done:
+// see [host.keepsPartitions].
 func (d *Disk) Announce(l Layout) error {
 	if !d.IsBlock() {
 		return nil
@@ -62,17 +64,19 @@ func (d *Disk) Announce(l Layout) error {
 	}
 	for _, p := range l.Partitions {
 		err := d.blkpg(unix.BLKPG_ADD_PARTITION, p.Number, p.Start, p.Size)
-		// EBUSY says that it overlaps one that is there: the same one, or the check below fails.
+		// EBUSY means an overlap with a listed partition: with the same one, or the check below
+		// fails.
 		if err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("telling the kernel of partition %d of %s: %w", p.Number, d.Path(), err)
+			return fmt.Errorf("announcing partition %d of %s to the kernel: %w", p.Number, d.Path(), err)
 		}
 	}
 	return d.announced(l)
 }
 
-// keepsPartitions reports whether the kernel keeps a list of partitions that goes with the device. It
-// keeps none on a device-mapper device (ext_range is 1 or 0). On a loop device that was set up without
-// partition scanning the list is never removed: it would appear on the next file that gets the device.
+// keepsPartitions reports whether the kernel keeps a list of partitions that goes with the device.
+// It keeps none on a device-mapper device (ext_range is 1 or 0). On a loop device that was set up
+// without partition scanning the list is never removed: it would appear on the next file that gets
+// the device.
 func (h host) keepsPartitions(n node) (bool, error) {
 	for _, a := range []struct {
 		file string

@@ -65,7 +65,8 @@ func TestAnnounce(t *testing.T) {
 	}
 }
 
-// The kernel's partitions must follow the table also when they are others, and be left when they are right.
+// The kernel's partitions must follow the table also when they are others, and be left when they
+// are right.
 func TestAnnounceReplacesOnlyWhatDiffers(t *testing.T) {
 	loop := losetup(t, rawFile(t, 2<<30), "-P")
 	d := opened(t, loop)
@@ -113,7 +114,8 @@ func TestWriteTableRefusesOpenPartition(t *testing.T) {
 	}
 }
 
-// What is announced must go with the device: the next file that gets it must not inherit partitions.
+// Announced partitions must go with the device: the next file that gets it must not inherit
+// partitions.
 func TestAnnouncedPartitionsGoWithTheLoopDevice(t *testing.T) {
 	for _, scan := range []bool{true, false} {
 		path := rawFile(t, 2<<30)

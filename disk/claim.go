@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lookAt tells what a path is and refuses what no installation can be written to.
+// lookAt describes a path, and refuses one that no installation can be written to.
 func (h host) lookAt(path string) (subject, error) {
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -55,9 +55,9 @@ func (h host) wholeDisk(path string, dev devno) (subject, error) {
 	return subject{path: path, nodes: append([]node{n}, parts...)}, nil
 }
 
-// claim opens the subject for itself alone: exclusively where the kernel can (no mount, no other
-// exclusive opener on the disk or any partition of it), and with a lock, which udev and partitioning
-// programs honour. Both last as long as the file is open, in a loop device laid over it too.
+// claim opens the subject exclusively where the kernel can (no mount, no other exclusive opener of
+// the disk or of a partition), and locks it; udev and partitioning programs honour the lock. Both
+// last as long as the file is open, in a loop device over it too.
 func (h host) claim(s subject) (*os.File, error) {
 	flags := os.O_RDWR
 	if len(s.nodes) > 0 {
@@ -96,15 +96,15 @@ func (h host) claimedElsewhere(s subject, cause error) error {
 	return &InUseError{Path: s.path, Uses: uses, Err: cause}
 }
 
-// lock takes the whole-disk lock without waiting, and the locks of a disk image on a file, after making
-// sure that the opened file is the surveyed one.
+// lock takes the whole-disk lock without waiting, and the locks of a disk image on a file, after
+// making sure that the opened file is the surveyed one.
 func (h host) lock(f *os.File, s subject) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return fmt.Errorf("looking at the opened disk %s: %w", s.path, err)
 	}
 	if !s.same(st) {
-		return fmt.Errorf("opening the disk: %s was replaced by something else meanwhile", s.path)
+		return fmt.Errorf("opening the disk: %s was replaced by another file meanwhile", s.path)
 	}
 	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
@@ -120,7 +120,7 @@ func (h host) lock(f *os.File, s subject) error {
 	return h.lockImage(f, s.path, ImageWriter)
 }
 
-// same tells whether a file is the one that was surveyed.
+// same reports whether a file is the surveyed one.
 func (s subject) same(st unix.Stat_t) bool {
 	if len(s.nodes) > 0 {
 		return st.Mode&unix.S_IFMT == unix.S_IFBLK && devnoOf(st.Rdev) == s.nodes[0].dev
@@ -128,10 +128,10 @@ func (s subject) same(st unix.Stat_t) bool {
 	return st.Mode&unix.S_IFMT == unix.S_IFREG && s.file == fileID{st.Dev, st.Ino}
 }
 
-// anotherProgram is a locker that /proc does not name.
+// anotherProgram stands for a locker that /proc does not name.
 const anotherProgram = "another program"
 
-// locker names who holds a lock of the given kinds on a file.
+// locker names the holder of a lock of the given kinds on a file.
 func (h host) locker(st unix.Stat_t, kinds ...string) string {
 	if who := h.lockedBy(fileID{st.Dev, st.Ino}, kinds...); who != "" {
 		return who
@@ -139,8 +139,8 @@ func (h host) locker(st unix.Stat_t, kinds ...string) string {
 	return anotherProgram
 }
 
-// lockedBy is locker that is "" of a file that is not locked. It reads /proc/locks (proc(5)):
-// "1: FLOCK  ADVISORY  WRITE 811 00:05:42 0 EOF".
+// lockedBy is like locker, and returns "" for a file that is not locked. It reads /proc/locks
+// (proc(5)): "1: FLOCK  ADVISORY  WRITE 811 00:05:42 0 EOF".
 func (h host) lockedBy(id fileID, kinds ...string) string {
 	text, err := os.ReadFile(filepath.Join(h.proc, "locks"))
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Found is something on a disk that an installation would destroy.
+// Found is content of a disk that an installation would destroy.
 type Found struct {
 	Where string // "the disk", or "partition 2 (EFI-SYSTEM)"
 	What  string // "GPT partition table", "ext4 file system"
@@ -21,7 +21,7 @@ type Found struct {
 
 func (f Found) String() string { return f.Where + ": " + f.What }
 
-// NotEmptyError refuses a disk that has something on it. Nothing was written.
+// NotEmptyError refuses a disk that has content. Nothing was written.
 type NotEmptyError struct {
 	Path  string
 	Found []Found
@@ -35,7 +35,7 @@ func (e *NotEmptyError) Error() string {
 	return fmt.Sprintf("%s is not empty: %s; to do: say --wipe if all of it may be lost", e.Path, strings.Join(parts, "; "))
 }
 
-// RequireEmpty fails with [*NotEmptyError] when the disk has something on it.
+// RequireEmpty fails with [*NotEmptyError] when the disk has content.
 func (d *Disk) RequireEmpty() error {
 	found, err := d.Contents()
 	if err != nil {
@@ -47,9 +47,9 @@ func (d *Disk) RequireEmpty() error {
 	return nil
 }
 
-// Contents looks for a partition table and for the signatures of file systems, volume managers, RAID,
-// encryption and swap, on the disk and on each partition of the table that it finds. Where there is none,
-// it looks for data of any other kind. It only reads.
+// Contents looks for a partition table and for the signatures of file systems, volume managers,
+// RAID, encryption and swap, on the disk and on each partition of the table that it finds. Where
+// there is none, it looks for data of any other kind. It only reads.
 func (d *Disk) Contents() ([]Found, error) {
 	found, err := d.known()
 	if err != nil || len(found) > 0 {
@@ -100,8 +100,9 @@ func (d *Disk) known() ([]Found, error) {
 	return found, nil
 }
 
-// edge is how much of a block device must be zero at either end for it to count as empty, in bytes. A
-// device that was in use has something there, if only the noise of an encrypted volume without a header.
+// edge is how much of a block device must be zero at either end for it to count as empty, in bytes.
+// A device that was in use has data there, if only the noise of an encrypted volume without a
+// header.
 const edge = 1 * mib
 
 // dataAtEdges looks for bytes other than zero at either end of a block device.
@@ -125,8 +126,8 @@ func (d *Disk) dataAtEdges() (string, error) {
 // zerosRead is how much of a file's data is read in search of a byte other than zero.
 const zerosRead = 4 << 30
 
-// dataInFile looks for data in the extents of a file. Zeros that were written out count as none, up to
-// a limit; a file system that knows no holes shows the whole file as one extent.
+// dataInFile looks for data in the extents of a file. Zeros that were written out count as none, up
+// to a limit; a file system that knows no holes shows the whole file as one extent.
 func (d *Disk) dataInFile() (string, error) {
 	var read int64
 	for off := int64(0); off < d.size; {
@@ -152,8 +153,8 @@ func (d *Disk) dataInFile() (string, error) {
 	return "", nil
 }
 
-// extent returns the next range of a file that has data; all that is left where the file system cannot
-// tell. Its error is ENXIO where there is none.
+// extent returns the next range of a file that has data, or the rest of the file where the file
+// system knows no holes. Its error is ENXIO where there is no such range.
 func (d *Disk) extent(off int64) (start, end int64, err error) {
 	fd := int(d.file.Fd())
 	if start, err = unix.Seek(fd, off, unix.SEEK_DATA); err == nil {
@@ -165,7 +166,8 @@ func (d *Disk) extent(off int64) (start, end int64, err error) {
 	return start, end, err
 }
 
-// firstData returns the offset of the first byte of a range that is not zero; -1 where there is none.
+// firstData returns the offset of the first byte of a range that is not zero; -1 where there is
+// none.
 func firstData(r io.ReaderAt, off, n int64) (int64, error) {
 	buf := make([]byte, mib)
 	for n > 0 {
@@ -194,9 +196,9 @@ func (d *Disk) probe(where string, start, size int64) ([]Found, error) {
 	return found, nil
 }
 
-// oldTable reads the partition table that is on the disk: a GPT by either copy, in sectors of either
-// size (an image written with the other size is no less somebody's), or an MBR. A disk that bears a
-// file system has a boot sector that only looks like an MBR.
+// oldTable reads the partition table of the disk: a GPT by either copy, in sectors of either size
+// (an image may have been written with the other size), or an MBR. The boot sector of a disk with a
+// file system only looks like an MBR.
 func (d *Disk) oldTable(hasFilesystem bool) (parts []Partition, tables []string, err error) {
 	for _, sector := range []int{512, 4096} {
 		for _, lba := range []int64{1, d.size/int64(sector) - 1} {
@@ -230,8 +232,8 @@ func (d *Disk) oldTable(hasFilesystem bool) (parts []Partition, tables []string,
 	return nil, nil, nil
 }
 
-// parseMBR reads the four primary entries of an MBR. All entries must be plausible: other boot sectors
-// end in the same two bytes.
+// parseMBR reads the four primary entries of an MBR. All entries must be plausible: other boot
+// sectors end in the same two bytes.
 func parseMBR(b []byte, sector int64) ([]Partition, bool) {
 	if !bytes.Equal(b[510:512], []byte{0x55, 0xaa}) {
 		return nil, false
@@ -250,7 +252,8 @@ func parseMBR(b []byte, sector int64) ([]Partition, bool) {
 	return parts, true
 }
 
-// clip drops what does not lie on the disk: a damaged table must not make us read elsewhere.
+// clip drops partitions that do not lie on the disk: a damaged table must not cause reads
+// elsewhere.
 func (d *Disk) clip(parts []Partition) []Partition {
 	var inside []Partition
 	for _, p := range parts {

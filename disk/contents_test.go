@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// Whatever the system's own programs make must be recognised, and wipefs must agree that it is there.
+// Whatever the system's own programs make must be recognised, and wipefs must agree that it is
+// there.
 func TestContentsOfOtherPrograms(t *testing.T) {
 	for _, tc := range []struct {
 		want string
@@ -63,8 +64,8 @@ func TestContentsOfOtherPrograms(t *testing.T) {
 	}
 }
 
-// oracleTypes are the types that libblkid has for signatures here. Those that it recognises by the magic
-// number alone must be recognised by it at the very place.
+// oracleTypes are the types that libblkid has for signatures here. Those that it recognises by the
+// magic number alone must be recognised by it at the very place.
 var oracleTypes = map[string]string{
 	"BIOS RAID member (DDF)": "ddf_raid_member", "BIOS RAID member (HighPoint)": "hpt45x_raid_member hpt37x_raid_member",
 	"BIOS RAID member (Intel)": "isw_raid_member", "BIOS RAID member (JMicron)": "jmicron_raid_member",
@@ -81,8 +82,8 @@ var oracleTypes = map[string]string{
 	"suspended system": "swsuspend", "swap space": "swap", "zonefs file system": "zonefs", "AIX partition table": "aix",
 }
 
-// Every entry of the table must be found, those of formats whose programs are not at hand too, and by
-// wipefs where it needs no more than the magic number.
+// Every entry of the table must be found, those of formats whose programs are not at hand too, and
+// by wipefs where it needs no more than the magic number.
 func TestContentsByMagic(t *testing.T) {
 	const size = 16 * mib
 	agreed := map[string]bool{}
@@ -119,8 +120,8 @@ func TestContentsByMagic(t *testing.T) {
 	}
 }
 
-// TestContentsOfEndsAndMiddles has what no table names: noise, archives, and a device in use that bears
-// no header.
+// TestContentsOfEndsAndMiddles has what no table names: noise, archives, and a device in use that
+// bears no header.
 func TestContentsWithoutSignature(t *testing.T) {
 	const size = 16 * mib
 	noise := make([]byte, 4096)

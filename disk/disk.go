@@ -29,7 +29,7 @@ type Disk struct {
 	devices map[*Device]struct{} // attached and not yet detached
 }
 
-// Option changes how [Open] works.
+// Option is an option of [Open].
 type Option func(*Disk)
 
 // NodeDir names a private directory (on a file system that allows device nodes) in which a node is
@@ -37,12 +37,13 @@ type Option func(*Disk)
 func NodeDir(dir string) Option { return func(d *Disk) { d.nodeDir = dir } }
 
 // SectorSize sets the logical sector size of a raw file, 512 or 4096 bytes; the default is 512. A
-// block device says its own.
+// block device has its own.
 func SectorSize(bytes int) Option { return func(d *Disk) { d.sector = bytes } }
 
 // Open claims a whole disk: a block device or a raw file that exists already with the wanted size.
-// It refuses with an [*InUseError] what is mounted, used as swap, held by another device or program,
-// locked or read-only, and with a [*RefusedError] what cannot be a disk. It writes nothing.
+// It returns an [*InUseError] for a disk that is mounted, used as swap, held by another device or
+// program, locked or read-only, and a [*RefusedError] for a path that cannot be a disk. It writes
+// nothing.
 func Open(path string, options ...Option) (*Disk, error) {
 	return open(liveHost(), path, options...)
 }
@@ -74,7 +75,7 @@ func open(h host, path string, options ...Option) (*Disk, error) {
 	return d, nil
 }
 
-// measure learns the size and the sector size, and that the disk can hold a partition table.
+// measure reads the size and the sector size, and checks that the disk can hold a partition table.
 func (d *Disk) measure() error {
 	var err error
 	if d.size, err = d.file.Seek(0, io.SeekEnd); err != nil {
@@ -100,19 +101,20 @@ func (d *Disk) measure() error {
 	return nil
 }
 
-// Size is the size of the disk in bytes.
+// Size returns the size of the disk in bytes.
 func (d *Disk) Size() int64 { return d.size }
 
-// SectorSize is the logical sector size in bytes.
+// SectorSize returns the logical sector size in bytes.
 func (d *Disk) SectorSize() int { return d.sector }
 
-// Path is the path of the device or file, with symbolic links resolved.
+// Path returns the path of the device or file, with symbolic links resolved.
 func (d *Disk) Path() string { return d.subject.path }
 
-// IsBlock tells a block device from a raw file.
+// IsBlock reports whether the disk is a block device; else it is a raw file.
 func (d *Disk) IsBlock() bool { return len(d.subject.nodes) > 0 }
 
-// Model is what the device calls itself, for a person to recognise it; "raw file" for a file.
+// Model returns the name that the device has for itself, by which a person recognises it; "raw
+// file" for a file.
 func (d *Disk) Model() string { return d.model }
 
 // within checks that a range lies on the disk.
@@ -133,8 +135,8 @@ func (d *Disk) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// WriteAt writes to the disk; the whole range must lie on it. It is for what belongs to no file system,
-// such as BIOS boot code.
+// WriteAt writes to the disk; the whole range must lie on it. It is for data outside of file
+// systems, such as BIOS boot code.
 func (d *Disk) WriteAt(p []byte, off int64) (int, error) {
 	if err := d.within(off, int64(len(p))); err != nil {
 		return 0, fmt.Errorf("writing: %w", err)
@@ -142,7 +144,7 @@ func (d *Disk) WriteAt(p []byte, off int64) (int, error) {
 	return d.file.WriteAt(d.veil(p, off), off)
 }
 
-// Sync makes everything written through the disk durable.
+// Sync makes all writes through the disk durable.
 func (d *Disk) Sync() error {
 	if err := d.file.Sync(); err != nil {
 		return fmt.Errorf("flushing %s: %w", d.Path(), err)
@@ -150,7 +152,8 @@ func (d *Disk) Sync() error {
 	return nil
 }
 
-// Close detaches what is still attached, flushes, and gives up the claim. A second Close does nothing.
+// Close detaches the devices that are still attached, flushes, and gives up the claim. A second
+// Close does nothing.
 func (d *Disk) Close() error {
 	var errs []error
 	for _, v := range d.attached() {
@@ -165,7 +168,7 @@ func (d *Disk) Close() error {
 	return errors.Join(errs...)
 }
 
-// attached lists the devices that are attached now.
+// attached returns the devices that are attached now.
 func (d *Disk) attached() []*Device {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -1,13 +1,15 @@
-// Package disk is the device an installation is written to: claiming a whole disk (a block device or
-// a raw file), refusing one that is in use, the partition table, a loop device for each partition that
-// needs a node, file systems on them, and telling the kernel of the new partitions.
+// Package disk handles the device that an installation is written to. It claims a whole disk (a
+// block device or a raw file), refuses one that is in use or not empty, writes the partition table,
+// attaches a loop device to each partition that needs a node, makes file systems, and announces the
+// new partitions to the kernel.
 //
 // One mechanism serves block devices and raw files. The whole disk is opened once, exclusively, and
 // stays open and locked for the run; each partition is reached through a loop device laid over that
-// open file, or, for FAT, by writing into its range directly. So nothing here waits for udev, needs a
-// kernel that parses partition tables, or leaves anything behind when the program is killed: the loop
-// devices clear themselves when their last descriptor goes.
+// open file, or, for FAT, by writing into its range directly. So nothing here waits for udev, needs
+// a kernel that parses partition tables, or stays behind when the program is killed: the kernel
+// clears a loop device when its last descriptor is closed.
 //
-// What does not belong here: mounting, what stands inside a file system, running programs (a [Runner]
-// is handed in), and deciding whether a disk that is not empty may be overwritten.
+// Out of scope: mounting, the content of file systems, running programs (a [Runner] is handed in),
+// and the decision whether a disk that is not empty may be overwritten. Package fsinfo reads
+// superblocks.
 package disk

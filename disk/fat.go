@@ -17,26 +17,26 @@ import (
 // chunk is how much of a file is read and written at a time, in bytes.
 const chunk = 4 * mib
 
-// FAT is a FAT32 file system being made on a partition, written without the kernel, which need not have
-// the driver. It is not safe for concurrent use. Nothing of it is valid until [FAT.Close].
+// FAT is a FAT32 file system being made on a partition, written without the kernel, which need not
+// have the driver. It is not safe for concurrent use. Nothing of it is valid until [FAT.Close].
 type FAT struct {
 	store   *fatStore
 	fs      *fat32.FileSystem
 	part    Partition
 	geo     fatGeometry
 	written []fatFile
-	broken  error // what made the file system unfit to be completed
+	broken  error // the error after which the file system cannot be completed
 	closed  bool
 }
 
-// fatFile is a file as it was handed in, to be compared with what the disk holds in the end.
+// fatFile is a file as the caller gave it, to be compared with the content of the disk in the end.
 type fatFile struct {
 	path string
 	size int64
 	sum  [sha256.Size]byte
 }
 
-// NoSpaceError says that a file does not fit the FAT file system.
+// NoSpaceError means that a file does not fit the FAT file system.
 type NoSpaceError struct {
 	Path string
 	Need int64 // bytes, in whole clusters
@@ -73,9 +73,9 @@ func (d *Disk) FAT(p Partition, label string) (*FAT, error) {
 	return f, nil
 }
 
-// finishBootSector checks the geometry that the writer chose and sets what it leaves out: the sectors
-// before the partition and the serial number, in the boot sector and its copy (Microsoft FAT
-// specification, BPB_HiddSec and BS_VolID).
+// finishBootSector checks the geometry that the writer chose and sets what it leaves out: the
+// sectors before the partition and the serial number, in the boot sector and its copy (Microsoft
+// FAT specification, BPB_HiddSec and BS_VolID).
 func (f *FAT) finishBootSector() error {
 	sector := int64(f.store.disk.sector)
 	b := f.store.front
@@ -101,7 +101,7 @@ func (f *FAT) MkdirAll(dir string) error {
 	}
 	at := "."
 	for _, name := range names {
-		if err := f.told(f.mkdir(at, name)); err != nil {
+		if err := f.cause(f.mkdir(at, name)); err != nil {
 			return fmt.Errorf("making directory %s on the EFI system partition: %w", dir, err)
 		}
 		at = path.Join(at, name)
@@ -109,8 +109,8 @@ func (f *FAT) MkdirAll(dir string) error {
 	return nil
 }
 
-// told is err, or the write that failed before and led to it: the FAT writer goes on without some of them.
-func (f *FAT) told(err error) error {
+// cause returns the first failed write, else err: the FAT library ignores some failed writes.
+func (f *FAT) cause(err error) error {
 	if f.store.failed != nil {
 		return f.store.failed
 	}
@@ -144,8 +144,8 @@ func (f *FAT) mkdir(parent, name string) error {
 	return nil
 }
 
-// pointToRoot mends the ".." of a directory in the root: it must say cluster 0 there, the writer says 2
-// (Microsoft FAT specification, section 6.5).
+// pointToRoot mends the ".." of a directory in the root: it must name cluster 0 there, and the
+// writer names 2 (Microsoft FAT specification, section 6.5).
 func (f *FAT) pointToRoot(dir string) error {
 	first, err := f.firstCluster(dir)
 	if err != nil {
@@ -186,10 +186,10 @@ func (f *FAT) firstCluster(name string) (uint32, error) {
 	return chain[0], nil
 }
 
-// WriteFile makes a file of exactly size bytes, at least one, in a directory that exists. A file of that
-// name must not exist: names differ by more than case.
+// WriteFile makes a file of exactly size bytes, at least one, in a directory that exists. A file of
+// that name must not exist: names differ by more than case.
 func (f *FAT) WriteFile(name string, size int64, r io.Reader) error {
-	if err := f.told(f.writeFile(name, size, r)); err != nil {
+	if err := f.cause(f.writeFile(name, size, r)); err != nil {
 		return fmt.Errorf("writing %s to the EFI system partition: %w", name, err)
 	}
 	return nil
@@ -231,8 +231,8 @@ func (f *FAT) fill(name string, size int64, r io.Reader) (sum [sha256.Size]byte,
 		return sum, err
 	}
 	defer file.Close()
-	// Writing the last byte first allocates the whole chain at once; otherwise every chunk would search
-	// and rewrite the table.
+	// Writing the last byte first allocates the whole chain at once; otherwise every chunk would
+	// search and rewrite the table.
 	if err := writeEnd(file, size); err != nil {
 		return sum, err
 	}
@@ -263,14 +263,16 @@ func writeEnd(file io.WriteSeeker, size int64) error {
 	return err
 }
 
-// onlyWriter and onlyReader hide optional methods, so that io.CopyBuffer uses the buffer it is given.
+// onlyWriter and onlyReader hide optional methods, so that io.CopyBuffer uses the buffer it is
+// given.
 type (
 	onlyWriter struct{ io.Writer }
 	onlyReader struct{ io.Reader }
 )
 
-// Close completes the file system and writes it out, flushes the disk, and compares every file on it
-// with what was handed in. It fails when two names were found to collide. A second Close does nothing.
+// Close completes the file system and writes it out, flushes the disk, and compares every file on
+// it with what was handed in. It fails when two names were found to collide. A second Close does
+// nothing.
 func (f *FAT) Close() error {
 	if f.closed {
 		return nil
@@ -292,14 +294,15 @@ func (f *FAT) Close() error {
 	return nil
 }
 
-// Discard gives the file system up: what of it has reached the disk is none. Close does nothing then.
+// Discard gives the file system up; the part of it on the disk is no file system. Close then does
+// nothing.
 func (f *FAT) Discard() error {
 	f.closed = true
 	return nil
 }
 
-// Withhold keeps the boot sector, by which firmware knows the file system, from the disk until [Disk.Reveal], as the
-// last of the ranges so far, and its copy before it.
+// Withhold keeps the boot sector, by which firmware knows the file system, from the disk until
+// [Disk.Reveal], as the last of the ranges so far, and its copy before it.
 func (f *FAT) Withhold() error {
 	d, sector := f.store.disk, int64(f.store.disk.sector)
 	if err := d.Withhold(f.part.Start+backupBootSector*sector, sector); err != nil {
@@ -330,7 +333,7 @@ func (f *FAT) verify() error {
 			return fmt.Errorf("%s: %w", want.path, err)
 		}
 		if n != want.size || !bytes.Equal(hash.Sum(nil), want.sum[:]) {
-			return fmt.Errorf("%s: the content on the disk is not what was written", want.path)
+			return fmt.Errorf("%s: the content on the disk differs from the content that was written", want.path)
 		}
 	}
 	return nil

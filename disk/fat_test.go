@@ -54,7 +54,7 @@ func content(seed uint64, n int) []byte {
 	return b
 }
 
-// espFiles are what boot loaders put on a partition, with names and sizes at the edges of clusters.
+// espFiles are like the files of boot loaders, with names and sizes at the edges of clusters.
 func espFiles() map[string][]byte {
 	files := map[string][]byte{
 		"EFI/BOOT/BOOTX64.EFI":                 content(1, 700_001),
@@ -141,7 +141,8 @@ func compareWithMtools(t *testing.T, disk string, esp Partition, files map[strin
 	}
 }
 
-// checkBootSector wants what blkid reads, and the fields that no checker looks at.
+// checkBootSector compares the boot sector with blkid's reading, and checks fields that no checker
+// looks at.
 func checkBootSector(t *testing.T, d *Disk, esp Partition) {
 	t.Helper()
 	out := output(t, "blkid", "-p", "-o", "export", "-O", fmt.Sprint(esp.Start), "-S", fmt.Sprint(esp.Size), d.Path())

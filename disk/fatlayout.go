@@ -7,8 +7,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// Positions in a FAT32 volume, in sectors (Microsoft FAT specification, sections 3.3 and 5). The FAT
-// writer always uses these.
+// Positions in a FAT32 volume, in sectors (Microsoft FAT specification, sections 3.3 and 5). The
+// FAT writer always uses these.
 const (
 	reservedSectors  = 32
 	infoSector       = 1
@@ -24,8 +24,8 @@ type fatGeometry struct {
 	clusters  int64 // how many there are
 }
 
-// fatGeometryFor computes the geometry of a volume as the FAT writer does, so that a plan can be judged
-// before anything is written.
+// fatGeometryFor computes the geometry of a volume as the FAT writer does, so that a plan can be
+// judged before anything is written.
 func fatGeometryFor(size int64, sector int) fatGeometry {
 	s := int64(sector)
 	perCluster := max(fatClusterBytes(size)/s, 1)
@@ -37,7 +37,8 @@ func fatGeometryFor(size int64, sector int) fatGeometry {
 	return g
 }
 
-// fatClusterBytes is the usual cluster size by volume size (the table of Microsoft's format and of mkfs.fat).
+// fatClusterBytes is the usual cluster size by volume size (the table of Microsoft's format and of
+// mkfs.fat).
 func fatClusterBytes(size int64) int64 {
 	switch {
 	case size <= 260*mib:
@@ -52,7 +53,8 @@ func fatClusterBytes(size int64) int64 {
 	return 32768
 }
 
-// geometryOf reads the geometry from a boot sector (Microsoft FAT specification, section 3.1 to 3.3).
+// geometryOf reads the geometry from a boot sector (Microsoft FAT specification, section 3.1 to
+// 3.3).
 func geometryOf(b []byte) fatGeometry {
 	le := binary.LittleEndian
 	sector := int64(le.Uint16(b[11:]))
@@ -90,8 +92,8 @@ func (f *FAT) free() (count int64, first uint32) {
 	return count, first
 }
 
-// room makes sure that some clusters are free, and one more by which the directory may have to grow:
-// the writer itself does not know where the volume ends.
+// room makes sure that some clusters are free, and one more by which the directory may have to
+// grow: the writer itself does not know where the volume ends.
 func (f *FAT) room(name string, clusters int64) error {
 	if have, _ := f.free(); have < clusters+1 {
 		return &NoSpaceError{Path: name, Need: (clusters + 1) * f.geo.cluster, Free: have * f.geo.cluster}
@@ -99,8 +101,8 @@ func (f *FAT) room(name string, clusters int64) error {
 	return nil
 }
 
-// writeInfo records the free clusters in the FSInfo sector and its copy, which the writer leaves unknown
-// (Microsoft FAT specification, section 5).
+// writeInfo records the free clusters in the FSInfo sector and its copy, which the writer leaves
+// unknown (Microsoft FAT specification, section 5).
 func (f *FAT) writeInfo() {
 	const freeCount, nextFree = 488, 492
 	sector := int64(f.store.disk.sector)

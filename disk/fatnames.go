@@ -22,8 +22,8 @@ func fatPath(p string) ([]string, error) {
 	return names, nil
 }
 
-// checkName refuses names that are not possible on FAT, or that the writer would spoil: it counts bytes
-// for characters, and makes an empty short name of one that begins with a dot.
+// checkName refuses names that are not possible on FAT, or that the writer would spoil: it counts
+// bytes for characters, and makes an empty short name of one that begins with a dot.
 func checkName(name string) error {
 	if len(name) > 255 {
 		return fmt.Errorf("name %q is longer than 255 characters", name)
@@ -53,7 +53,7 @@ func checkLabel(label string) error {
 	return nil
 }
 
-// shortNamed is what the writer's directory entries tell beyond the usual.
+// shortNamed is the part of the writer's directory entries that its interface leaves out.
 type shortNamed interface{ ShortName() string }
 
 // lookup finds a name in a directory, without regard to case. A name that equals the short name of
@@ -78,8 +78,9 @@ func (f *FAT) lookup(dir, name string) (fs.DirEntry, error) {
 	return nil, nil
 }
 
-// distinct makes sure that a new entry got a short name of its own: the writer numbers only those that
-// it had to shorten before the dot. If it did not, the file system is not fit to be used any more.
+// distinct makes sure that a new entry got a short name of its own: the writer numbers only those
+// that it had to shorten before the dot. If it did not, the file system is not fit to be used any
+// more.
 func (f *FAT) distinct(dir, name string) error {
 	entries, err := f.fs.ReadDir(dir)
 	if err != nil {

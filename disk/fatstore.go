@@ -14,8 +14,9 @@ import (
 const coalesce = 1 * mib
 
 // fatStore is the storage that the FAT writer works on: one partition's range of a disk. The writer
-// rewrites both copies of the allocation table for every file and writes content a cluster at a time, so
-// the front part of the volume is kept in memory until flush, and adjacent clusters are gathered.
+// rewrites both copies of the allocation table for every file and writes content a cluster at a
+// time, so the front part of the volume is kept in memory until flush, and adjacent clusters are
+// gathered.
 type fatStore struct {
 	disk    *Disk
 	base    int64  // of the partition on the disk
@@ -23,7 +24,7 @@ type fatStore struct {
 	front   []byte // the volume's first bytes: reserved sectors and both tables, nil after flush
 	pending []byte // content not yet written
 	at      int64  // where pending begins in the volume
-	failed  error  // the first write that failed: the FAT writer does not tell of each
+	failed  error  // the first write that failed: the FAT writer does not report each
 }
 
 var (
@@ -31,7 +32,7 @@ var (
 	_ backend.WritableFile = (*fatStore)(nil)
 )
 
-// errNotOffered is returned for what the FAT writer has no use for.
+// errNotOffered is the error of operations that the FAT writer has no use for.
 var errNotOffered = errors.New("not offered by this storage")
 
 func newFATStore(d *Disk, p Partition, front int64) *fatStore {
@@ -65,7 +66,8 @@ func (s *fatStore) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// gather appends to the pending content, or writes that out first when the new content is elsewhere.
+// gather appends to the pending content, or writes that out first when the new content is
+// elsewhere.
 func (s *fatStore) gather(p []byte, off int64) error {
 	if len(s.pending) > 0 && (off != s.at+int64(len(s.pending)) || len(s.pending)+len(p) > coalesce) {
 		if err := s.writePending(); err != nil {
@@ -91,7 +93,7 @@ func (s *fatStore) writePending() error {
 	return nil
 }
 
-// ReadAt reads from the volume, what is pending included.
+// ReadAt reads from the volume, pending writes included.
 func (s *fatStore) ReadAt(p []byte, off int64) (int, error) {
 	if err := s.within(off, len(p)); err != nil {
 		return 0, err
@@ -125,7 +127,7 @@ func (s *fatStore) flush() error {
 // Sys is not offered: nothing may go round the storage to the file.
 func (s *fatStore) Sys() (*os.File, error) { return nil, errNotOffered }
 
-// Writable gives the storage itself.
+// Writable returns the storage itself.
 func (s *fatStore) Writable() (backend.WritableFile, error) { return s, nil }
 
 // Path is the disk's path.

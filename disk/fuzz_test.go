@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// FuzzReadGPT: no table makes the reader panic or take more memory than a table may have. The checksums of the header
-// and of the entries are made right, or nothing would get past them.
+// FuzzReadGPT: no table makes the reader panic or take more memory than a table may have. The
+// checksums of the header and of the entries are made right, or nothing would get past them.
 func FuzzReadGPT(f *testing.F) {
 	path := f.TempDir() + "/disk.raw"
 	if err := os.WriteFile(path, nil, 0o600); err != nil {

@@ -12,14 +12,14 @@ import (
 	"github.com/google/uuid"
 )
 
-// ErrNoGPT says that a sector holds no GPT header at all, as opposed to a damaged one.
+// ErrNoGPT means that a sector holds no GPT header at all, as opposed to a damaged one.
 var ErrNoGPT = errors.New("no GPT header")
 
 // GPTSignature begins a GPT header (UEFI 2.10 table 5.5).
 const GPTSignature = "EFI PART"
 
-// Limits of what a table read from a disk may claim, so that a damaged one cannot exhaust memory or
-// lead arithmetic on bytes astray.
+// Limits of the numbers in a table that was read from a disk, so that a damaged one cannot exhaust
+// memory or overflow arithmetic.
 const (
 	gptHeaderSize = 92 // UEFI 2.10 table 5.5
 	gptRevision   = 0x00010000
@@ -27,8 +27,8 @@ const (
 	maxLBA        = 1 << 50
 )
 
-// GPT is one of the two copies of a partition table whose checksums hold, read by code that had no part
-// in writing it.
+// GPT is one of the two copies of a partition table whose checksums hold, read by code that had no
+// part in writing it.
 type GPT struct {
 	Own, Other  uint64 // LBA of this header and of the other one
 	First, Last uint64 // usable LBAs, inclusive
@@ -37,7 +37,7 @@ type GPT struct {
 	Partitions  []Partition
 
 	revision uint32
-	tail     bool // something follows the header in its sector
+	tail     bool // bytes other than zero follow the header in its sector
 }
 
 // ReadGPT reads the header at an LBA and its entries and checks both checksums (UEFI 2.10 section
@@ -77,18 +77,18 @@ func ReadGPT(r io.ReaderAt, sector int, lba int64) (GPT, error) {
 	return t, nil
 }
 
-// Conforms checks what the specification demands beside checksums, and readers overlook.
+// Conforms checks the demands of the specification that readers commonly overlook.
 func (t GPT) Conforms() error {
 	if t.revision != gptRevision {
 		return fmt.Errorf("the GPT header at LBA %d has revision %#x, not 1.0", t.Own, t.revision)
 	}
 	if t.tail {
-		return fmt.Errorf("what follows the GPT header at LBA %d in its sector is not zero", t.Own)
+		return fmt.Errorf("the sector of the GPT header at LBA %d is not zero behind the header", t.Own)
 	}
 	return nil
 }
 
-// checkHeader checks what makes a header safe to follow: sizes and its own checksum.
+// checkHeader checks the sizes in a header and its checksum; with these right it is safe to follow.
 func checkHeader(b []byte) error {
 	le := binary.LittleEndian
 	size, count, each := le.Uint32(b[12:]), le.Uint32(b[80:]), le.Uint32(b[84:])
@@ -127,7 +127,8 @@ func parseEntries(b []byte, each int, sector int64) []Partition {
 	return parts
 }
 
-// guidString decodes a GUID, whose first three fields are little-endian on disk (UEFI 2.10 appendix A).
+// guidString decodes a GUID, whose first three fields are little-endian on disk (UEFI 2.10 appendix
+// A).
 func guidString(b []byte) string {
 	var u uuid.UUID
 	copy(u[:], b)
@@ -158,7 +159,7 @@ func allZero(b []byte) bool {
 	return true
 }
 
-// matches compares what was read with what was to be written.
+// matches compares the table that was read with the layout that was to be written.
 func (t GPT) matches(l Layout) error {
 	if t.UUID != l.UUID {
 		return fmt.Errorf("disk identifier is %s, not %s", t.UUID, l.UUID)

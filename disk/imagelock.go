@@ -17,15 +17,15 @@ const (
 	ImageWriter
 )
 
-// QEMU's protocol of locks on disk images (QEMU, block/file-posix.c): a program holds a read lock on one
-// byte from 100 on for each permission that it uses, and on one byte from 200 on for each permission that
-// it denies to others.
+// QEMU's protocol of locks on disk images (QEMU, block/file-posix.c): a program holds a read lock
+// on one byte from 100 on for each permission that it uses, and on one byte from 200 on for each
+// permission that it denies to others.
 const (
 	qemuUsed     = 100
 	qemuDenied   = 200
 	qemuRead     = 0 // consistent read
 	qemuWrite    = 1
-	qemuUnchange = 2 // rewriting what is there
+	qemuUnchange = 2 // rewriting the same content
 	qemuResize   = 3
 )
 
@@ -39,16 +39,16 @@ func (a ImageAccess) permissions() (used, denied []int64) {
 }
 
 // LockImage locks a file as virtual machine monitors lock their disk images, and refuses with an
-// [*InUseError] one that another program has locked against the access. The locks last as long as the
-// open file, in a loop device laid over it too.
+// [*InUseError] one that another program has locked against the access. The locks last as long as
+// the open file, in a loop device laid over it too.
 func LockImage(f *os.File, access ImageAccess) error {
 	return liveHost().lockImage(f, f.Name(), access)
 }
 
 func (h host) lockImage(f *os.File, path string, access ImageAccess) error {
 	used, denied := access.permissions()
-	// As QEMU does: first the own locks, then a look at those of others. Of two that begin at the same
-	// moment at least one sees the other.
+	// As QEMU does: first the own locks, then a look at those of others. Of two that begin at the
+	// same moment at least one sees the other.
 	for _, at := range append(offsets(qemuUsed, used), offsets(qemuDenied, denied)...) {
 		lock := unix.Flock_t{Type: unix.F_RDLCK, Start: at, Len: 1}
 		err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock)

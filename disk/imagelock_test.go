@@ -33,8 +33,8 @@ func qemuOpens(t *testing.T, path string, readOnly bool) bool {
 	return opens["qemu-io"]
 }
 
-// machine starts a virtual machine, stopped, with a disk; it ends with the test, or when the returned
-// function is called.
+// machine starts a virtual machine, stopped, with a disk; it ends with the test, or when the
+// returned function is called.
 func machine(t *testing.T, path, drive string) (end func()) {
 	t.Helper()
 	cmd := exec.Command("qemu-system-x86_64", "-S", "-accel", "tcg", "-nodefaults", "-display", "none", "-m", "16",

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Kind is the way in which something uses a disk.
+// Kind is a way to use a disk.
 type Kind string
 
 // The kinds of use.
@@ -32,7 +32,7 @@ const (
 	Held            Kind = "held" // by a holder that a search in all processes and namespaces found
 )
 
-// Use is one reason why a disk may not be written.
+// Use is one reason not to write to a disk.
 type Use struct {
 	Kind   Kind
 	What   string // the disk, the partition of it ("/dev/vda2"), or the device on top that is used
@@ -52,7 +52,7 @@ func (u Use) String() string {
 	return s
 }
 
-// InUseError refuses a disk that something else uses or that cannot be written. Nothing was written.
+// InUseError refuses a disk that is in use or that cannot be written. Nothing was written.
 type InUseError struct {
 	Path string
 	Uses []Use

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// refused wants Open to refuse a path as in use, with a message that has some words, and not to have
-// changed a byte of what is behind it.
+// refused wants Open to refuse a path as in use, with a message that has some words, and not to
+// have changed a byte of what is behind it.
 func refused(t *testing.T, path, content string, words ...string) {
 	t.Helper()
 	before := checksum(t, content)
@@ -39,7 +39,7 @@ func refused(t *testing.T, path, content string, words ...string) {
 	}
 }
 
-// checksum hashes what a sparse file holds, with where it stands; holes are passed over.
+// checksum hashes the data of a sparse file, with its offsets; holes are passed over.
 func checksum(t *testing.T, path string) [sha256.Size]byte {
 	t.Helper()
 	if path == "" {
@@ -255,8 +255,9 @@ func TestRefusesWhatIsNoDisk(t *testing.T) {
 	}
 }
 
-// fakeHost is a system with a disk sda of two partitions, and whatever files adds to it. A path that
-// begins with "sys/" or "proc/" is a file; a value that begins with "-> " makes it a symbolic link.
+// fakeHost is a system with a disk sda of two partitions, and whatever files adds to it. A path
+// that begins with "sys/" or "proc/" is a file; a value that begins with "-> " makes it a symbolic
+// link.
 func fakeHost(t *testing.T, files map[string]string) host {
 	t.Helper()
 	dir := t.TempDir()
@@ -288,7 +289,8 @@ func fakeHost(t *testing.T, files map[string]string) host {
 	return host{sys: dir + "/sys", proc: dir + "/proc", dev: dir + "/dev"}
 }
 
-// onTop adds a device that is stacked on others, which it has as "sda/sda2" or by the name of another one.
+// onTop adds a device that is stacked on others, which it has as "sda/sda2" or by the name of
+// another one.
 func onTop(files map[string]string, name, number string, attributes map[string]string, below ...string) {
 	files["sys/block/"+name+"/dev"] = number + "\n"
 	files["sys/block/"+name+"/size"] = "2048\n"
@@ -442,7 +444,7 @@ func TestWholeDisksOnly(t *testing.T) {
 	}
 }
 
-// What cannot be read must fail the survey, not pass for "not in use".
+// A file that cannot be read must fail the survey, not pass for "not in use".
 func TestSurveyThatCannotTellFails(t *testing.T) {
 	h := fakeHost(t, nil)
 	s, err := h.wholeDisk("/dev/sda", devno{8, 0})

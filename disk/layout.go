@@ -7,12 +7,12 @@ import (
 	"github.com/google/uuid"
 )
 
-// Sizes of what every disk gets, in bytes.
+// Sizes of the partitions and of the table, in bytes.
 const (
 	mib             = 1 << 20
 	alignment       = 1 * mib   // where partitions begin and end: suits every flash and RAID geometry
 	biosBootSize    = 1 * mib   // a GRUB core image is a few 100 KiB
-	DefaultESPSize  = 512 * mib // what [Plan] gives the EFI system partition unless told
+	DefaultESPSize  = 512 * mib // size of the EFI system partition unless [PlanOptions] has another
 	smallestRoot    = 320 * mib // mkfs.xfs refuses less than 300 MB
 	gptEntries      = 128       // UEFI 2.10 section 5.3.1: at least 16 KiB of entries
 	gptEntrySize    = 128
@@ -46,7 +46,8 @@ func rootType(arch string) (string, error) {
 	return "", fmt.Errorf("no root partition type is known for architecture %q; amd64 and arm64 are", arch)
 }
 
-// RootArch gives the architecture, by Go's name, whose root partitions are of a type; "" of others.
+// RootArch returns the architecture, by Go's name, whose root partitions have a type; "" for other
+// types.
 func RootArch(guid string) string {
 	for arch, known := range rootTypes {
 		if known == guid {
@@ -77,7 +78,7 @@ type Layout struct {
 	Partitions []Partition
 }
 
-// Find gives the partition of a name.
+// Find returns the partition with a name.
 func (l Layout) Find(name string) (Partition, bool) {
 	for _, p := range l.Partitions {
 		if p.Name == name {
@@ -87,18 +88,19 @@ func (l Layout) Find(name string) (Partition, bool) {
 	return Partition{}, false
 }
 
-// PlanOptions says what a disk must hold. Sizes are in bytes.
+// PlanOptions are the demands on the layout of a disk. Sizes are in bytes.
 type PlanOptions struct {
 	Arch     string // Go's name of the architecture: amd64, arm64
 	BIOSBoot bool   // a BIOS boot partition for GRUB, amd64 only
 	ESPSize  int64  // 0: [DefaultESPSize]
 	RootSize int64  // 0: the rest of the disk
-	MinRoot  int64  // what the root must hold at least; 0: the least that the file systems accept
+	MinRoot  int64  // least size of the root; 0: the least that the file systems accept
 	// NewUUID makes the identifiers; nil: random ones (version 4).
 	NewUUID func() (string, error)
 }
 
-// TooSmallError says that the plan does not fit the disk, or the image not the root that was asked for.
+// TooSmallError refuses a disk that is too small for the plan, or a root size that is too small for
+// the image.
 type TooSmallError struct {
 	Need int64 // bytes that the disk must have; of the root, if Root is set
 	Have int64 // bytes that it has
@@ -128,7 +130,7 @@ func Plan(size int64, sector int, o PlanOptions) (Layout, error) {
 	return l, l.identify(o.NewUUID)
 }
 
-// wanted lists the partitions with their sizes; the root's is the least it may have.
+// wanted lists the partitions with their sizes; that of the root is its least size.
 func (o PlanOptions) wanted(sector int) ([]Partition, error) {
 	root, err := rootType(o.Arch)
 	if err != nil {
@@ -182,7 +184,8 @@ func smallestESP(sector int) int64 {
 	return size
 }
 
-// place gives each partition its start, and the root what is left unless its size was asked for.
+// place gives each partition its start, and the root the rest of the disk unless its size was asked
+// for.
 func (l *Layout) place(o PlanOptions) error {
 	next := int64(alignment)
 	for i := range l.Partitions {
@@ -203,10 +206,10 @@ func (l *Layout) place(o PlanOptions) error {
 	return nil
 }
 
-// backupSize is what the backup header and entries take at the end of the disk, in bytes.
+// backupSize returns the bytes of the backup header and entries at the end of the disk.
 func backupSize(sector int) int64 { return int64(sector) + gptEntries*gptEntrySize }
 
-// identify gives the disk and each partition an identifier.
+// identify assigns identifiers to the disk and to each partition.
 func (l *Layout) identify(make func() (string, error)) error {
 	if make == nil {
 		make = randomUUID

@@ -27,14 +27,15 @@ type Device struct {
 	file *os.File
 	path string
 	dev  devno
-	// backing is what sysfs calls the disk: not always by our path, in a container or after a rename.
+	// backing is the path of the disk in sysfs. It differs from our path in a container or after a
+	// rename.
 	backing string
 	made    []string // nodes that we made and must remove
 	detach  sync.Once
 	err     error
 }
 
-// StillAttachedError says that a loop device outlived its detaching: something else has it open.
+// StillAttachedError means that a loop device outlived its detaching: another program has it open.
 type StillAttachedError struct {
 	Path    string // of the loop device
 	Backing string // of the disk
@@ -45,9 +46,9 @@ func (e *StillAttachedError) Error() string {
 	return fmt.Sprintf("%s over %s is still attached after it was closed: open in %s", e.Path, e.Backing, e.Holders)
 }
 
-// Attach lays a loop device over a partition. It is configured in one step and clears itself when the
-// last descriptor of it goes, so that a killed program leaves none; it is locked, so that udev leaves it
-// alone. Detach it before the disk is closed.
+// Attach lays a loop device over a partition. It is configured in one step and clears itself when
+// the last descriptor of it goes, so that a killed program leaves none; it is locked, so that udev
+// leaves it alone. Detach it before the disk is closed.
 func (d *Disk) Attach(p Partition) (*Device, error) {
 	if err := d.within(p.Start, p.Size); err != nil {
 		return nil, fmt.Errorf("attaching partition %q: %w", p.Name, err)
@@ -84,8 +85,9 @@ func (d *Disk) openControl() (*os.File, func(), error) {
 	return ctl, func() { ctl.Close(); removeAll(made) }, nil
 }
 
-// configureFree takes a free loop device. Asking for one and configuring it are two steps, so another
-// program may win it in between: then the next one is tried. That is a race for a name, not a wait.
+// configureFree takes a free loop device. Asking for one and configuring it are two steps, so
+// another program may win it in between: then the next one is tried. That is a race for a name, not
+// a wait.
 func (d *Disk) configureFree(ctl *os.File, p Partition) (*Device, error) {
 	last := -1
 	for range loopAllocations {
@@ -105,7 +107,7 @@ func (d *Disk) configureFree(ctl *os.File, p Partition) (*Device, error) {
 	return nil, fmt.Errorf("%d loop devices in a row were taken by other programs", loopAllocations)
 }
 
-// nextLoop gives a free loop device other than the last one tried.
+// nextLoop returns a free loop device other than the last one tried.
 func nextLoop(ctl *os.File, last int) (int, error) {
 	number, err := unix.IoctlRetInt(int(ctl.Fd()), unix.LOOP_CTL_GET_FREE)
 	if err != nil {
@@ -143,8 +145,8 @@ func (d *Disk) configure(number int, p Partition) (*Device, error) {
 	return v, nil
 }
 
-// open opens, locks and configures the loop device. The lock comes first, so that udev never looks at
-// the device while it is ours.
+// open opens, locks and configures the loop device. The lock comes first, so that udev never looks
+// at the device while it is ours.
 func (v *Device) open() error {
 	f, err := os.OpenFile(v.path, os.O_RDWR, 0)
 	if err != nil {
@@ -162,8 +164,8 @@ func (v *Device) open() error {
 	return nil
 }
 
-// bind ties a loop device to a partition's range in one call. Direct I/O keeps the content from being
-// cached twice; where it is refused the loop device works without.
+// bind ties a loop device to a partition's range in one call. Direct I/O keeps the content from
+// being cached twice; where it is refused the loop device works without.
 func (d *Disk) bind(loop *os.File, p Partition) error {
 	config := unix.LoopConfig{Fd: uint32(d.file.Fd()), Size: uint32(d.sector)}
 	config.Info.Offset, config.Info.Sizelimit = uint64(p.Start), uint64(p.Size)
@@ -180,7 +182,8 @@ func (d *Disk) bind(loop *os.File, p Partition) error {
 	return err
 }
 
-// check compares the loop device with what was asked for, and notes how sysfs names its backing.
+// check compares the loop device in sysfs with the partition, and records the path of its backing
+// there.
 func (v *Device) check() error {
 	sysdir := v.sysfs()
 	var err error
@@ -206,23 +209,24 @@ func (v *Device) sysfs() string {
 	return filepath.Join(v.disk.host.sys, "dev/block", v.dev.String())
 }
 
-// Path is a node of the device, for mkfs and mount: in /dev, or in the private directory.
+// Path returns a node of the device, for mkfs and mount: in /dev, or in the private directory.
 func (v *Device) Path() string { return v.path }
 
-// Number is the device number.
+// Number returns the device number.
 func (v *Device) Number() (major, minor uint32) { return v.dev.major, v.dev.minor }
 
-// Name is the kernel's name of the device, as in messages and /sys/block.
+// Name returns the kernel's name of the device, as in messages and /sys/block.
 func (v *Device) Name() string { return v.name }
 
-// File is the open loop device. It must not be closed by others than [Device.Detach].
+// File returns the open loop device. It must not be closed by others than [Device.Detach].
 func (v *Device) File() *os.File { return v.file }
 
-// Partition is the partition that the device lies over.
+// Partition returns the partition that the device lies over.
 func (v *Device) Partition() Partition { return v.part }
 
-// Detach flushes the device, closes it, and proves in sysfs that it is gone. If something else keeps it
-// open it fails with [*StillAttachedError]. Later calls do nothing and give the first one's result.
+// Detach flushes the device, closes it, and proves in sysfs that it is gone. Its error is a
+// [*StillAttachedError] where another program keeps it open. Later calls return the first one's
+// result.
 func (v *Device) Detach() error {
 	v.detach.Do(func() { v.err = v.release() })
 	return v.err
@@ -250,9 +254,10 @@ func (v *Device) release() error {
 	return errors.Join(errs...)
 }
 
-// gone proves that the loop device no longer lies over the partition: it is free, or by now another's.
-// Who holds it is looked up before the second look, which alone decides: a program in search of a free
-// loop device opens those of others for a moment, and the kernel clears the device when that one closes.
+// gone proves that the loop device no longer lies over the partition: it is free, or another's by
+// now. Its openers are looked up before the second look, which alone decides: a program in search
+// of a free loop device opens those of others for a moment, and the kernel clears the device when
+// that one closes.
 func (v *Device) gone() error {
 	attached, err := v.stillOurs()
 	if err != nil || !attached {
@@ -265,7 +270,7 @@ func (v *Device) gone() error {
 	return &StillAttachedError{Path: v.path, Backing: v.disk.Path(), Holders: holders}
 }
 
-// stillOurs tells whether the loop device lies over the partition now.
+// stillOurs reports whether the loop device lies over the partition now.
 func (v *Device) stillOurs() (bool, error) {
 	backing, err := readLine(v.sysfs(), "loop/backing_file")
 	if vanished(err) {
@@ -284,7 +289,7 @@ func (v *Device) stillOurs() (bool, error) {
 	return strings.TrimSuffix(backing, " (deleted)") == v.backing && offset == v.part.Start, nil
 }
 
-// vanished tells the errors of a sysfs attribute that is gone, or going at this moment.
+// vanished reports whether err is that of a sysfs attribute that is gone, or going at this moment.
 func vanished(err error) bool {
 	return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV)
 }

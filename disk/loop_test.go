@@ -52,8 +52,8 @@ func TestDetachGivesBack(t *testing.T) {
 	}
 }
 
-// On a real block device the loop device lies over the device, and the kernel's own partition must show
-// what was made through it.
+// On a real block device the loop device lies over the device, and the kernel's own partition must
+// show what was made through it.
 func TestAttachOnBlockDevice(t *testing.T) {
 	const id = "0f1e2d3c-4b5a-4697-8877-665544332211"
 	for _, sector := range []string{"512", "4096"} {
@@ -160,8 +160,8 @@ func TestCloseDetaches(t *testing.T) {
 	}
 }
 
-// Several programs that allocate at once must not get in each other's way: they race for the same free
-// devices, and open each other's for a moment.
+// Several programs that allocate at once must not get in each other's way: they race for the same
+// free devices, and open each other's for a moment.
 func TestAttachConcurrently(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 3 {

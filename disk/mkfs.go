@@ -22,7 +22,7 @@ const (
 	Btrfs Filesystem = "btrfs"
 )
 
-// ParseFilesystem reads a name as given by a user.
+// ParseFilesystem returns the file system with a name that a user gave.
 func ParseFilesystem(s string) (Filesystem, error) {
 	switch f := Filesystem(s); f {
 	case XFS, Ext4, Btrfs:
@@ -32,8 +32,8 @@ func ParseFilesystem(s string) (Filesystem, error) {
 }
 
 // Runner runs a helper program, confined as its owner sees fit. The error of a program that failed
-// carries what it wrote to its standard error; that of a program that is not there is
-// [exec.ErrNotFound] or [fs.ErrNotExist].
+// has the program's error output; that of a missing program is [exec.ErrNotFound] or
+// [fs.ErrNotExist].
 type Runner func(ctx context.Context, argv []string) error
 
 // MissingProgramError is a file system maker that was not found, with the package that has it.
@@ -55,10 +55,11 @@ func (e *MissingProgramError) Error() string {
 
 func (e *MissingProgramError) Unwrap() error { return e.Err }
 
-// Program is the program that makes the file system.
+// Program returns the name of the program that makes the file system.
 func (f Filesystem) Program() string { return "mkfs." + string(f) }
 
-// Package is the package that brings [Filesystem.Program], the same in Debian and Fedora.
+// Package returns the package that has [Filesystem.Program]; it has the same name in Debian and
+// Fedora.
 func (f Filesystem) Package() string {
 	switch f {
 	case XFS:
@@ -69,8 +70,8 @@ func (f Filesystem) Package() string {
 	return "e2fsprogs"
 }
 
-// Require checks, before anything is written, that this machine can make the file system. look finds a
-// program of this machine.
+// Require checks, before anything is written, that this machine can make the file system. look
+// finds a program of this machine.
 func (f Filesystem) Require(look func(string) (string, error)) error {
 	if _, err := look(f.Program()); err != nil {
 		return &MissingProgramError{Program: f.Program(), Package: f.Package(), Err: err}
@@ -87,17 +88,17 @@ func (f Filesystem) RequireInImage(look func(string) (string, error)) error {
 	return nil
 }
 
-// MakeOptions says how a file system is made.
+// MakeOptions are the options of [Filesystem.Make].
 type MakeOptions struct {
 	UUID  string // lower case
 	Label string // may be empty; at most 12 bytes for xfs, 16 for ext4, 255 for btrfs
-	// GRUB refuses a file system with features that GRUB 2.06 cannot read. They are switched off in any
-	// case, as far as the program can do that.
+	// GRUB refuses a file system with features that GRUB 2.06 cannot read. They are switched off in
+	// any case, as far as the program can do that.
 	GRUB bool
 }
 
-// Make makes the file system on a device and reads back what it should have done. A missing program is
-// a [*MissingProgramError].
+// Make makes the file system on a device and reads its superblock back. The error for a missing
+// program is a [*MissingProgramError].
 func (f Filesystem) Make(ctx context.Context, run Runner, dev string, o MakeOptions) error {
 	argv, err := f.command(ctx, run, dev, o)
 	if err != nil {
@@ -132,7 +133,8 @@ func (f Filesystem) command(ctx context.Context, run Runner, dev string, o MakeO
 		}
 		argv = append(argv, readable...)
 	case Ext4:
-		// fs-verity needs blocks of a page's size on kernels before 6.3; small file systems default to 1 KiB.
+		// fs-verity needs blocks of a page's size on kernels before 6.3; small file systems default
+		// to 1 KiB.
 		argv = append(argv, "-F", "-q", "-b", "4096", "-O", ext4Features, "-U", o.UUID)
 	case Btrfs:
 		argv = append(argv, "-f", "-q", "-U", o.UUID)
@@ -148,12 +150,12 @@ func (f Filesystem) command(ctx context.Context, run Runner, dev string, o MakeO
 // ext4Features asks for verity, and switches off the features that GRUB 2.06 refuses to read.
 const ext4Features = "verity,^metadata_csum_seed"
 
-// readableXFS gives the options that switch off features that GRUB 2.06 cannot read, those that this
-// mkfs.xfs knows: older ones refuse unknown options. Its usage text lists what it knows.
+// readableXFS returns the options that switch off features that GRUB 2.06 cannot read. Older
+// versions of mkfs.xfs refuse unknown options; its usage text lists those that it knows.
 func (f Filesystem) readableXFS(ctx context.Context, run Runner) ([]string, error) {
 	err := f.explain(run(ctx, []string{f.Program()})) // without a device it prints its usage and fails
 	if err == nil {
-		return nil, errors.New("asking mkfs.xfs for its options: it made something without being told where")
+		return nil, errors.New("asking mkfs.xfs for its options: it made a file system although no device was named")
 	}
 	var missing *MissingProgramError
 	if errors.As(err, &missing) || ctx.Err() != nil {
@@ -169,7 +171,7 @@ func (f Filesystem) readableXFS(ctx context.Context, run Runner) ([]string, erro
 	return options, nil
 }
 
-// check reads the superblock and compares it with what was asked for.
+// check compares the superblock with the options.
 func (f Filesystem) check(dev string, o MakeOptions) error {
 	file, err := os.Open(dev)
 	if err != nil {

@@ -78,7 +78,7 @@ func TestExt4HasVerity(t *testing.T) {
 	}
 }
 
-// Make must not take a program's word: the superblock must say what was asked for.
+// Make must not take a program's word: the superblock must agree with the options.
 func TestMakeReadsBack(t *testing.T) {
 	d := opened(t, rawFile(t, 1200*mib))
 	v := root(t, d)

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// deviceNode gives a path that leads to a device: the one in /dev if it is right, else one made in the
-// private directory. Nodes that were made are returned too, for the caller to remove.
+// deviceNode returns a path that leads to a device: the one in /dev if it is right, else one made
+// in the private directory. It also returns the nodes that it made, for the caller to remove.
 func (d *Disk) deviceNode(name string, kind uint32, dev devno) (path string, made []string, err error) {
 	path = filepath.Join(d.host.dev, name)
 	if isDevice(path, kind, dev) {
@@ -33,20 +33,20 @@ func (d *Disk) deviceNode(name string, kind uint32, dev devno) (path string, mad
 	return path, []string{path}, nil
 }
 
-// isDevice tells whether a path is the device of a kind and number.
+// isDevice reports whether a path is the device of a kind and number.
 func isDevice(path string, kind uint32, dev devno) bool {
 	var st unix.Stat_t
 	return unix.Lstat(path, &st) == nil && st.Mode&unix.S_IFMT == kind && devnoOf(st.Rdev) == dev
 }
 
-// removeAll unlinks nodes that we made. That one is left over harms nobody: the directory is private.
+// removeAll unlinks nodes that deviceNode made. A leftover harms nobody: the directory is private.
 func removeAll(paths []string) {
 	for _, p := range paths {
 		os.Remove(p)
 	}
 }
 
-// openers names who has a block device open or mounted, for the message of a device that will not go.
+// openers lists the mounts and processes that have a block device open, for a message.
 func (h host) openers(dev devno) string {
 	s := subject{nodes: []node{{dev: dev, name: dev.String()}}}
 	var list []string
@@ -70,8 +70,8 @@ func (h host) openers(dev devno) string {
 	return strings.Join(list, ", ")
 }
 
-// hasOpen tells whether a process has a descriptor of a block device, in any of its threads: a thread
-// may have a table of its own.
+// hasOpen reports whether a process has a descriptor of a block device, in any of its threads: a
+// thread may have a table of its own.
 func (h host) hasOpen(pid int, dev devno) bool {
 	links, err := filepath.Glob(filepath.Join(h.proc, strconv.Itoa(pid), "task/*/fd/*"))
 	if err != nil {

@@ -139,9 +139,9 @@ var plainSignatures = []signature{
 // mdMagic begins every Linux RAID superblock, little-endian (linux/raid/md_p.h).
 const mdMagic = "\xfc\x4e\x2b\xa9"
 
-// signaturesAtEnd gives the signatures whose place follows from the size rounded down: Linux RAID of
-// version 1.0 (in the last 8 to 12 KiB) and 0.90 (in the last 64 to 128 KiB), and those in the last
-// 4 KiB block.
+// signaturesAtEnd returns the signatures whose place follows from the size rounded down: Linux RAID
+// of version 1.0 (in the last 8 to 12 KiB) and 0.90 (in the last 64 to 128 KiB), and those in the
+// last 4 KiB block.
 func signaturesAtEnd(size int64) []signature {
 	block := roundDown(size, 4096) - 4096
 	return []signature{

@@ -6,17 +6,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Space is what an installation takes on a root.
+// Space is the room that an installation takes on a root.
 type Space struct {
 	Content int64 // bytes of files, each in whole blocks of 4 KiB
 	Inodes  int64
 }
 
-// spareRoom is how much a root must have left, in bytes: a system that boots with no room at all is of
-// no use.
+// spareRoom is the room that a root must have left, in bytes: a system that boots with no room at
+// all is of no use.
 const spareRoom = 64 * mib
 
-// What a file takes beside its content, in bytes.
+// Bytes that a file takes beside its content.
 const (
 	nameBytes  = 256 // its names in directories: of the object, and of the deployed file
 	xfsInode   = 512 + 32
@@ -24,8 +24,8 @@ const (
 	btrfsItems = 1 << 10  // inode, references, names, extent, in one copy of the metadata
 )
 
-// Free returns the bytes that must be free on a root that is made already. An ext4 has its inodes set
-// aside; they are counted apart.
+// Free returns the bytes that must be free on a root that is made already. An ext4 has its inodes
+// set aside; they are counted apart.
 func (s Space) Free(fs Filesystem) int64 {
 	size := s.Content + s.Inodes*nameBytes + spareRoom
 	switch fs {
@@ -37,8 +37,8 @@ func (s Space) Free(fs Filesystem) int64 {
 	return size
 }
 
-// btrfsMetadata returns the bytes of metadata, of which a btrfs keeps two copies: items, a checksum of 4
-// bytes for each block, and the space that the kernel keeps back for its own transactions.
+// btrfsMetadata returns the bytes of metadata, of which a btrfs keeps two copies: items, a checksum
+// of 4 bytes for each block, and the space that the kernel keeps back for its own transactions.
 func (s Space) btrfsMetadata() int64 {
 	used := s.Inodes*btrfsItems + s.Content/1024*5/4
 	return used + min(used, 512*mib)
@@ -50,8 +50,8 @@ func (s Space) Root(fs Filesystem) int64 {
 	if fs == Ext4 {
 		size = max(size, (s.Inodes+100)*ext4InodeRatio)
 	}
-	// What a file system takes for itself grows with its size, at most by a sixteenth of what is added:
-	// so this comes to rest.
+	// The overhead grows with the size, by a sixteenth of the growth at most: so this comes to
+	// rest.
 	for {
 		next := roundUp(s.Free(fs)+s.overhead(fs, size), alignment)
 		if next <= size {
@@ -61,14 +61,14 @@ func (s Space) Root(fs Filesystem) int64 {
 	}
 }
 
-// overhead returns the bytes that a new file system of a size takes for itself. The numbers are upper
-// bounds of what was measured from 320 MiB to 150 GiB.
+// overhead returns the bytes that a new file system of a size takes for itself. The numbers are
+// upper bounds of measurements from 320 MiB to 150 GiB.
 func (s Space) overhead(fs Filesystem, size int64) int64 {
 	switch fs {
 	case XFS:
-		// The log, the kernel's reserve, and the reserves of the allocation groups, that of the reverse
-		// mapping included, which newer versions of mkfs.xfs switch on; and the reserve for files whose
-		// content is not written out yet, some thousands at a time.
+		// The log, the kernel's reserve, and the reserves of the allocation groups, that of the
+		// reverse mapping included, which newer versions of mkfs.xfs switch on; and the reserve for
+		// files whose content is not written out yet, some thousands at a time.
 		return max(64*mib, min(size/2048, 2<<30)) + 34*mib + size/51 + min(s.Inodes, 8192)*xfsDelayed
 	case Btrfs:
 		// Metadata is allocated in chunks of which at least one is there, twice.
@@ -137,7 +137,7 @@ func (s Space) CheckFree(dir string, fs Filesystem) error {
 	if need := s.Free(fs); free < need {
 		return &NoRoomError{fs, "bytes", need, free}
 	}
-	// A btrfs has its first chunks of metadata set aside; what is available is for files.
+	// A btrfs has its first chunks of metadata set aside; the available bytes are for files.
 	if free, need := int64(st.Bavail)*st.Bsize, s.Content+spareRoom; fs == Btrfs && free < need {
 		return &NoRoomError{fs, "bytes", need, free}
 	}

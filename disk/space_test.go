@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// makers make each kind of root as installations do, and as newer versions of the programs do by default.
+// makers make each kind of root as installations do, and as newer versions of the programs do by
+// default.
 var rootMakers = []struct {
 	fs   Filesystem
 	argv []string
@@ -39,7 +40,8 @@ func mountedRoot(t *testing.T, size int64, argv ...string) string {
 	return dir
 }
 
-// The planned size of a root must be enough by the file system's own account, and not far too large.
+// The planned size of a root must be enough by the file system's own account, and not far too
+// large.
 func TestRootHasRoom(t *testing.T) {
 	for _, content := range []int64{100 * mib, 1 << 30, 20 << 30, 140 << 30} {
 		for _, files := range []int64{content / (64 << 10), content / (12 << 10)} {
@@ -58,8 +60,8 @@ func TestRootHasRoom(t *testing.T) {
 	}
 }
 
-// filled writes what s says, as a repository has it: objects with long names in 256 directories, and a
-// second name of each in directories of ten files.
+// filled writes the content of s as a repository has it: objects with long names in 256
+// directories, and a second name of each in directories of ten files.
 func filled(t *testing.T, dir string, s Space) error {
 	t.Helper()
 	const directories = 256
@@ -103,7 +105,7 @@ func filled(t *testing.T, dir string, s Space) error {
 	return unix.Syncfs(int(root.Fd()))
 }
 
-// A root of the planned size must take in fact what it was planned for.
+// A root of the planned size must take the planned content in fact.
 func TestRootTakesTheContent(t *testing.T) {
 	s := Space{Content: 160 * mib, Inodes: 12000}
 	for _, m := range rootMakers {

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// stacked finds the devices on top of the subject, those on top of these, and the uses of each: first
-// the mounts and swap spaces, which must go first, then the layers from the top down.
+// stacked finds the devices on top of the subject, those on top of these, and the uses of each:
+// first the mounts and swap spaces, which must go first, then the layers from the top down.
 func (h host) stacked(s subject) ([]Use, error) {
 	var uses []Use
 	visited := map[string]bool{}
@@ -136,7 +136,8 @@ func (u *Use) mapped(top node) {
 	}
 }
 
-// splitLVM undoes the naming of LVM: group and volume with a hyphen between, hyphens of their own doubled.
+// splitLVM undoes the naming of LVM: group and volume with a hyphen between, hyphens of their own
+// doubled.
 func splitLVM(name string) (group, volume string) {
 	parts := strings.SplitN(strings.ReplaceAll(name, "--", "\x00"), "-", 2)
 	for i, p := range parts {
@@ -148,8 +149,8 @@ func splitLVM(name string) (group, volume string) {
 	return parts[0], parts[1]
 }
 
-// oncePerRemedy drops layers of which one with the same remedy is named: the volumes of an LVM group go
-// together.
+// oncePerRemedy drops layers of which one with the same remedy is named: the volumes of an LVM
+// group go together.
 func oncePerRemedy(uses []Use) []Use {
 	seen := map[string]bool{}
 	var kept []Use

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// subject is what is looked for when the users of a disk are sought: the numbers of the disk and its
-// partitions, or the identity of a raw file.
+// subject identifies a disk in a search for its users: by the numbers of the disk and its
+// partitions, or by the identity of a raw file.
 type subject struct {
 	path  string
 	nodes []node // the whole disk first; empty for a file
@@ -26,7 +26,7 @@ type subject struct {
 // fileID names a file as the kernel does.
 type fileID struct{ dev, ino uint64 }
 
-// byNumber tells which of the subject's devices bears a number.
+// byNumber returns the path of the subject's device with a number.
 func (s subject) byNumber(dev devno) (string, bool) {
 	for _, n := range s.nodes {
 		if n.dev == dev {
@@ -36,8 +36,8 @@ func (s subject) byNumber(dev devno) (string, bool) {
 	return "", false
 }
 
-// byPath tells which part of the subject a path leads to. A path that cannot be looked at (gone, or of
-// another mount namespace) does not match: the exclusive open is what settles such a case.
+// byPath returns the part of the subject that a path leads to. A path that cannot be looked at
+// (gone, or of another mount namespace) does not match: the exclusive open settles such a case.
 func (s subject) byPath(path string) (string, bool) {
 	var st unix.Stat_t
 	if !filepath.IsAbs(path) || unix.Stat(path, &st) != nil {
@@ -52,7 +52,7 @@ func (s subject) byPath(path string) (string, bool) {
 	return "", false
 }
 
-// survey lists everything that the kernel says uses the subject. It only reads.
+// survey lists the uses of the subject that the kernel shows. It only reads.
 func (h host) survey(s subject) ([]Use, error) {
 	var uses []Use
 	for _, look := range []func(subject) ([]Use, error){
@@ -80,8 +80,8 @@ func (h host) readOnly(s subject) ([]Use, error) {
 		Remedy: "blockdev --setrw, or the switch on the medium"}}, nil
 }
 
-// mounts finds the subject among the mounts of this process's namespace, and of the others that /proc
-// shows. btrfs mounts bear an anonymous number, so the source is compared as well.
+// mounts finds the subject among the mounts of this process's namespace, and of the others that
+// /proc shows. btrfs mounts bear an anonymous number, so the source is compared as well.
 func (h host) mounts(s subject) ([]Use, error) {
 	own, err := os.ReadFile(filepath.Join(h.proc, "self/mountinfo"))
 	if err != nil {
@@ -134,7 +134,7 @@ func (s subject) mounted(table io.Reader) ([]Use, error) {
 	return uses, nil
 }
 
-// otherNamespaces gives one process for each mount namespace other than this process's own.
+// otherNamespaces returns one process for each mount namespace other than this process's own.
 func (h host) otherNamespaces() ([]int, error) {
 	own, err := os.Readlink(filepath.Join(h.proc, "self/ns/mnt"))
 	if err != nil {
@@ -172,7 +172,7 @@ func (h host) pids() ([]int, error) {
 	return pids, nil
 }
 
-// comm is the name of a process, for messages.
+// comm returns the name of a process, for messages.
 func (h host) comm(pid int) string {
 	name, err := readLine(filepath.Join(h.proc, strconv.Itoa(pid)), "comm")
 	if err != nil {
@@ -181,7 +181,8 @@ func (h host) comm(pid int) string {
 	return name
 }
 
-// btrfsMembers finds mounted btrfs file systems of several devices, whose mount lines name only one.
+// btrfsMembers finds mounted btrfs file systems of several devices, whose mount lines name only
+// one.
 func (h host) btrfsMembers(s subject) ([]Use, error) {
 	var uses []Use
 	for _, n := range s.nodes {
@@ -235,8 +236,8 @@ func unescapeOctal(s string) string {
 	return b.String()
 }
 
-// loops finds loop devices laid over the subject. It reads sysfs alone: opening a loop device, even to
-// ask it, would delay the automatic clearing that its owner counts on.
+// loops finds loop devices laid over the subject. It reads sysfs alone: opening a loop device, even
+// to ask it, would delay the automatic clearing that its owner counts on.
 func (h host) loops(s subject) ([]Use, error) {
 	files, err := filepath.Glob(filepath.Join(h.sys, "block/loop*/loop/backing_file"))
 	if err != nil {
@@ -267,7 +268,8 @@ func (h host) loops(s subject) ([]Use, error) {
 	return uses, nil
 }
 
-// loopUsers are the processes that have a loop device open, by its directory loop in sysfs; "" where /proc shows none.
+// loopUsers lists the processes that have a loop device open, by its directory loop in sysfs; ""
+// where /proc shows none.
 func (h host) loopUsers(dir string) string {
 	number, err := readLine(filepath.Dir(dir), "dev")
 	if err != nil {

@@ -17,10 +17,10 @@ import (
 // (Linux, Documentation/ABI/stable/sysfs-block).
 const sysfsSector = 512
 
-// host says where the kernel's accounts are read, so that tests can hand in canned ones.
+// host holds the directories of the kernel's accounts, so that tests can hand in canned ones.
 type host struct{ sys, proc, dev string }
 
-// liveHost is the running kernel.
+// liveHost returns the host of the running kernel.
 func liveHost() host { return host{sys: "/sys", proc: "/proc", dev: "/dev"} }
 
 // devno is a device number.
@@ -42,7 +42,7 @@ func parseDevno(s string) (devno, error) {
 	return devno{uint32(a), uint32(b)}, nil
 }
 
-// node is a block device as sysfs tells of it.
+// node is a block device as sysfs describes it.
 type node struct {
 	name   string // the kernel's name, such as "vda2"
 	dev    devno
@@ -54,7 +54,8 @@ type node struct {
 	mapID  string // UUID of a device-mapper device, which begins with the name of its user
 }
 
-// path is where a person looks for the device. sysfs writes '!' where the name has a slash.
+// path returns the path by which a person knows the device. sysfs writes '!' where the name has a
+// slash.
 func (n node) path() string {
 	if n.mapped != "" {
 		return "/dev/mapper/" + n.mapped
@@ -107,7 +108,7 @@ func (h host) nodeAt(dir string) (node, error) {
 	return n, nil
 }
 
-// partitions lists what the kernel holds to be the partitions of a disk, by number.
+// partitions lists the kernel's partitions of a disk, by number.
 func (h host) partitions(disk node) ([]node, error) {
 	entries, err := os.ReadDir(disk.dir)
 	if err != nil {
@@ -129,11 +130,12 @@ func (h host) partitions(disk node) ([]node, error) {
 	return parts, nil
 }
 
-// model is the vendor's name of a disk; where it has none that of its driver (virtio), or its kernel name (loop).
+// model returns the vendor's name of a disk; where there is none, the name of its driver (virtio)
+// or the kernel's name (loop).
 func (n node) model() string {
 	var words []string
 	for _, f := range []string{"device/vendor", "device/model"} {
-		// A vendor that is a PCI number (virtio) says nothing to a person.
+		// A vendor that is a PCI number (virtio) is of no use to a person.
 		if s, err := readLine(n.dir, f); err == nil && !strings.HasPrefix(s, "0x") {
 			words = append(words, strings.TrimSpace(s))
 		}

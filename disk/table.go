@@ -11,14 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wipeSpan is how much is cleared at either end of the disk and of each new partition, in bytes. The
-// farthest signature from an edge that probing programs accept is LUKS2's second header, at 4 MiB.
+// wipeSpan is the number of bytes that are cleared at either end of the disk and of each new
+// partition. The farthest signature from an edge that probing programs accept is LUKS2's second
+// header, at 4 MiB.
 const wipeSpan = 8 * mib
 
-// WriteTable replaces whatever is on the disk by a layout. It forgets the kernel's old partitions,
-// wipes old signatures (a raw file is emptied whole), writes the protective MBR and both copies of the
-// GPT, flushes, and reads everything back from the medium. A partition that something holds fails it
-// with an [*InUseError] before the first write.
+// WriteTable replaces the content of the disk by a layout. It removes the kernel's old partitions,
+// wipes old signatures (a raw file is emptied whole), writes the protective MBR and both copies of
+// the GPT, flushes, and reads everything back from the medium. Its error is an [*InUseError],
+// before the first write, where a partition is held.
 func (d *Disk) WriteTable(l Layout) error {
 	if err := d.accepts(l); err != nil {
 		return err
@@ -63,8 +64,8 @@ func (d *Disk) accepts(l Layout) error {
 	return nil
 }
 
-// gpt puts a layout into the form that the GPT writer takes. The protective MBR is left to us: the
-// writer truncates the disk's size to 32 bits where the specification wants it capped.
+// gpt converts a layout for the GPT writer. The writer makes no protective MBR here: it truncates
+// the disk's size to 32 bits where the specification wants it capped.
 func (l Layout) gpt() *gpt.Table {
 	t := &gpt.Table{LogicalSectorSize: l.SectorSize, PhysicalSectorSize: l.SectorSize, GUID: l.UUID}
 	sector := uint64(l.SectorSize)
@@ -77,8 +78,8 @@ func (l Layout) gpt() *gpt.Table {
 	return t
 }
 
-// protectiveMBR is LBA 0 of a GPT disk (UEFI 2.10 section 5.2.3): one partition of type 0xEE over the
-// whole disk, its size capped at 32 bits; no boot code.
+// protectiveMBR is LBA 0 of a GPT disk (UEFI 2.10 section 5.2.3): one partition of type 0xEE over
+// the whole disk, its size capped at 32 bits; no boot code.
 func protectiveMBR(sectors int64) []byte {
 	b := make([]byte, 512)
 	e := b[446:462]
@@ -89,8 +90,8 @@ func protectiveMBR(sectors int64) []byte {
 	return b
 }
 
-// Verify reads both copies of the table and the protective MBR from the medium and compares them with a
-// layout. The boot code in the MBR is not compared.
+// Verify reads both copies of the table and the protective MBR from the medium and compares them
+// with a layout. The boot code in the MBR is not compared.
 func (d *Disk) Verify(l Layout) error {
 	if err := d.dropCache(0, 0); err != nil {
 		return err
@@ -116,12 +117,13 @@ func (d *Disk) Verify(l Layout) error {
 		return fmt.Errorf("reading back the protective MBR of %s: %w", d.Path(), err)
 	}
 	if !bytes.Equal(mbr[446:], protectiveMBR(lastLBA + 1)[446:]) {
-		return fmt.Errorf("reading back the protective MBR of %s: it is not what was written", d.Path())
+		return fmt.Errorf("reading back the protective MBR of %s: it differs from the one that was written", d.Path())
 	}
 	return nil
 }
 
-// dropCache makes the medium answer the next read of a range, not the page cache; n of 0 is up to the end.
+// dropCache drops a range from the page cache, so that the medium answers the next read; n of 0
+// means up to the end.
 func (d *Disk) dropCache(off, n int64) error {
 	if err := unix.Fadvise(int(d.file.Fd()), off, n, unix.FADV_DONTNEED); err != nil {
 		return fmt.Errorf("dropping the cache of %s: %w", d.Path(), err)
@@ -129,7 +131,7 @@ func (d *Disk) dropCache(off, n int64) error {
 	return nil
 }
 
-// wipe clears what a probing program could take for an older life of the disk.
+// wipe clears the places where probing programs look for signatures.
 func (d *Disk) wipe(l Layout) error {
 	if !d.IsBlock() {
 		err := unix.Fallocate(int(d.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, d.size)

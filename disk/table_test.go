@@ -20,7 +20,7 @@ type sfdiskTable struct {
 	}
 }
 
-// compareWithSfdisk asks sfdisk what it reads.
+// compareWithSfdisk compares the table with the one that sfdisk reads.
 func compareWithSfdisk(t *testing.T, device string, l Layout) {
 	t.Helper()
 	var got sfdiskTable

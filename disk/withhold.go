@@ -2,6 +2,7 @@ package disk
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -12,8 +13,8 @@ type withheld struct {
 	data []byte
 }
 
-// Withhold keeps what is written to a range from now on in memory until [Disk.Reveal]: what makes a disk start has to
-// reach it last. Until then the disk has zeros there, and ReadAt reads what was written.
+// Withhold keeps later writes to a range in memory until [Disk.Reveal]: the code that starts a disk
+// must reach it last. Until then the disk has zeros there, and ReadAt returns the data in memory.
 func (d *Disk) Withhold(off, n int64) error {
 	if err := d.within(off, n); err != nil {
 		return fmt.Errorf("withholding: %w", err)
@@ -22,8 +23,8 @@ func (d *Disk) Withhold(off, n int64) error {
 	return nil
 }
 
-// Reveal flushes the disk, and then writes the withheld ranges in the order in which they were named, each flushed and
-// read back before the next.
+// Reveal flushes the disk, and then writes the withheld ranges in the order of the calls of
+// Withhold. Each is flushed and read back before the next.
 func (d *Disk) Reveal() error {
 	if err := d.Sync(); err != nil {
 		return err
@@ -53,12 +54,12 @@ func (d *Disk) reveal(v *withheld) error {
 		return err
 	}
 	if !bytes.Equal(got, v.data) {
-		return fmt.Errorf("what is read back is not what was written")
+		return errors.New("the content that is read back differs from the content that was written")
 	}
 	return nil
 }
 
-// overlap returns the parts of p, which stands at off, and of the withheld data that are for the same bytes.
+// overlap returns the parts of p, which stands at off, and of the withheld data that overlap.
 func (v *withheld) overlap(p []byte, off int64) (part, data []byte) {
 	from, to := max(off, v.off), min(off+int64(len(p)), v.off+int64(len(v.data)))
 	if from >= to {
@@ -67,7 +68,7 @@ func (v *withheld) overlap(p []byte, off int64) (part, data []byte) {
 	return p[from-off : to-off], v.data[from-v.off : to-v.off]
 }
 
-// veil takes out of p what is withheld, and returns what goes to the disk.
+// veil stores the withheld parts of p, and returns p with zeros in their place.
 func (d *Disk) veil(p []byte, off int64) []byte {
 	masked := p
 	for _, v := range d.veils {
@@ -85,7 +86,7 @@ func (d *Disk) veil(p []byte, off int64) []byte {
 	return masked
 }
 
-// unveil puts what is withheld into p, which was read at off.
+// unveil copies withheld data into p, which was read at off.
 func (d *Disk) unveil(p []byte, off int64) {
 	for _, v := range d.veils {
 		part, data := v.overlap(p, off)

@@ -22,7 +22,7 @@ var zfsUberblocks = [][]byte{ // in either byte order
 	[]byte("\x0c\xb1\xba\x00\x00\x00\x00\x00"), []byte("\x00\x00\x00\x00\x00\xba\xb1\x0c"),
 }
 
-// zfsLabels gives the labels of a device that has any.
+// zfsLabels returns the labels of a device.
 func zfsLabels(r io.ReaderAt, size int64) (labels [][]byte, err error) {
 	end := roundDown(size, zfsLabel)
 	for _, at := range []int64{0, zfsLabel, end - 2*zfsLabel, end - zfsLabel} {
@@ -50,8 +50,9 @@ func isZFSLabel(b []byte) bool {
 	return false
 }
 
-// zfsPool returns the name of the pool that a label belongs to; "" where it does not say. The list is
-// encoded as XDR: length and name of each pair, its type (9 is a string), one element, length and text.
+// zfsPool returns the name of the pool that a label belongs to; "" where it has no name. The list
+// is encoded as XDR: length and name of each pair, its type (9 is a string), one element, length
+// and text.
 func zfsPool(label []byte) string {
 	pairs := label[zfsPairsAt:zfsRingAt]
 	key := []byte("\x00\x00\x00\x04name\x00\x00\x00\x09\x00\x00\x00\x01")
@@ -66,8 +67,8 @@ func zfsPool(label []byte) string {
 	return string(rest[4 : 4+n])
 }
 
-// pools names the ZFS pools whose labels the subject bears. A pool that is imported claims its devices,
-// and the kernel says nowhere that it does.
+// pools names the ZFS pools whose labels the subject bears. A pool that is imported claims its
+// devices, and the kernel shows that nowhere.
 func (s subject) pools() []Use {
 	f, err := os.Open(s.path)
 	if err != nil {

@@ -8,18 +8,18 @@ import (
 )
 
 var (
-	// ErrDirty says that the log or journal is not empty: the next mount would replay it, which a boot
-	// loader cannot.
+	// ErrDirty means that the log or journal is not empty: the next mount would replay it, which a
+	// boot loader cannot.
 	ErrDirty = errors.New("the file system is not clean")
-	// ErrDamaged says that the kernel has recorded errors of the file system.
+	// ErrDamaged means that the kernel has recorded errors of the file system.
 	ErrDamaged = errors.New("the file system has errors recorded")
-	// ErrUnknownType says that CheckClean does not read file systems of the type.
+	// ErrUnknownType means that CheckClean does not read file systems of the type.
 	ErrUnknownType = errors.New("the log of this type is not known")
 )
 
-// CheckClean reads the superblock and the log of a file system and returns the evidence, for people,
-// that the next mount replays nothing. Its error wraps [ErrDirty] where the next mount would, and
-// [ErrDamaged] where errors are recorded. The type may also be "ext2" or "ext3".
+// CheckClean reads the superblock and the log of a file system and returns the evidence, for
+// people, that the next mount replays nothing. Its error wraps [ErrDirty] where the next mount
+// would, and [ErrDamaged] where errors are recorded. The type may also be "ext2" or "ext3".
 func CheckClean(t Type, r io.ReaderAt) (string, error) {
 	switch t {
 	case Ext4, "ext3", "ext2":
@@ -70,8 +70,8 @@ func cleanExt4(r io.ReaderAt) (string, error) {
 	return "the journal is empty (needs_recovery and orphan_present are clear, no orphans)", nil
 }
 
-// cleanBtrfs reads "On-disk format" of the btrfs documentation: a log tree exists only until the next
-// commit.
+// cleanBtrfs reads "On-disk format" of the btrfs documentation: a log tree exists only until the
+// next commit.
 func cleanBtrfs(r io.ReaderAt) (string, error) {
 	const hasErrors = 1 << 2 // BTRFS_SUPER_FLAG_ERROR
 	sb := make([]byte, largest)

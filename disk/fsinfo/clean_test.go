@@ -78,7 +78,8 @@ func oracleClean(t *testing.T, fs Type, path string) bool {
 	return false
 }
 
-// inUse mounts a file system, writes to it, and returns a copy of the device as it is before the unmount.
+// inUse mounts a file system, writes to it, and returns a copy of the device as it is before the
+// unmount.
 func inUse(t *testing.T, fs Type, path, options string, work func(dir string)) (dirty string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -195,7 +196,7 @@ func TestErrorsOnRecord(t *testing.T) {
 	}
 }
 
-// An ext4 without a journal has its state alone to tell.
+// An ext4 without a journal records its use in the state alone.
 func TestExt4WithoutJournal(t *testing.T) {
 	path := made(t, "mkfs.ext4", "-q", "-O", "^has_journal")
 	dirty := inUse(t, Ext4, path, "", func(dir string) {

@@ -23,14 +23,15 @@ func Damage(t Type, r io.ReaderAt, size int64) []string {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// crcDamage compares a CRC-32C that stands at an offset of b, little-endian, with that of b without it.
-func crcDamage(what string, b []byte, at int) []string {
+// crcDamage compares a CRC-32C that stands at an offset of b, little-endian, with that of b without
+// it.
+func crcDamage(name string, b []byte, at int) []string {
 	want := binary.LittleEndian.Uint32(b[at:])
 	sum := crc32.Update(0, castagnoli, b[:at])
 	sum = crc32.Update(sum, castagnoli, make([]byte, 4))
 	sum = crc32.Update(sum, castagnoli, b[at+4:])
 	if sum != want {
-		return []string{fmt.Sprintf("%s has checksum %08x and says %08x", what, sum, want)}
+		return []string{fmt.Sprintf("%s has checksum %08x and says %08x", name, sum, want)}
 	}
 	return nil
 }
@@ -42,8 +43,8 @@ func tooLarge(blocks uint64, blockSize, size int64) []string {
 	return nil
 }
 
-// xfsDamage checks the superblock of each allocation group ("XFS Algorithms & Data Structures", Superblocks: sb_crc
-// is at 224, over a sector).
+// xfsDamage checks the superblock of each allocation group ("XFS Algorithms & Data Structures",
+// Superblocks: sb_crc is at 224, over a sector).
 func xfsDamage(r io.ReaderAt, size int64) []string {
 	b := make([]byte, 512)
 	if _, err := r.ReadAt(b, 0); err != nil {
@@ -81,8 +82,8 @@ func xfsDamage(r io.ReaderAt, size int64) []string {
 	return damage
 }
 
-// ext4Damage checks the superblock at 1024 (Linux, Documentation/filesystems/ext4, Super Block: s_checksum is at
-// 0x3fc, over the bytes before it, with no final inversion).
+// ext4Damage checks the superblock at 1024 (Linux, Documentation/filesystems/ext4, Super Block:
+// s_checksum is at 0x3fc, over the bytes before it, with no final inversion).
 func ext4Damage(r io.ReaderAt, size int64) []string {
 	const metadataChecksums = 0x400 // RO_COMPAT_METADATA_CSUM
 	b := make([]byte, 1024)
@@ -104,8 +105,9 @@ func ext4Damage(r io.ReaderAt, size int64) []string {
 	return damage
 }
 
-// btrfsDamage checks the superblock at 64 KiB and its copies at 64 MiB and 256 GiB (btrfs documentation, On-disk
-// format: the checksum is the first field and covers the rest of the 4096 bytes).
+// btrfsDamage checks the superblock at 64 KiB and its copies at 64 MiB and 256 GiB (btrfs
+// documentation, On-disk format: the checksum is the first field and covers the rest of the 4096
+// bytes).
 func btrfsDamage(r io.ReaderAt, size int64) []string {
 	var damage []string
 	var first []byte
@@ -129,7 +131,7 @@ func btrfsDamage(r io.ReaderAt, size int64) []string {
 			continue
 		}
 		if kind := le.Uint16(b[0xc4:]); kind != 0 {
-			continue // xxhash, sha256 and blake2 are chosen by nobody who installs; the kernel checks them at the mount
+			continue // the kernel checks xxhash, sha256 and blake2 at the mount
 		}
 		if got, want := crc32.Checksum(b[32:], castagnoli), le.Uint32(b); got != want {
 			damage = append(damage, fmt.Sprintf("%s has checksum %08x and says %08x", name, got, want))

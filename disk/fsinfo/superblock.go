@@ -22,9 +22,9 @@ const (
 )
 
 var (
-	// ErrUnknown says that a device holds none of the file systems that the package reads.
+	// ErrUnknown means that a device holds none of the file systems that the package reads.
 	ErrUnknown = errors.New("neither xfs nor ext4 nor btrfs nor FAT")
-	// ErrNoRoot says that a device holds none of the file systems that a root can have.
+	// ErrNoRoot means that a device holds none of the file systems that a root can have.
 	ErrNoRoot = errors.New("neither xfs nor ext4 nor btrfs")
 )
 
@@ -38,7 +38,8 @@ type Superblock struct {
 	Features  Features
 }
 
-// Features are the feature bits of a superblock, numbered as in the kernel's headers; zero for a FAT.
+// Features are the feature bits of a superblock, numbered as in the kernel's headers; zero for a
+// FAT.
 type Features struct {
 	Compatible   uint64
 	ReadOnly     uint64 // compatible for reading (RO_COMPAT)
@@ -80,7 +81,8 @@ func Read(r io.ReaderAt) (Superblock, error) {
 	return Superblock{}, ErrUnknown
 }
 
-// ReadRoot is [Read] for the file systems that a root can have; its error is [ErrNoRoot] for all others.
+// ReadRoot is [Read] for the file systems that a root can have; its error is [ErrNoRoot] for all
+// others.
 func ReadRoot(r io.ReaderAt) (Superblock, error) {
 	s, err := Read(r)
 	if errors.Is(err, ErrUnknown) || err == nil && s.Type == VFAT {
@@ -167,9 +169,9 @@ func text(b []byte) string {
 	return string(s)
 }
 
-// Incompatible features that GRUB 2.06 reads or may ignore. Distributions have added to them: Debian 12's
-// also reads nrext64 and metadata_csum_seed, but an image may bring another. The numbers are those of
-// the format headers in Linux.
+// Incompatible features that GRUB 2.06 reads or may ignore. Distributions have added to them:
+// Debian 12's also reads nrext64 and metadata_csum_seed, but an image may bring another. The
+// numbers are those of the format headers in Linux.
 const (
 	xfsReadable  = 0x1 | 0x2 | 0x4 | 0x8 | 0x10                             // ftype, spinodes, meta_uuid, bigtime, needsrepair
 	ext4Readable = 0x2 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x200 | 0x10000 // filetype, recover, meta_bg, extents, 64bit, mmp, flex_bg, encrypt

@@ -9,9 +9,10 @@ import (
 	"installer/install/printable"
 )
 
-// Command prepares a program that inherits files, numbered from 3, and dies with this process: the kernel kills it when
-// the thread ends that started it, so the caller must lock its goroutine to that thread until the program has ended. It
-// has a process group of its own, so that a terminal's Ctrl-C reaches this process alone.
+// Command prepares a program that inherits files, numbered from 3, and dies with this process: the
+// kernel kills it when the thread ends that started it, so the caller must lock its goroutine to
+// that thread until the program has ended. It has a process group of its own, so that a terminal's
+// Ctrl-C reaches this process alone.
 func Command(files []*os.File, path string, args ...string) *exec.Cmd {
 	cmd := exec.Command(path, args...)
 	cmd.ExtraFiles = files

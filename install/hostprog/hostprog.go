@@ -1,7 +1,8 @@
-// Package hostprog finds the programs of this machine that the installer runs, and prepares their start.
+// Package hostprog finds the programs of this machine that the installer runs, and prepares their
+// start.
 //
-// PATH alone is not enough: su, cron and env -i leave the sbin directories out, and file system makers
-// stand there. What does not belong here: running the programs, and programs inside an image.
+// PATH alone is not enough: su, cron and env -i leave the sbin directories out, and file system
+// makers stand there. Out of scope: running the programs, and programs inside an image.
 package hostprog
 
 import (
@@ -28,8 +29,8 @@ func (e *NotFoundError) Error() string {
 
 func (e *NotFoundError) Unwrap() error { return exec.ErrNotFound }
 
-// Find returns the absolute path of a program: name itself where it has a slash, else the first one in
-// the directories of PATH and then in the standard ones. Its error is a [*NotFoundError].
+// Find returns the absolute path of a program: name itself where it has a slash, else the first one
+// in the directories of PATH and then in the standard ones. Its error is a [*NotFoundError].
 func Find(name string) (string, error) {
 	if strings.Contains(name, "/") {
 		path, err := exec.LookPath(name)
@@ -47,7 +48,8 @@ func Find(name string) (string, error) {
 	return "", &NotFoundError{name, dirs}
 }
 
-// Path returns the value of PATH for a child, so that the programs that it runs are found like itself.
+// Path returns the value of PATH for a child, so that the programs that it runs are found like
+// itself.
 func Path() string { return strings.Join(directories(), ":") }
 
 // directories lists where programs are searched. A relative directory of PATH is passed over, as
