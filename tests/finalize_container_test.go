@@ -60,4 +60,5 @@ func finalizeInContainers(t *testing.T, p podman) {
 		t.Errorf("a mount of the host's: exit status %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 	}
 	x.asItWas()
+	x.run("umount", x.dir) // the workplace outlives this test
 }
