@@ -17,6 +17,9 @@ func TestExitStatuses(t *testing.T) {
 	raw, none, disk := filepath.Join(dir, "disk.raw"), filepath.Join(dir, "none"), filepath.Join(dir, "new.qcow2")
 	makeRaw(t, raw, tinySize)
 	mounted := mountExt4(t, 64<<20)
+	twoKernels := Variant(t, ref, func(w *tar.Writer) error {
+		return writeFiles(w, "usr/lib/modules/6.2.0/vmlinuz", "usr/lib/modules/6.2.0/initramfs.img")
+	})
 	badConfig := Variant(t, ref, func(w *tar.Writer) error {
 		const text = "[install\n"
 		err := w.WriteHeader(&tar.Header{Name: "usr/lib/bootc/install/10-x.toml", Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(text))})
@@ -51,7 +54,8 @@ func TestExitStatuses(t *testing.T) {
 		{"not root", 1, "not root: ", unprivileged, [][]string{toDisk(ref, raw), toFilesystem(ref, mounted), {"finalize", mounted}}},
 		{"target that is not there", 4, "none: no such file", nil, [][]string{toDisk(ref, none), toFilesystem(ref, none), build(ref, none+"/x"), {"finalize", none}, {"holders", none}, {"verify", none}}},
 		{"source that is not there", 5, "no such file", nil, [][]string{toDisk("oci:"+none, raw), toFilesystem("oci:"+none, mounted), build("oci:"+none, disk), {"print-configuration", "--source-imgref", "oci:" + none}}},
-		{"bad configuration", 5, "10-x.toml", nil, [][]string{toDisk(badConfig, raw), toFilesystem(badConfig, mounted), {"print-configuration", "--source-imgref", badConfig}}},
+		{"two kernels", 5, "kernels", nil, [][]string{toDisk(twoKernels, raw), toFilesystem(twoKernels, mounted), build(twoKernels, disk)}},
+		{"bad configuration", 5, "10-x.toml", nil, [][]string{toDisk(badConfig, raw), toFilesystem(badConfig, mounted), build(badConfig, disk), {"print-configuration", "--source-imgref", badConfig}}},
 		{"no file system maker here", 1, "mkfs.xfs is missing on this machine", without("/usr/sbin/mkfs.xfs"), [][]string{toDisk(ref, raw)}},
 		{"no QEMU", 1, "qemu-", without("/usr/bin/qemu-system-x86_64", "/usr/bin/qemu-img"), [][]string{build(ref, disk), {"verify", "--image", ref, raw}}},
 	} {

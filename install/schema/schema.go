@@ -7,7 +7,6 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -81,13 +80,4 @@ func collect(defs map[string]json.RawMessage, name string, used map[string]json.
 	for _, match := range reference.FindAllSubmatch(defs[name], -1) {
 		collect(defs, string(match[1]), used)
 	}
-}
-
-// Names lists all definitions, the parts of documents too, in order.
-func Names() ([]string, error) {
-	defs, err := definitions()
-	if err != nil {
-		return nil, err
-	}
-	return slices.Sorted(maps.Keys(defs)), nil
 }
