@@ -35,7 +35,7 @@ var rooms = []struct {
 	{"install/source", "install/choice install/journal disk rootfs"},
 	{"install/target", "install/choice install/confine install/hostprog install/journal install/size disk finalize rootfs/beneath rootfs/bootloader"},
 	{"install/system", "install/choice install/confine install/journal finalize rootfs"},
-	{"install/verify", "install/hostprog install/outfile disk finalize rootfs"},
+	{"install/verify", "install/hostprog install/outfile install/size disk finalize rootfs"},
 	{"install", "install/choice install/confine install/journal install/place install/size install/source install/system install/target disk finalize rootfs"},
 	{"install/vm", "install install/verify disk finalize rootfs"},
 	{"cmd", "install disk finalize rootfs"},
