@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"runtime"
 
 	"golang.org/x/sys/unix"
@@ -26,22 +27,19 @@ func UnmountIn(ctx context.Context, ns Namespace, list, cut []Mount) error {
 		}
 		return nil
 	})
-	if errors.Is(err, errEnded) || errors.Is(err, errNoID) {
+	if errors.Is(err, errEnded) {
 		return fmt.Errorf("unmounting in namespace mnt:[%d]: %w", ns.Inode, err)
 	}
 	return err
 }
 
-var (
-	errEnded = errors.New("it has ended")
-	errNoID  = errors.New("this kernel does not number namespaces (Linux 6.11 needed); enter it with nsenter -m")
-)
+var errEnded = errors.New("it has ended, or no process is in it")
 
 // within calls f on a thread that is in a mount namespace, with a file descriptor of the namespace.
 // The thread has a working directory of its own. /proc there may be that of other processes.
 func within(ctx context.Context, ns Namespace, f func(fd int) error) error {
 	if ns.ID == 0 {
-		return errNoID
+		return withinByProcess(ns, f)
 	}
 	found := false
 	err := EachNamespace(ctx, func(fd int) error {
@@ -56,6 +54,29 @@ func within(ctx context.Context, ns Namespace, f func(fd int) error) error {
 		return errEnded
 	}
 	return err
+}
+
+// withinByProcess is within for a kernel that does not number namespaces (before Linux 6.11): a thread
+// in the namespace leads there. The inode number of a namespace is not used again while a file of it is
+// open.
+func withinByProcess(ns Namespace, f func(fd int) error) error {
+	files, err := filepath.Glob("/proc/[0-9]*/task/[0-9]*/ns/mnt")
+	if err != nil {
+		return fmt.Errorf("listing processes: %w", err)
+	}
+	for _, file := range files {
+		fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue // the process has ended
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err == nil && st.Ino == ns.Inode {
+			defer unix.Close(fd)
+			return onDyingThread(func() error { return inside(fd, f) })
+		}
+		unix.Close(fd)
+	}
+	return errEnded
 }
 
 // inside takes the calling thread into a namespace and back, so that it keeps neither the namespace
