@@ -3,6 +3,7 @@ package place
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -32,9 +33,13 @@ func Read() Facts {
 }
 
 // InUserNamespace reports whether the process is in another user namespace than the first one
-// (user_namespaces(7)), such as a rootless container's, whose root cannot mount a disk.
+// (user_namespaces(7)), such as a rootless container's, whose root cannot mount a disk. A kernel without
+// user namespaces has no list of their users.
 func InUserNamespace() bool {
 	ids, err := os.ReadFile("/proc/self/uid_map")
+	if errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
 	return err != nil || strings.Join(strings.Fields(string(ids)), " ") != "0 0 4294967295"
 }
 
