@@ -54,7 +54,7 @@ type ExitError struct {
 func (e *ExitError) Error() string {
 	msg := fmt.Sprintf("running %s: %v", strings.Join(e.Argv, " "), e.Cause)
 	if e.Stderr != "" {
-		msg += ": " + e.Stderr
+		msg += ": " + strings.Join(strings.Split(e.Stderr, "\n"), "; ")
 	}
 	return msg
 }
