@@ -129,3 +129,20 @@ func TestWipeNeedsAVerdict(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestSummarySaysWhatWasNotSeen installs where not all processes can be seen: the disk is proven to be
+// released by its superblock, and the summary says that a holder would not have been named.
+func TestSummarySaysWhatWasNotSeen(t *testing.T) {
+	raw := filepath.Join(t.TempDir(), "disk.raw")
+	makeRaw(t, raw, tinySize)
+	const spot = "processes outside of this PID namespace"
+	for _, in := range [][]string{{"unshare", "--pid", "--fork", "--mount-proc"}, {"env"}} {
+		argv := append(in, BuildInstaller(t), "to-disk", "--source-imgref", TinyImage(t), "--bootloader", "none", "--wipe", "--via-loopback", raw)
+		r := RunBinary(t, argv[0], argv[1:]...).Must(t)
+		_, summary, _ := strings.Cut(r.Stdout, "Installation complete")
+		blind := in[0] == "unshare"
+		if strings.Contains(summary, spot) != blind || strings.Contains(summary, "--pid=host") != blind {
+			t.Errorf("%s: the summary says\n%s", in[0], summary)
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -303,19 +304,21 @@ func (m *Mounted) noteCopies(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	known := map[int]bool{} // the mounts of the target, and those that go with them
 	var tree []mounts.Mount
 	for _, f := range m.tree.Filesystems() {
 		tree = append(tree, f.Mount)
 	}
-	goes := map[int]bool{}
-	for _, mount := range mounts.Reached(snapshot, tree) {
-		goes[mount.ID] = true
+	for _, mount := range slices.Concat(tree, mounts.Reached(snapshot, tree)) {
+		known[mount.ID] = true
 	}
-	for _, ns := range snapshot.Namespaces {
-		for _, mount := range ns.Mounts {
-			if !ns.Own && !goes[mount.ID] && mount.Dev == tree[0].Dev {
-				m.log.Note("also mounted on %s in another mount namespace, mnt:[%d], where an unmount here does not reach", mount.Point, ns.Inode)
-			}
+	for ns, mount := range snapshot.OfSuperblock(m.tree.Root.Mount.Dev) {
+		switch {
+		case known[mount.ID]:
+		case ns.Own:
+			m.log.Note("also mounted on %s, which an unmount of %s does not reach", mount.Point, m.o.Root)
+		default:
+			m.log.Note("also mounted on %s in another mount namespace, mnt:[%d], where an unmount here does not reach", mount.Point, ns.Inode)
 		}
 	}
 	return nil
