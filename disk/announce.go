@@ -51,12 +51,9 @@ func (d *Disk) kernelPartitions() ([]node, error) {
 // Announce makes the kernel's list of partitions equal the table, without a re-read of the whole
 // table, which any open partition would block. Partitions that are right already are left alone. It
 // checks the outcome in sysfs. Where the list would be wrong or outlive the disk, nothing is done:
-// see [host.keepsPartitions].
+// see [Disk.KeepsPartitions].
 func (d *Disk) Announce(l Layout) error {
-	if !d.IsBlock() {
-		return nil
-	}
-	if keeps, err := d.host.keepsPartitions(d.subject.nodes[0]); err != nil || !keeps {
+	if keeps, err := d.KeepsPartitions(); err != nil || !keeps {
 		return err
 	}
 	if err := d.dropPartitions(func(p node) bool { return !l.has(p) }); err != nil {
@@ -73,10 +70,19 @@ func (d *Disk) Announce(l Layout) error {
 	return d.announced(l)
 }
 
-// keepsPartitions reports whether the kernel keeps a list of partitions that goes with the device.
-// It keeps none on a device-mapper device (ext_range is 1 or 0). On a loop device that was set up
-// without partition scanning the list is never removed: it would appear on the next file that gets
-// the device.
+// KeepsPartitions reports whether the kernel keeps a list of partitions that goes with the disk. It
+// keeps none for a raw file and for a device-mapper device. On a loop device that was set up without
+// partition scanning the list is never removed: it would appear on the next file that gets the
+// device.
+func (d *Disk) KeepsPartitions() (bool, error) {
+	if !d.IsBlock() {
+		return false, nil
+	}
+	return d.host.keepsPartitions(d.subject.nodes[0])
+}
+
+// keepsPartitions is [Disk.KeepsPartitions] of a block device. ext_range is 1 or 0 where the driver
+// has no partitions.
 func (h host) keepsPartitions(n node) (bool, error) {
 	for _, a := range []struct {
 		file string

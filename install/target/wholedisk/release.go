@@ -61,13 +61,16 @@ func (d *Disk) reveal(context.Context) (string, error) { return "", d.claimed.Re
 // handOver makes the kernel's view of a block device agree with its new table, and ends the claim.
 // It is not part of the release: the proofs are made under the claim.
 func (d *Disk) handOver(context.Context) (string, error) {
-	var errs []error
-	if d.claimed.IsBlock() {
-		errs = append(errs, d.claimed.Announce(d.layout))
+	errs := []error{d.claimed.Announce(d.layout)}
+	keeps, err := d.claimed.KeepsPartitions()
+	errs = append(errs, err)
+	message := ""
+	if d.claimed.IsBlock() && err == nil && !keeps {
+		message = "the kernel lists no partitions of this kind of device; see losetup --partscan, or kpartx -a"
 	}
 	d.journal.Drop(d.claim)
 	errs = append(errs, d.claimed.Close())
 	d.journal.Drop(d.workspace)
 	errs = append(errs, d.paths.close())
-	return "", errors.Join(errs...)
+	return message, errors.Join(errs...)
 }
