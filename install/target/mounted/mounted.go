@@ -164,7 +164,7 @@ func (m *Mounted) checkContents() error {
 		}
 		kept := f.Role == Root && m.o.Replace == ReplaceAlongside
 		if kept {
-			if err := m.checkBeside(names); err != nil {
+			if err := checkBeside(m.o.Root, names); err != nil {
 				return err
 			}
 			if err := checkBoot(f.Mount.Point); err != nil {
@@ -185,9 +185,9 @@ func (m *Mounted) checkContents() error {
 }
 
 // checkBeside refuses to install beside a system of the same kind.
-func (m *Mounted) checkBeside(names []string) error {
+func checkBeside(root string, names []string) error {
 	if systems := Systems(names); len(systems) > 0 {
-		return &disk.RefusedError{Path: m.o.Root, Reason: fmt.Sprintf("it has %s, so a system of this kind is installed there already: "+
+		return &disk.RefusedError{Path: root, Reason: fmt.Sprintf("it has %s, so a system of this kind is installed there already: "+
 			"update that one from within, or delete it by --replace=%s", someOf(systems), ReplaceWipe)}
 	}
 	return nil

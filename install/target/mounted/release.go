@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
@@ -16,7 +17,7 @@ import (
 // mounts are the caller's, and stay.
 func (m *Mounted) Release(ctx context.Context, handles []finalize.Handle, observe func(finalize.StageResult)) (*finalize.Report, error) {
 	if m.skipFinalize {
-		if err := m.writeOut(); err != nil {
+		if err := writeOut(m.opened); err != nil {
 			return nil, err
 		}
 	}
@@ -54,8 +55,8 @@ func (m *Mounted) stages() []finalize.Stage {
 }
 
 // writeOut makes written data durable, where no remount does.
-func (m *Mounted) writeOut() error {
-	for _, dir := range m.opened {
+func writeOut(opened []*os.File) error {
+	for _, dir := range opened {
 		if err := unix.Syncfs(int(dir.Fd())); err != nil {
 			return fmt.Errorf("writing %s out (syncfs): a write was lost, the device may be failing or full: %w", dir.Name(), err)
 		}
