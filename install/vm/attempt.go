@@ -109,7 +109,7 @@ func (b *build) hardware(accel Accel) (hw hardware, inherited []*os.File, done f
 func (b *build) judge(w *watcher) error {
 	switch exit := w.exit; {
 	case exit.Status == 0:
-		if err := checkSuccess(b.guest, b.image.ManifestDigest); err != nil {
+		if err := checkSuccess(b.guest, b.image.ManifestDigest, b.report.Plan.Stateroot); err != nil {
 			return w.failed(err)
 		}
 		return nil

@@ -78,9 +78,13 @@ func newReport(o Options) *Report {
 // adopt copies those parts of the guest's report that the host cannot know.
 func (b *build) adopt(g *install.Report) {
 	r := &b.report.Report
-	kernel := r.Deployment.Kernel
 	r.Deployment, r.Steps, r.Finalize, r.UndoErrors = g.Deployment, g.Steps, g.Finalize, g.UndoErrors
-	r.Deployment.Kernel, r.Source.Bytes = kernel, g.Source.Bytes
+	r.Deployment.Kernel = b.tree.version
+	r.Deployment.Files, _, _, r.Deployment.Bytes = b.tree.tree.Stats()
+	r.Source.Bytes = max(g.Source.Bytes, 0)
+	if size := b.image.SourceSize(); size >= 0 {
+		r.Source.Bytes = min(r.Source.Bytes, size)
+	}
 	for _, note := range g.Notes {
 		if !b.noted[note] {
 			r.Notes = append(r.Notes, note)

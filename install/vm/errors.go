@@ -63,7 +63,7 @@ func consoleLines(console string) []error {
 	if console == "" {
 		return nil
 	}
-	lines := []error{errors.New("the last lines of its console:")}
+	lines := []error{errors.New("the last lines of its console follow")}
 	for line := range strings.SplitSeq(console, "\n") {
 		lines = append(lines, errors.New("  | "+line))
 	}

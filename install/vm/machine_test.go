@@ -43,8 +43,10 @@ func fakeBuild(t *testing.T, script string) (*build, *[]install.Event) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { file.Close() })
-	b.kernel, b.initrd, b.tree = file, file, &tree{file: file}
-	b.image = &image.Image{ManifestDigest: testDigest}
+	b.kernel, b.initrd, b.tree = file, file, &tree{file: file, tree: &image.Tree{Root: &image.Node{}}}
+	b.image = openImage(t, image.TransportRootfs, t.TempDir())
+	b.image.ManifestDigest = testDigest
+	b.report.Plan = &install.Plan{Stateroot: "default"}
 	b.output = &outfile.File{File: file}
 	return b, &events
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -121,11 +122,14 @@ func (b *build) compareOutput(d verify.DiskInfo, add func(string, ...any)) {
 	}
 	planned := r.RootUUID
 	r.RootUUID = d.RootUUID
-	if p := b.report.Plan; p != nil && planned != "" {
-		p.Partitions = r.Partitions
-		for n, arg := range p.Kargs {
-			p.Kargs[n] = strings.ReplaceAll(arg, planned, d.RootUUID)
-		}
+	p := b.report.Plan
+	p.Partitions = r.Partitions
+	for n, arg := range p.Kargs {
+		p.Kargs[n] = strings.ReplaceAll(arg, planned, d.RootUUID)
+	}
+	args := b.report.Deployment.Kargs
+	if last := len(args) - 1; last < 0 || !slices.Equal(args[:last], p.Kargs) || !strings.HasPrefix(args[last], "ostree=/ostree/boot.") {
+		add("its kernel arguments are %q, planned were %q and ostree=", args, p.Kargs)
 	}
 }
 

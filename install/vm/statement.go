@@ -99,9 +99,9 @@ func knownStatus(s finalize.Status) bool {
 	return s == finalize.OK || s == finalize.Note || s == finalize.Failed || s == finalize.NotRun
 }
 
-// checkSuccess returns the reason why a report, which ended with exit status 0, is not that of a success. digest is the
-// one that the host read of the image's manifest.
-func checkSuccess(r *install.Report, digest string) error {
+// checkSuccess returns the reason why the report of an installer that ended with exit status 0 is not that of a success.
+// digest is that of the image's manifest, and stateroot the name, as the host knows them.
+func checkSuccess(r *install.Report, digest, stateroot string) error {
 	switch {
 	case r == nil || r.Outcome != install.Complete:
 		return errors.New("the installer in the guest ended without a report of success")
@@ -115,7 +115,17 @@ func checkSuccess(r *install.Report, digest string) error {
 			return fmt.Errorf("the guest reports success with the stage %s %q", s.Name, s.Status)
 		}
 	}
+	d := r.Deployment
+	if !isChecksum(d.Commit) || !isChecksum(d.BootChecksum) || d.Path != "ostree/deploy/"+stateroot+"/deploy/"+d.Commit+".0" {
+		return fmt.Errorf("the guest reports a deployment that cannot be: %q with the commit %q and the boot checksum %q", d.Path, d.Commit, d.BootChecksum)
+	}
 	return nil
+}
+
+// isChecksum reports whether s is a SHA-256 in lower-case hexadecimal.
+func isChecksum(s string) bool {
+	const length = 64
+	return len(s) == length && strings.Trim(s, "0123456789abcdef") == ""
 }
 
 // parseCheck reads a statement of the verifier in the guest. A check must have a known status, and a fault if it failed.

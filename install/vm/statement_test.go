@@ -20,10 +20,14 @@ import (
 	"installer/install/verify"
 )
 
-const testDigest = "sha256:000102"
+const (
+	testDigest = "sha256:000102"
+	checksum   = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+)
 
 // goodReport is the last message of an honest guest.
 const goodReport = `{"event":"report","report":{"version":1,"outcome":"complete","source":{"digest":"sha256:000102"},` +
+	`"deployment":{"commit":"` + checksum + `","boot_checksum":"` + checksum + `","path":"ostree/deploy/default/deploy/` + checksum + `.0"},` +
 	`"finalize":{"version":1,"mount_point":"/","released":true,"stages":[{"name":"unmount","status":"ok","seconds":1}]}}}`
 
 // say runs a machine whose guest sends these lines of its installer's output and this exit message, and returns how the
@@ -75,6 +79,8 @@ func TestHostileGuestIsNotBelieved(t *testing.T) {
 		"a stage that failed":   {`{"exit":{"status":0}}`, []string{in(`"ok"`, `"failed"`)}, 0, `the stage unmount "failed"`},
 		"a stage of no status":  {`{"exit":{"status":0}}`, []string{in(`"ok"`, `"fine"`)}, 0, `the stage unmount "fine"`},
 		"two reports":           {`{"exit":{"status":0}}`, []string{in("complete", "failed"), goodReport}, 0, "a second report"},
+		"a path elsewhere":      {`{"exit":{"status":0}}`, []string{in("ostree/deploy/default", "../../etc")}, 0, "a deployment that cannot be"},
+		"no commit":             {`{"exit":{"status":0}}`, []string{in(checksum, "none")}, 0, "a deployment that cannot be"},
 		"status 256":            {`{"exit":{"status":256}}`, []string{goodReport}, 1, "in the virtual machine"},
 		"status 6":              {`{"exit":{"status":6,"error":"x"}}`, nil, 1, "in the virtual machine: x"},
 		"status 1<<32":          {`{"exit":{"status":4294967296}}`, []string{goodReport}, 1, "in the virtual machine"},
@@ -275,7 +281,7 @@ func TestOutputIsChecked(t *testing.T) {
 	}{
 		"empty":            {func(*testing.T, string) {}, "partition table"},
 		"text":             {func(t *testing.T, f string) { overwrite(t, f, 0, strings.Repeat("no disk ", 1000)) }, "partition table"},
-		"no file systems":  {partitioned, "super"},
+		"no file systems":  {partitioned, "its partition 1 is not the one that was planned"},
 		"backing file":     {func(t *testing.T, f string) { qcow2(t, f, "-b", "/etc/passwd", "-F", "raw") }, "refers to"},
 		"another size":     {func(t *testing.T, f string) { qcow2(t, f) }, "it has 2147483648 bytes in sectors of 512, planned were 1073741824"},
 		"a damaged backup": {func(t *testing.T, f string) { partitioned(t, f); overwrite(t, f, 1<<30-512, "nothing") }, "backup"},
@@ -285,6 +291,7 @@ func TestOutputIsChecked(t *testing.T) {
 			b, _ := fakeBuild(t, "exit 3")
 			b.opts.Output = filepath.Join(dir, "disk.qcow2")
 			b.report.Disk.Size, b.report.Disk.SectorSize = 1<<30, sector
+			b.report.Deployment.Kargs = []string{"ostree=/ostree/boot.1/x"}
 			out, err := outfile.Create(b.opts.Output)
 			if err != nil {
 				t.Fatal(err)
