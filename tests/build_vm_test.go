@@ -422,12 +422,14 @@ func TestBuildWithBrokenKernel(t *testing.T) {
 	h.holds(t)
 }
 
+// QEMU is looked for in the standard directories, too; here each of its names is no program.
 func TestBuildWithoutQEMU(t *testing.T) {
 	h := newUserHome(t, TinyImage(t))
-	cmd := h.command(t, "build", h.image, "disk.qcow2")
-	cmd.Env = []string{"PATH=/nonexistent"}
+	cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "--propagation", "private", "sh", "-euc", `
+		for name in $(command -v qemu-system-x86_64); do mount --bind /dev/null "$name"; done
+		cd "$2"; exec setpriv --reuid 65534 --regid 65534 --clear-groups "$1" build "$3" disk.qcow2`, "sh", h.bin, h.dir, h.image)
 	out, err := cmd.CombinedOutput()
-	if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "qemu-system-x86 (Debian)") {
+	if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "qemu-system-x86_64 was not found") || !strings.Contains(string(out), "qemu-system-x86 (Debian)") {
 		t.Errorf("%v: %s", err, out)
 	}
 	h.holds(t)
