@@ -97,8 +97,11 @@ func (o *output) finish(r *install.Report) error {
 func newLogger(stderr io.Writer, quiet, verbose bool) *logrus.Logger {
 	log := logrus.New()
 	log.SetOutput(stderr)
-	_, isTerminal := terminal(stderr)
-	log.SetFormatter(lineFormatter{colour: isTerminal && !noColour()})
+	format := lineFormatter{}
+	if file, isTerminal := terminal(stderr); isTerminal {
+		format.colour, format.width = !noColour(), func() int { return terminalWidth(file) }
+	}
+	log.SetFormatter(format)
 	switch {
 	case quiet:
 		log.SetLevel(logrus.ErrorLevel)

@@ -81,7 +81,10 @@ func wrapHard(text string, width int) []string {
 }
 
 // lineFormatter prints notes and warnings, a line each.
-type lineFormatter struct{ colour bool }
+type lineFormatter struct {
+	colour bool
+	width  func() int // of the terminal; nil = there is none, and lines are not folded
+}
 
 // Format implements logrus.Formatter.
 func (f lineFormatter) Format(e *logrus.Entry) ([]byte, error) {
@@ -95,6 +98,9 @@ func (f lineFormatter) Format(e *logrus.Entry) ([]byte, error) {
 		word, colour = "warning: ", yellow
 	}
 	text := word + printable.Line(e.Message)
+	if f.width != nil {
+		text = strings.TrimSuffix(fold(text, f.width()), "\n")
+	}
 	if f.colour && colour != "" {
 		text = "\x1b[" + colour + "m" + text + "\x1b[0m"
 	}

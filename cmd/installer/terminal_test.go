@@ -96,6 +96,10 @@ func TestPlainPrinter(t *testing.T) {
 }
 
 func TestLineFormatter(t *testing.T) {
+	narrow, err := lineFormatter{width: func() int { return 12 }}.Format(&logrus.Entry{Level: logrus.InfoLevel, Message: "one two three"})
+	if err != nil || string(narrow) != "note:\n    one two\n    three\n" {
+		t.Errorf("folded: %q, %v", narrow, err)
+	}
 	for _, c := range []struct {
 		level   logrus.Level
 		message string
