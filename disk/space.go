@@ -20,8 +20,8 @@ const spareRoom = 64 * mib
 const (
 	nameBytes  = 256 // its names in directories: of the object, and of the deployed file
 	xfsInode   = 512 + 32
-	xfsDelayed = 16 << 10 // blocks for the map of a file, until it is written out
-	btrfsItems = 1 << 10  // inode, references, names, extent, in one copy of the metadata
+	xfsDelayed = 4 << 10 // blocks for the map of a file, until it is written out
+	btrfsItems = 1 << 10 // inode, references, names, extent, in one copy of the metadata
 )
 
 // Free returns the bytes that must be free on a root that is made already. An ext4 has its inodes

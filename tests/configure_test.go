@@ -171,7 +171,11 @@ func TestPlanIsExact(t *testing.T) {
 			if fs == "btrfs" { // whose chunks make a free byte mean little
 				free = 64 * mib
 			}
-			if free < 32*mib || free > 128*mib {
+			limit := int64(128 * mib)
+			if fs == "xfs" { // the plan has room for the reverse mapping, which not every mkfs.xfs switches on
+				limit = 192 * mib
+			}
+			if free < 32*mib || free > limit {
 				t.Errorf("%d MiB are free on a root of %d MiB", free/mib, need/mib)
 			}
 		})
