@@ -2,6 +2,7 @@ package finalize
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -99,7 +100,11 @@ func (r *Release) unmountElsewhere(ctx context.Context) ([]Elsewhere, error) {
 			continue
 		}
 		name := fmt.Sprintf("mnt:[%d]", next.ns.Inode)
-		if err := mounts.UnmountIn(ctx, next.ns, next.list, r.bindsAmong(next.list)); err != nil {
+		err = mounts.UnmountIn(ctx, next.ns, next.list, r.bindsAmong(next.list))
+		if errors.Is(err, mounts.ErrEnded) {
+			continue // its mounts went with it
+		}
+		if err != nil {
 			return done, r.explainBusy(ctx, next.list[0], fmt.Errorf("in namespace %s: %w", name, err))
 		}
 		done = append(done, Elsewhere{name, next.list})

@@ -84,6 +84,27 @@ func TestUnusedWhereNotAllIsSeen(t *testing.T) {
 	}
 }
 
+// TestUnusedWhileANamespaceEnds has a copy of the file system in a namespace that ends after it was
+// listed.
+func TestUnusedWhileANamespaceEnds(t *testing.T) {
+	x := targettest.New(t, "ext4")
+	helper := targettest.Hold(t, "clone-ns")
+	snapshot, err := mounts.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []placed
+	for ns, m := range snapshot.OfSuperblock(x.At().Dev) {
+		all = append(all, placed{ns, m})
+	}
+	helper.Stop()
+	r := Report{Verdict: Unknown}
+	r.unseen(Unseen{Spot: OtherPIDNamespaces, Subject: "processes of the host", Count: 1})
+	if err := r.askAbout(t.Context(), snapshot, all); err != nil || len(all) != 2 || r.Verdict != Free {
+		t.Errorf("%d mounts, verdict %s, unseen %v, %v", len(all), r.Verdict, r.Unseen, err)
+	}
+}
+
 // TestBlindToInit distinguishes process 1 alone from everything else that may hide a user.
 func TestBlindToInit(t *testing.T) {
 	init := Unseen{Spot: Processes, Processes: []int{1}}

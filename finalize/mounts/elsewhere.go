@@ -12,7 +12,7 @@ import (
 
 // UnmountIn unmounts mounts of another mount namespace, in this order, each with one umount2 by
 // name in its directory. Those in cut are made private before. The namespace needs no process in
-// it.
+// it. It returns ErrEnded when the namespace has ended, and its mounts with it.
 func UnmountIn(ctx context.Context, ns Namespace, list, cut []Mount) error {
 	err := within(ctx, ns, func(int) error {
 		for _, m := range cut {
@@ -27,13 +27,18 @@ func UnmountIn(ctx context.Context, ns Namespace, list, cut []Mount) error {
 		}
 		return nil
 	})
-	if errors.Is(err, errEnded) {
+	if errors.Is(err, ErrEnded) || errors.Is(err, errNoProcess) {
 		return fmt.Errorf("unmounting in namespace mnt:[%d]: %w", ns.Inode, err)
 	}
 	return err
 }
 
-var errEnded = errors.New("it has ended, or no process is in it")
+// ErrEnded says that a mount namespace has ended: the kernel lists it no longer.
+var ErrEnded = errors.New("the mount namespace has ended")
+
+// errNoProcess says that a namespace was not found on a kernel that lists none. A file or a bind mount
+// may keep it.
+var errNoProcess = errors.New("no process is in it, and this kernel does not show whether it has ended (Linux 6.12 needed)")
 
 // within calls f on a thread that is in a mount namespace, with a file descriptor of the namespace.
 // The thread has a working directory of its own. /proc there may be that of other processes.
@@ -51,7 +56,7 @@ func within(ctx context.Context, ns Namespace, f func(fd int) error) error {
 		return onDyingThread(func() error { return inside(fd, f) })
 	})
 	if err == nil && !found {
-		return errEnded
+		return ErrEnded // ids are not used again, and a namespace that only a file keeps is listed
 	}
 	return err
 }
@@ -76,7 +81,7 @@ func withinByProcess(ns Namespace, f func(fd int) error) error {
 		}
 		unix.Close(fd)
 	}
-	return errEnded
+	return errNoProcess
 }
 
 // inside takes the calling thread into a namespace and back, so that it keeps neither the namespace

@@ -1,6 +1,7 @@
 package mounts_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -128,6 +129,47 @@ func TestUnmountInContainer(t *testing.T) {
 	}
 	if left, _, _ := inOther(t, dev); len(left) != 0 {
 		t.Errorf("left: %v", left)
+	}
+}
+
+// TestNamespaceWithoutProcess distinguishes a namespace that a bind mount keeps from one that has ended.
+func TestNamespaceWithoutProcess(t *testing.T) {
+	m := tmpfs(t, t.TempDir()+"/m")
+	helper := targettest.Hold(t, "clone-ns")
+	found, ns, _ := inOther(t, m.Dev)
+	file := t.TempDir() + "/ns"
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(fmt.Sprintf("/proc/%d/ns/mnt", helper.PID), file, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(file, 0) })
+	user := targettest.Hold(t, "cwd", fmt.Sprintf("/proc/%d/root%s", helper.PID, m.Point))
+	helper.Stop()
+	want := func(state string, want bool) {
+		t.Helper()
+		if referenced, err := mounts.ReferencedIn(t.Context(), ns, found[0]); referenced != want || err != nil {
+			t.Errorf("%s: referenced %v, %v", state, referenced, err)
+		}
+	}
+	want("kept by a bind mount, in use", true)
+	user.Stop()
+	want("kept by a bind mount", false)
+	if err := mounts.UnmountIn(t.Context(), ns, nil, nil); err != nil {
+		t.Errorf("kept by a bind mount: %v", err)
+	}
+	old := ns
+	old.ID = 0
+	if _, err := mounts.ReferencedIn(t.Context(), old, found[0]); err == nil || errors.Is(err, mounts.ErrEnded) {
+		t.Errorf("on an old kernel, which may not know: %v", err)
+	}
+	if err := unix.Unmount(file, 0); err != nil {
+		t.Fatal(err)
+	}
+	want("ended", false)
+	if err := mounts.UnmountIn(t.Context(), ns, found, nil); !errors.Is(err, mounts.ErrEnded) {
+		t.Errorf("unmounting in a namespace that has ended: %v", err)
 	}
 }
 

@@ -28,7 +28,8 @@ func Referenced(ctx context.Context, m Mount) (bool, error) {
 	return p.referenced(ctx, fd, p.path())
 }
 
-// ReferencedIn is Referenced for a mount of another mount namespace.
+// ReferencedIn is Referenced for a mount of another mount namespace. A namespace that has ended has
+// no mount to refer to.
 func ReferencedIn(ctx context.Context, ns Namespace, m Mount) (referenced bool, err error) {
 	err = within(ctx, ns, func(fd int) error {
 		p, err := OpenPoint(m)
@@ -45,6 +46,9 @@ func ReferencedIn(ctx context.Context, ns Namespace, m Mount) (referenced bool, 
 			return err
 		})
 	})
+	if errors.Is(err, ErrEnded) {
+		return false, nil
+	}
 	if err != nil {
 		err = fmt.Errorf("asking the kernel about %s in namespace mnt:[%d]: %w", m.Point, ns.Inode, err)
 	}
