@@ -24,8 +24,6 @@ const (
 	Flush
 )
 
-func (k Kind) String() string { return [...]string{"read", "write", "zero", "flush"}[k] }
-
 // Op is one request.
 type Op struct {
 	Kind     Kind
