@@ -64,8 +64,8 @@ func TestAttributesOnEachFileSystem(t *testing.T) {
 	for _, fs := range []string{"xfs", "ext4", "btrfs"} {
 		t.Run(fs, func(t *testing.T) {
 			repo := createRepoIn(t, mountImage(t, fs))
-			if repo.xfs != (fs == "xfs") {
-				t.Errorf("XFS: %v", repo.xfs)
+			if repo.folders.xfs != (fs == "xfs") {
+				t.Errorf("XFS: %v", repo.folders.xfs)
 			}
 			for name, h := range oddFiles() {
 				size := int64(len(name))
@@ -76,7 +76,7 @@ func TestAttributesOnEachFileSystem(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := repo.verifyFile(t.Context(), sum); err != nil {
+				if err := repo.objects.verifyFile(t.Context(), sum); err != nil {
 					t.Errorf("%s: %v", name, err)
 				}
 				shown := headerOf(t, objectPath(repo, sum))

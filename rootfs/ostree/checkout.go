@@ -40,7 +40,7 @@ func (r *Repo) Checkout(ctx context.Context, commit Checksum, dest *os.File, nam
 	if err := checkName(name); err != nil {
 		return fmt.Errorf("checking out to %q: %w", full, err)
 	}
-	tree, meta, err := r.findTree(commit, o.Subpath)
+	tree, meta, err := findTree(r, commit, o.Subpath)
 	if err != nil {
 		return fmt.Errorf("checking out %s: %w", commit, err)
 	}
@@ -58,7 +58,7 @@ func (r *Repo) Checkout(ctx context.Context, commit Checksum, dest *os.File, nam
 	c.stack = []job{{parent: parent, name: name, path: full, tree: tree, meta: meta}}
 	err = c.run(ctx)
 	if err == nil {
-		err = r.readBackSamples(ctx) // hard links share the objects' inodes
+		err = r.writer.readBack(ctx) // hard links share the objects' inodes
 	}
 	if err != nil {
 		return fmt.Errorf("checking out %s: %w", commit, err)
@@ -67,7 +67,7 @@ func (r *Repo) Checkout(ctx context.Context, commit Checksum, dest *os.File, nam
 }
 
 // findTree returns the directory that subpath names in a commit.
-func (r *Repo) findTree(commit Checksum, subpath string) (tree, meta Checksum, err error) {
+func findTree(r *Repo, commit Checksum, subpath string) (tree, meta Checksum, err error) {
 	c, err := r.LoadCommit(commit)
 	if err != nil {
 		return tree, meta, err
@@ -212,7 +212,7 @@ func (c *checkout) finish(children []job) {
 // fill makes the entries of one directory, then sets its metadata. Filling its subdirectories will
 // hold no longer touches the directory itself.
 func (c *checkout) fill(j job) ([]job, error) {
-	h, err := openDirAt(c.repo.ledger, j.path, j.parent.fd, j.name)
+	h, err := openDirAt(c.repo.folders.ledger, j.path, j.parent.fd, j.name)
 	if err = errors.Join(err, j.parent.leave()); err != nil {
 		return nil, err
 	}
@@ -252,9 +252,9 @@ func (c *checkout) makeEntries(dir *sharedDir, path string, tree DirTree) error 
 func (c *checkout) makeFile(dir int, f FileEntry) error {
 	k := objectKey{f.Checksum, TypeFile}
 	if c.options.ForceCopy {
-		return c.repo.copyObject(k, dir, f.Name, false)
+		return c.repo.objects.copy(k, dir, f.Name, false)
 	}
-	state, err := c.repo.stateOf(k)
+	state, err := c.repo.objects.stateOf(k)
 	switch {
 	case err != nil:
 		return err
@@ -262,15 +262,15 @@ func (c *checkout) makeFile(dir int, f FileEntry) error {
 		return ErrNotFound
 	case state == stateEmpty:
 		// One empty object may stand for more names than an inode can have links.
-		return c.repo.copyObject(k, dir, f.Name, true)
+		return c.repo.objects.copy(k, dir, f.Name, true)
 	}
-	from, err := c.repo.prefixDir(k.sum[0], false)
+	from, err := c.repo.objects.prefixDir(k.sum[0], false)
 	if err != nil {
 		return err
 	}
 	err = unix.Linkat(from, k.name(), dir, f.Name, 0)
 	if err == unix.EMLINK || err == unix.EXDEV {
-		return c.repo.copyObject(k, dir, f.Name, true)
+		return c.repo.objects.copy(k, dir, f.Name, true)
 	}
 	return err
 }
@@ -312,29 +312,4 @@ func (c *checkout) dirMeta(sum Checksum) (DirMeta, error) {
 		c.metas[sum] = m
 	}
 	return m, err
-}
-
-// stateOf returns the state of an object, looking on disk at most once.
-func (r *Repo) stateOf(k objectKey) (objectState, error) {
-	p := &r.prefixes[k.sum[0]]
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for p.known[k] == stateWriting {
-		p.done.Wait()
-	}
-	if s := p.known[k]; s != stateUnknown {
-		return s, nil
-	}
-	s, err := r.probe(k)
-	if err == nil && s != stateUnknown {
-		p.remember(k, s)
-	}
-	return s, err
-}
-
-func (p *prefix) remember(k objectKey, s objectState) {
-	if p.known == nil {
-		p.known = map[objectKey]objectState{}
-	}
-	p.known[k] = s
 }

@@ -8,19 +8,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// copyObject makes a new file or link from an object, with its owner, mode, attributes and content;
+// copy makes a new file or link from an object, with its owner, mode, attributes and content;
 // with zeroTime also its time of modification. On failure nothing is left.
-func (r *Repo) copyObject(k objectKey, dir int, name string, zeroTime bool) error {
-	return r.readContent(k, func(h FileHeader, size int64, content io.Reader) error {
+func (o *objects) copy(k objectKey, dir int, name string, zeroTime bool) error {
+	return o.readContent(k, func(h FileHeader, size int64, content io.Reader) error {
 		if h.IsSymlink() {
 			return makeSymlink(dir, name, &h)
 		}
-		return r.copyFile(dir, name, &h, int(content.(fdReader)), size, zeroTime)
+		return copyFile(o.folders.ledger, dir, name, &h, int(content.(fdReader)), size, zeroTime)
 	})
 }
 
-func (r *Repo) copyFile(dir int, name string, h *FileHeader, from int, size int64, zeroTime bool) error {
-	f, err := openAt(r.ledger, "a copy named "+name, dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
+func copyFile(l Ledger, dir int, name string, h *FileHeader, from int, size int64, zeroTime bool) error {
+	f, err := openAt(l, "a copy named "+name, dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}

@@ -59,7 +59,7 @@ func (f *fsck) report(err error) {
 
 func (f *fsck) refs() {
 	for _, base := range []string{"refs/heads", "refs/remotes", "refs/mirrors"} {
-		refs, err := f.repo.listUnder(base)
+		refs, err := f.repo.refs.list(base)
 		f.report(err)
 		for _, ref := range refs {
 			if err := f.commits(ref.Commit); err != nil {
@@ -147,30 +147,36 @@ func (f *fsck) file(sum Checksum) {
 		return
 	}
 	f.files.Go(func() error {
-		f.report(f.repo.verifyFile(f.ctx, sum))
+		f.report(f.repo.objects.verifyFile(f.ctx, sum))
 		return nil
 	})
 }
 
 // verifyFile hashes a file object anew.
-func (r *Repo) verifyFile(ctx context.Context, sum Checksum) error {
-	return r.ReadContent(sum, func(h FileHeader, size int64, content io.Reader) error {
+func (o *objects) verifyFile(ctx context.Context, sum Checksum) error {
+	k := objectKey{sum, TypeFile}
+	return k.wrap(o.readContent(k, func(h FileHeader, _ int64, content io.Reader) error {
 		h, err := h.normalize()
 		if err != nil {
 			return err
 		}
-		digest := sha256.New()
-		digest.Write(appendHeader(nil, &h))
-		if content != nil {
-			if err := hashStream(ctx, digest, content); err != nil {
-				return err
-			}
+		got, err := hashFile(ctx, &h, content)
+		if err == nil && got != sum {
+			err = mismatch(got)
 		}
-		if got := Checksum(digest.Sum(nil)); got != sum {
-			return mismatch(got)
-		}
-		return nil
-	})
+		return err
+	}))
+}
+
+// hashFile returns the checksum of a file object; content is nil for a symbolic link.
+func hashFile(ctx context.Context, h *FileHeader, content io.Reader) (sum Checksum, err error) {
+	digest := sha256.New()
+	digest.Write(appendHeader(nil, h))
+	if content != nil {
+		err = hashStream(ctx, digest, content)
+	}
+	digest.Sum(sum[:0])
+	return sum, err
 }
 
 func hashStream(ctx context.Context, digest hash.Hash, content io.Reader) error {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,26 +25,37 @@ func (r *Repo) Lock(exclusive bool) (unlock func() error, err error) {
 		return nil, err
 	}
 	defer r.gate.leave()
+	return r.locks.take(exclusive)
+}
+
+// locks is the locks on the repository that this handle holds.
+type locks struct {
+	folders *folders
+	mu      sync.Mutex
+	held    map[*heldLock]struct{}
+}
+
+func (l *locks) take(exclusive bool) (unlock func() error, err error) {
 	name := repoPath + "/.lock"
 	held := &heldLock{}
-	if held.file, err = r.openLockFile(name); err != nil {
+	if held.file, err = l.openFile(name); err != nil {
 		return nil, err
 	}
 	if err := setLock(held.file.fd, exclusive); err != nil {
 		return nil, errors.Join(fmt.Errorf("locking %s: %w", name, err), held.file.close())
 	}
-	held.released = r.ledger.Opened("lock", name)
-	r.lockMu.Lock()
-	r.locks[held] = struct{}{}
-	r.lockMu.Unlock()
-	return func() error { return r.unlock(held) }, nil
+	held.released = l.folders.ledger.Opened("lock", name)
+	l.mu.Lock()
+	l.held[held] = struct{}{}
+	l.mu.Unlock()
+	return func() error { return l.drop(held) }, nil
 }
 
-// openLockFile opens the lock file, made with mode 0640 at first use.
-func (r *Repo) openLockFile(name string) (handle, error) {
-	h, err := openAt(r.ledger, name, r.dir.fd, ".lock", unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o640)
+// openFile opens the lock file, made with mode 0640 at first use.
+func (l *locks) openFile(name string) (handle, error) {
+	h, err := openAt(l.folders.ledger, name, l.folders.repo.fd, ".lock", unix.O_RDWR|unix.O_CREAT|unix.O_EXCL, 0o640)
 	if errors.Is(err, unix.EEXIST) {
-		return openAt(r.ledger, name, r.dir.fd, ".lock", unix.O_RDWR, 0)
+		return openAt(l.folders.ledger, name, l.folders.repo.fd, ".lock", unix.O_RDWR, 0)
 	}
 	if err != nil {
 		return h, err
@@ -67,11 +79,11 @@ func setLock(fd int, exclusive bool) error {
 	return err
 }
 
-func (r *Repo) unlock(held *heldLock) error {
-	r.lockMu.Lock()
-	_, ours := r.locks[held]
-	delete(r.locks, held)
-	r.lockMu.Unlock()
+func (l *locks) drop(held *heldLock) error {
+	l.mu.Lock()
+	_, ours := l.held[held]
+	delete(l.held, held)
+	l.mu.Unlock()
 	if !ours {
 		return fmt.Errorf("unlocking %s: %w", repoPath, ErrClosed)
 	}
@@ -85,13 +97,13 @@ func (h *heldLock) close() error {
 	return err
 }
 
-func (r *Repo) releaseLocks() error {
-	r.lockMu.Lock()
-	defer r.lockMu.Unlock()
+func (l *locks) dropAll() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var errs []error
-	for held := range r.locks {
+	for held := range l.held {
 		errs = append(errs, held.close())
-		delete(r.locks, held)
+		delete(l.held, held)
 	}
 	return errors.Join(errs...)
 }

@@ -65,20 +65,20 @@ func (o *Object) Close() error {
 // and stand in the ledger as "map", others are read and stand there as "object". The bytes are not
 // checked against the checksum. A missing object is ErrNotFound.
 func (r *Repo) Load(t ObjectType, c Checksum) (*Object, error) {
-	k := objectKey{c, t}
-	if !t.isMetadata() {
-		return nil, k.wrap(errors.New("only metadata objects can be loaded"))
-	}
 	if err := r.gate.enter(); err != nil {
 		return nil, err
 	}
 	defer r.gate.leave()
-	o, err := r.load(k)
-	return o, k.wrap(err)
+	k := objectKey{c, t}
+	object, err := r.objects.load(k)
+	return object, k.wrap(err)
 }
 
-func (r *Repo) load(k objectKey) (*Object, error) {
-	f, size, err := r.openObject(k)
+func (o *objects) load(k objectKey) (*Object, error) {
+	if !k.typ.isMetadata() {
+		return nil, errors.New("only metadata objects can be loaded")
+	}
+	f, size, err := o.open(k)
 	if err != nil {
 		return nil, err
 	}
@@ -86,30 +86,30 @@ func (r *Repo) load(k objectKey) (*Object, error) {
 	if size > maxMetadata {
 		return nil, formatErrorf("a metadata object of %d bytes is larger than %d", size, maxMetadata)
 	}
-	o := &Object{key: k, mapped: size > mapThreshold}
-	if o.mapped {
-		if o.data, err = unix.Mmap(f.fd, 0, int(size), unix.PROT_READ, unix.MAP_PRIVATE); err != nil {
+	object := &Object{key: k, mapped: size > mapThreshold}
+	if object.mapped {
+		if object.data, err = unix.Mmap(f.fd, 0, int(size), unix.PROT_READ, unix.MAP_PRIVATE); err != nil {
 			return nil, fmt.Errorf("mapping %d bytes: %w", size, err)
 		}
-		o.released = r.ledger.Opened("map", f.name)
-		return o, nil
+		object.released = o.folders.ledger.Opened("map", f.name)
+		return object, nil
 	}
-	o.data = make([]byte, size)
-	if err := readAll(f.fd, o.data); err != nil {
+	object.data = make([]byte, size)
+	if err := readAll(f.fd, object.data); err != nil {
 		return nil, err
 	}
-	o.released = r.ledger.Opened("object", f.name)
-	return o, nil
+	object.released = o.folders.ledger.Opened("object", f.name)
+	return object, nil
 }
 
-// openObject opens an object that is a regular file and returns its size.
-func (r *Repo) openObject(k objectKey) (handle, int64, error) {
-	dir, err := r.prefixDir(k.sum[0], false)
+// open opens an object that is a regular file and returns its size.
+func (o *objects) open(k objectKey) (handle, int64, error) {
+	dir, err := o.prefixDir(k.sum[0], false)
 	if err != nil {
 		return handle{fd: -1}, 0, notFound(err)
 	}
 	// O_NONBLOCK: a fifo in the object's place must not block.
-	f, err := openAt(r.ledger, k.ledgerName(), dir, k.name(), unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	f, err := openAt(o.folders.ledger, k.ledgerName(), dir, k.name(), unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return f, 0, notFound(err)
 	}
@@ -132,12 +132,19 @@ func notFound(err error) error {
 
 // WithObject loads a metadata object for the time of one call of fn, which must not keep data.
 func (r *Repo) WithObject(t ObjectType, c Checksum, fn func(data []byte) error) error {
-	o, err := r.Load(t, c)
-	if err != nil {
+	if err := r.gate.enter(); err != nil {
 		return err
 	}
-	err = fn(o.data)
-	return errors.Join(o.key.wrap(err), o.Close())
+	defer r.gate.leave()
+	return r.objects.with(objectKey{c, t}, fn)
+}
+
+func (o *objects) with(k objectKey, fn func(data []byte) error) error {
+	object, err := o.load(k)
+	if err != nil {
+		return k.wrap(err)
+	}
+	return errors.Join(k.wrap(fn(object.data)), object.Close())
 }
 
 // LoadCommit loads and decodes a commit; nothing stays open.
@@ -173,11 +180,11 @@ func (r *Repo) ReadContent(c Checksum, fn func(h FileHeader, size int64, content
 	}
 	defer r.gate.leave()
 	k := objectKey{c, TypeFile}
-	return k.wrap(r.readContent(k, fn))
+	return k.wrap(r.objects.readContent(k, fn))
 }
 
-func (r *Repo) readContent(k objectKey, fn func(FileHeader, int64, io.Reader) error) error {
-	dir, err := r.prefixDir(k.sum[0], false)
+func (o *objects) readContent(k objectKey, fn func(FileHeader, int64, io.Reader) error) error {
+	dir, err := o.prefixDir(k.sum[0], false)
 	if err != nil {
 		return notFound(err)
 	}
@@ -186,7 +193,7 @@ func (r *Repo) readContent(k objectKey, fn func(FileHeader, int64, io.Reader) er
 		return notFound(&os.PathError{Op: "stat", Path: k.ledgerName(), Err: err})
 	}
 	if st.Mode&modeTypeMask != modeSymlink {
-		return r.withFile(k, fn)
+		return o.withFile(k, fn)
 	}
 	h, err := readLinkHeader(dir, k.name(), &st)
 	if err != nil {
@@ -195,8 +202,8 @@ func (r *Repo) readContent(k objectKey, fn func(FileHeader, int64, io.Reader) er
 	return fn(h, 0, nil)
 }
 
-func (r *Repo) withFile(k objectKey, fn func(FileHeader, int64, io.Reader) error) error {
-	f, _, err := r.openObject(k)
+func (o *objects) withFile(k objectKey, fn func(FileHeader, int64, io.Reader) error) error {
+	f, _, err := o.open(k)
 	if err != nil {
 		return err
 	}

@@ -79,15 +79,15 @@ func origin(attr string) string {
 }
 
 // sample reads an object back that was just written, if it is the first of its shape.
-func (r *Repo) sample(k objectKey, h *FileHeader, size int64) error {
+func (w *writer) sample(k objectKey, h *FileHeader, size int64) error {
 	if k.typ != TypeFile {
 		h = &metadataHeader
 	}
 	s := shapeOf(k.typ, h.UID, h.GID, h.Mode, h.Xattrs, size)
-	if _, known := r.samples.LoadOrStore(s, k); known {
+	if _, known := w.samples.LoadOrStore(s, k); known {
 		return nil
 	}
-	return r.readBack(k, h, size)
+	return w.objects.readBack(k, h, size)
 }
 
 // ReadBack reads the first object of each shape that was written, again, and compares it with its
@@ -97,13 +97,13 @@ func (r *Repo) ReadBack(ctx context.Context) error {
 		return err
 	}
 	defer r.gate.leave()
-	return r.readBackSamples(ctx)
+	return r.writer.readBack(ctx)
 }
 
-func (r *Repo) readBackSamples(ctx context.Context) (err error) {
-	r.samples.Range(func(_, k any) bool {
+func (w *writer) readBack(ctx context.Context) (err error) {
+	w.samples.Range(func(_, k any) bool {
 		if err = ctx.Err(); err == nil {
-			err = r.readBack(k.(objectKey), nil, -1)
+			err = w.objects.readBack(k.(objectKey), nil, -1)
 		}
 		return err == nil
 	})
@@ -111,16 +111,16 @@ func (r *Repo) readBackSamples(ctx context.Context) (err error) {
 }
 
 // readBack compares an object with its name and, unless want is nil, its metadata with want.
-func (r *Repo) readBack(k objectKey, want *FileHeader, size int64) error {
+func (o *objects) readBack(k objectKey, want *FileHeader, size int64) error {
 	if k.typ != TypeFile {
-		return r.WithObject(k.typ, k.sum, func(data []byte) error {
+		return o.with(k, func(data []byte) error {
 			if Checksum(sha256.Sum256(data)) != k.sum {
 				return &ReadBackError{Path: k.ledgerName(), Reason: "its content is another one"}
 			}
 			return nil
 		})
 	}
-	return r.readContent(k, func(got FileHeader, gotSize int64, content io.Reader) error {
+	return o.readContent(k, func(got FileHeader, gotSize int64, content io.Reader) error {
 		got, err := got.normalize()
 		if err != nil {
 			return err
@@ -133,19 +133,16 @@ func (r *Repo) readBack(k objectKey, want *FileHeader, size int64) error {
 		if gotSize > readBackMost {
 			return nil // its metadata counts
 		}
-		return r.rehash(k, &got, content)
+		return rehash(k, &got, content)
 	})
 }
 
-func (r *Repo) rehash(k objectKey, got *FileHeader, content io.Reader) error {
-	digest := sha256.New()
-	digest.Write(appendHeader(nil, got))
-	if content != nil {
-		if err := hashStream(context.Background(), digest, content); err != nil {
-			return err
-		}
+func rehash(k objectKey, got *FileHeader, content io.Reader) error {
+	sum, err := hashFile(context.Background(), got, content)
+	if err != nil {
+		return err
 	}
-	if sum := Checksum(digest.Sum(nil)); sum != k.sum {
+	if sum != k.sum {
 		err := &ReadBackError{Path: k.ledgerName(), Reason: fmt.Sprintf("its checksum is %s", sum)}
 		for _, x := range got.Xattrs { // the usual cause
 			if x.Name == xattr.SELinux {

@@ -117,7 +117,7 @@ func TestAttributesThatAppear(t *testing.T) {
 			repo := createRepoIn(t, mountImage(t, "ext4"))
 			x := inheritable()
 			for i := range 256 {
-				at, err := repo.prefixDir(byte(i), true)
+				at, err := repo.objects.prefixDir(byte(i), true)
 				if err == nil {
 					err = unix.Setxattr(fmt.Sprintf("/proc/self/fd/%d", at), x.Name, x.Value, 0)
 				}

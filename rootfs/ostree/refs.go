@@ -7,7 +7,6 @@ import (
 	"os"
 	"sort"
 	"strings"
-	"time"
 	"unicode"
 
 	"golang.org/x/sys/unix"
@@ -72,28 +71,22 @@ func (r *Repo) SetRef(name string, c Checksum) error {
 	if err != nil {
 		return err
 	}
-	if err := r.requireObject(objectKey{c, TypeCommit}); err != nil {
+	if err := r.objects.require(objectKey{c, TypeCommit}); err != nil {
 		return fmt.Errorf("setting ref %q: %w", name, err)
 	}
-	if err := r.writeRef(base, path, c); err != nil {
+	if err := r.refs.write(base, path, c); err != nil {
 		return fmt.Errorf("setting ref %q: %w", name, err)
 	}
-	return r.touch()
+	return r.folders.touch()
 }
 
-// requireObject fails unless the object exists.
-func (r *Repo) requireObject(k objectKey) error {
-	state, err := r.stateOf(k)
-	if err == nil && state == stateUnknown {
-		err = ErrNotFound
-	}
-	return k.wrap(err)
-}
+// refs is the repository's refs, each a file beneath one of the folders in refs.
+type refs struct{ folders *folders }
 
-// writeRef replaces the ref's file by one made aside, so that a reader sees the old commit or the
+// write replaces the ref's file by one made aside, so that a reader sees the old commit or the
 // new one.
-func (r *Repo) writeRef(base, path string, c Checksum) error {
-	dir, err := r.openRefBase(base)
+func (r *refs) write(base, path string, c Checksum) error {
+	dir, err := r.open(base)
 	if err != nil {
 		return err
 	}
@@ -106,47 +99,19 @@ func (r *Repo) writeRef(base, path string, c Checksum) error {
 			return err
 		}
 	}
-	tmp := r.tmpName()
-	if err := r.writeTemp(tmp, []byte(c.String()+"\n")); err != nil {
+	tmp := r.folders.tmpName()
+	if err := r.folders.writeTemp(tmp, []byte(c.String()+"\n")); err != nil {
 		return err
 	}
-	if err := unix.Renameat(r.tmp.fd, tmp, dir.fd, path); err != nil {
+	if err := unix.Renameat(r.folders.tmp.fd, tmp, dir.fd, path); err != nil {
 		err = &os.PathError{Op: "rename", Path: dir.name + "/" + path, Err: err}
-		return errors.Join(err, unix.Unlinkat(r.tmp.fd, tmp, 0))
+		return errors.Join(err, unix.Unlinkat(r.folders.tmp.fd, tmp, 0))
 	}
 	return nil
 }
 
-func (r *Repo) openRefBase(base string) (handle, error) {
-	return openDirAt(r.ledger, repoPath+"/"+base, r.dir.fd, base)
-}
-
-// writeTemp makes a file of mode 0644 in tmp.
-func (r *Repo) writeTemp(name string, data []byte) error {
-	full := repoPath + "/tmp/" + name
-	f, err := openAt(r.ledger, full, r.tmp.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o644)
-	if err != nil {
-		return err
-	}
-	err = writeAll(f.fd, data)
-	if err == nil {
-		err = unix.Fchmod(f.fd, 0o644)
-	}
-	if err = errors.Join(err, f.close()); err != nil {
-		return errors.Join(fmt.Errorf("writing %s: %w", full, err), unix.Unlinkat(r.tmp.fd, name, 0))
-	}
-	return nil
-}
-
-// touch signals to other programs that refs have changed: they watch the repository directory's
-// modification time.
-func (r *Repo) touch() error {
-	now := unix.NsecToTimespec(time.Now().UnixNano())
-	times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, now}
-	if err := unix.UtimesNanoAt(r.dir.fd, ".", times, 0); err != nil {
-		return &os.PathError{Op: "utimes", Path: repoPath, Err: err}
-	}
-	return nil
+func (r *refs) open(base string) (handle, error) {
+	return openDirAt(r.folders.ledger, repoPath+"/"+base, r.folders.repo.fd, base)
 }
 
 // ResolveRef returns the commit that a ref points to. A missing ref is ErrNotFound.
@@ -159,21 +124,21 @@ func (r *Repo) ResolveRef(name string) (Checksum, error) {
 	if err != nil {
 		return Checksum{}, err
 	}
-	dir, err := r.openRefBase(base)
+	dir, err := r.refs.open(base)
 	if err != nil {
 		return Checksum{}, err
 	}
 	defer dir.close()
-	c, err := r.readRef(dir, path)
+	c, err := r.refs.read(dir, path)
 	if err != nil {
 		err = fmt.Errorf("resolving ref %q: %w", name, err)
 	}
 	return c, err
 }
 
-// readRef reads one ref's file. Links between refs are followed as long as they stay in the refs'
+// read reads one ref's file. Links between refs are followed as long as they stay in the refs'
 // folder.
-func (r *Repo) readRef(dir handle, path string) (Checksum, error) {
+func (r *refs) read(dir handle, path string) (Checksum, error) {
 	full := dir.name + "/" + path
 	how := unix.OpenHow{
 		Flags:   unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK,
@@ -183,7 +148,7 @@ func (r *Repo) readRef(dir handle, path string) (Checksum, error) {
 	if err != nil {
 		return Checksum{}, notFound(&os.PathError{Op: "open", Path: full, Err: err})
 	}
-	f := handle{fd: fd, name: full, released: r.ledger.Opened("fd", full)}
+	f := handle{fd: fd, name: full, released: r.folders.ledger.Opened("fd", full)}
 	defer f.close()
 	data, err := readLimited(f, maxRefFile)
 	if errors.Is(err, unix.EISDIR) {
@@ -205,11 +170,11 @@ func (r *Repo) ListRefs() ([]Ref, error) {
 		return nil, err
 	}
 	defer r.gate.leave()
-	refs, err := r.listUnder("refs/heads")
+	refs, err := r.refs.list("refs/heads")
 	if err != nil {
 		return nil, err
 	}
-	remotes, err := r.listUnder("refs/remotes")
+	remotes, err := r.refs.list("refs/remotes")
 	if err != nil {
 		return nil, err
 	}
@@ -222,9 +187,9 @@ func (r *Repo) ListRefs() ([]Ref, error) {
 	return refs, nil
 }
 
-// listUnder returns the refs beneath one folder, which may be missing, named by their path in it.
-func (r *Repo) listUnder(base string) ([]Ref, error) {
-	dir, err := r.openRefBase(base)
+// list returns the refs beneath one folder, which may be missing, named by their path in it.
+func (r *refs) list(base string) ([]Ref, error) {
+	dir, err := r.open(base)
 	if isNotExist(err) {
 		return nil, nil
 	}
@@ -233,8 +198,8 @@ func (r *Repo) listUnder(base string) ([]Ref, error) {
 	}
 	defer dir.close()
 	var refs []Ref
-	err = r.walkRefs(dir, "", func(path string) error {
-		c, err := r.readRef(dir, path)
+	err = r.walk(dir, "", func(path string) error {
+		c, err := r.read(dir, path)
 		if err == nil {
 			refs = append(refs, Ref{Name: path, Commit: c})
 		}
@@ -243,10 +208,10 @@ func (r *Repo) listUnder(base string) ([]Ref, error) {
 	return refs, err
 }
 
-// walkRefs calls fn for every file beneath path in dir. Names that no ref may bear, such as another
+// walk calls fn for every file beneath path in dir. Names that no ref may bear, such as another
 // program's temporary files, are passed over.
-func (r *Repo) walkRefs(dir handle, path string, fn func(string) error) error {
-	names, err := r.readNames(dir, path)
+func (r *refs) walk(dir handle, path string, fn func(string) error) error {
+	names, err := r.names(dir, path)
 	if err != nil {
 		return err
 	}
@@ -261,7 +226,7 @@ func (r *Repo) walkRefs(dir handle, path string, fn func(string) error) error {
 		}
 		visit := fn
 		if st.Mode&modeTypeMask == modeDirectory {
-			visit = func(sub string) error { return r.walkRefs(dir, sub, fn) }
+			visit = func(sub string) error { return r.walk(dir, sub, fn) }
 		}
 		if err := visit(sub); err != nil {
 			return err
@@ -270,9 +235,9 @@ func (r *Repo) walkRefs(dir handle, path string, fn func(string) error) error {
 	return nil
 }
 
-// readNames lists a folder beneath dir.
-func (r *Repo) readNames(dir handle, path string) ([]string, error) {
-	h, err := openDirAt(r.ledger, dir.name+"/"+path, dir.fd, "./"+path)
+// names lists a folder beneath dir.
+func (r *refs) names(dir handle, path string) ([]string, error) {
+	h, err := openDirAt(r.folders.ledger, dir.name+"/"+path, dir.fd, "./"+path)
 	if err != nil {
 		return nil, err
 	}
@@ -301,8 +266,8 @@ func (r *Repo) DeleteRef(name string) error {
 	if err != nil {
 		return err
 	}
-	if err := unix.Unlinkat(r.dir.fd, base+"/"+path, 0); err != nil {
+	if err := unix.Unlinkat(r.folders.repo.fd, base+"/"+path, 0); err != nil {
 		return fmt.Errorf("deleting ref %q: %w", name, notFound(err))
 	}
-	return r.touch()
+	return r.folders.touch()
 }

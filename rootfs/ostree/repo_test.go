@@ -67,7 +67,7 @@ func TestUmaskDoesNotMatter(t *testing.T) {
 	if err != nil || st.Mode() != 0o755|os.ModeSetuid|os.ModeSetgid {
 		t.Errorf("mode %v (%v)", st.Mode(), err)
 	}
-	if err := repo.verifyFile(t.Context(), sum); err != nil {
+	if err := repo.objects.verifyFile(t.Context(), sum); err != nil {
 		t.Error(err)
 	}
 }
@@ -266,7 +266,7 @@ func TestConcurrentWrites(t *testing.T) {
 		wg.Wait()
 		for _, name := range objectNames(t, repo.path) {
 			sum := sum(t, strings.NewReplacer("/objects/", "", "/", "", ".file", "").Replace(name))
-			if err := repo.verifyFile(t.Context(), sum); err != nil {
+			if err := repo.objects.verifyFile(t.Context(), sum); err != nil {
 				t.Error(err)
 			}
 		}
@@ -278,12 +278,12 @@ func TestFailedWriterIsReplaced(t *testing.T) {
 	repo := createRepo(t)
 	h := FileHeader{Mode: 0o100644}
 	k := objectKey{(&scratch{head: appendHeader(nil, &h), hash: sha256.New()}).sum([]byte("x")), TypeFile}
-	if mine, err := repo.claim(k); !mine || err != nil {
+	if mine, err := repo.objects.claim(k); !mine || err != nil {
 		t.Fatal(mine, err)
 	}
 	done := make(chan error)
-	go func() { done <- repo.store(k, &h, []byte("x")) }()
-	repo.settle(k, stateUnknown)
+	go func() { done <- repo.writer.store(k, &h, []byte("x")) }()
+	repo.objects.settle(k, stateUnknown)
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}

@@ -7,10 +7,11 @@ import (
 )
 
 // asShown returns the header as the file system shows the file once it is written: without this an
-// object would not have the checksum that its file gives. h is normalized.
-func (r *Repo) asShown(h FileHeader) (FileHeader, error) {
+// object would not have the checksum that its file gives. h is normalized; xfs says that the
+// repository is on XFS.
+func asShown(h FileHeader, xfs bool) (FileHeader, error) {
 	var err error
-	if h.Xattrs, h.Mode, err = shown(h.Mode, h.Xattrs); err != nil || !r.xfs {
+	if h.Xattrs, h.Mode, err = shown(h.Mode, h.Xattrs); err != nil || !xfs {
 		return h, err
 	}
 	h.Xattrs, err = normalizeXattrs(xattr.OnXFS(h.Xattrs))

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"os"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -56,9 +56,26 @@ func (s *scratch) growAligned(n int) []byte {
 // and the content is not read. Exactly size bytes must come from content, or the error is a
 // *SizeError. A device, fifo or socket is a *FileTypeError. Nothing is synced: see Sync.
 func (r *Repo) WriteContent(ctx context.Context, h FileHeader, size int64, content io.Reader) (Checksum, error) {
+	if err := r.gate.enter(); err != nil {
+		return Checksum{}, err
+	}
+	defer r.gate.leave()
+	return r.writer.content(ctx, h, size, content)
+}
+
+// writer stores objects.
+type writer struct {
+	folders *folders
+	objects *objects
+	flusher *flusher
+	scratch sync.Pool // of *scratch
+	samples sync.Map  // shape -> objectKey, of the first object of each shape
+}
+
+func (w *writer) content(ctx context.Context, h FileHeader, size int64, content io.Reader) (Checksum, error) {
 	h, err := h.normalize()
 	if err == nil && len(h.Xattrs) > 0 {
-		h, err = r.asShown(h)
+		h, err = asShown(h, w.folders.xfs)
 	}
 	if err != nil {
 		return Checksum{}, fmt.Errorf("storing a file: %w", err)
@@ -66,33 +83,29 @@ func (r *Repo) WriteContent(ctx context.Context, h FileHeader, size int64, conte
 	if err := ctx.Err(); err != nil {
 		return Checksum{}, err
 	}
-	if err := r.gate.enter(); err != nil {
-		return Checksum{}, err
-	}
-	defer r.gate.leave()
-	s := r.scratch.Get().(*scratch)
-	defer r.scratch.Put(s)
+	s := w.scratch.Get().(*scratch)
+	defer w.scratch.Put(s)
 	s.head = appendHeader(s.head[:0], &h)
 	if size < 0 || h.IsSymlink() && size != 0 {
 		return Checksum{}, fmt.Errorf("storing a file of mode %#o: size %d is impossible", h.Mode, size)
 	}
-	r.flusher.wrote(size)
+	w.flusher.wrote(size)
 	if size > smallContent {
-		return r.writeLarge(ctx, s, &h, size, content)
+		return w.large(ctx, s, &h, size, content)
 	}
 	if h.IsSymlink() {
 		content = nil
 	}
-	return r.writeSmall(s, &h, int(size), content)
+	return w.small(s, &h, int(size), content)
 }
 
-func (r *Repo) writeSmall(s *scratch, h *FileHeader, size int, content io.Reader) (Checksum, error) {
+func (w *writer) small(s *scratch, h *FileHeader, size int, content io.Reader) (Checksum, error) {
 	data, err := readContent(s, size, content)
 	if err != nil {
 		return Checksum{}, fmt.Errorf("storing a file: %w", err)
 	}
 	k := objectKey{s.sum(data), TypeFile}
-	return k.sum, k.wrap(r.store(k, h, data))
+	return k.sum, k.wrap(w.store(k, h, data))
 }
 
 // readContent reads all of a small file's content.
@@ -176,139 +189,58 @@ func (r *Repo) writeMetadata(t ObjectType, v interface{ Encode() ([]byte, error)
 	}
 	defer r.gate.leave()
 	k := objectKey{sha256.Sum256(data), t}
-	return k.sum, k.wrap(r.store(k, &metadataHeader, data))
+	return k.sum, k.wrap(r.writer.store(k, &metadataHeader, data))
 }
 
 // metadataHeader is the owner and mode of objects that are not files.
 var metadataHeader = FileHeader{Mode: modeRegular | 0o644}
 
 // store writes an object whose bytes are in memory, unless it exists.
-func (r *Repo) store(k objectKey, h *FileHeader, data []byte) error {
-	mine, err := r.claim(k)
+func (w *writer) store(k objectKey, h *FileHeader, data []byte) error {
+	mine, err := w.objects.claim(k)
 	if err != nil || !mine {
 		return err
 	}
 	state := stateUnknown
-	defer func() { r.settle(k, state) }()
-	if err := r.place(k, h, data); err != nil {
+	defer func() { w.objects.settle(k, state) }()
+	if err := w.place(k, h, data); err != nil {
 		return err
 	}
-	if err := r.sample(k, h, int64(len(data))); err != nil {
+	if err := w.sample(k, h, int64(len(data))); err != nil {
 		return err
 	}
 	state = presentState(k, h, int64(len(data)))
 	return nil
 }
 
-func presentState(k objectKey, h *FileHeader, size int64) objectState {
-	if k.typ == TypeFile && size == 0 && !h.IsSymlink() {
-		return stateEmpty
-	}
-	return statePresent
-}
-
-// claim reports whether the caller is to write the object, and must settle it then. It waits while
-// another goroutine writes the same object, so that nobody links or counts on half a file.
-func (r *Repo) claim(k objectKey) (bool, error) {
-	p := &r.prefixes[k.sum[0]]
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for p.known[k] == stateWriting {
-		p.done.Wait()
-	}
-	if p.known[k] != stateUnknown {
-		return false, nil
-	}
-	if !r.fresh {
-		state, err := r.probe(k)
-		if err != nil {
-			return false, err
-		}
-		if state != stateUnknown {
-			p.remember(k, state)
-			return false, nil
-		}
-	}
-	p.remember(k, stateWriting)
-	return true, nil
-}
-
-// settle ends a claim.
-func (r *Repo) settle(k objectKey, state objectState) {
-	p := &r.prefixes[k.sum[0]]
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if state == stateUnknown {
-		delete(p.known, k)
-	} else {
-		p.known[k] = state
-	}
-	p.done.Broadcast()
-}
-
-// probe looks on disk for an object that this process has not written.
-func (r *Repo) probe(k objectKey) (objectState, error) {
-	var st unix.Stat_t
-	err := unix.Fstatat(r.objects.fd, prefixName(k.sum[0])+"/"+k.name(), &st, unix.AT_SYMLINK_NOFOLLOW)
-	switch {
-	case err == unix.ENOENT:
-		return stateUnknown, nil
-	case err != nil:
-		return stateUnknown, &os.PathError{Op: "stat", Path: k.ledgerName(), Err: err}
-	case k.typ == TypeFile && st.Mode&modeTypeMask == modeRegular && st.Size == 0:
-		return stateEmpty, nil
-	}
-	return statePresent, nil
-}
-
 // place makes the file of one object: in a repository of our own under its final name, in any other
 // under a temporary one first, because other processes take a file of the final name for complete.
-func (r *Repo) place(k objectKey, h *FileHeader, data []byte) error {
-	dir, err := r.prefixDir(k.sum[0], true)
+func (w *writer) place(k objectKey, h *FileHeader, data []byte) error {
+	dir, err := w.objects.prefixDir(k.sum[0], true)
 	if err != nil {
 		return err
 	}
 	final := k.name()
-	if r.fresh {
-		err := r.makeFile(dir, final, k, h, data)
+	if w.objects.fresh {
+		err := w.makeFile(dir, final, k, h, data)
 		if errors.Is(err, unix.EEXIST) {
 			return nil
 		}
 		return err
 	}
-	name := r.tmpName()
-	if err := r.makeFile(r.tmp.fd, name, k, h, data); err != nil {
+	name := w.folders.tmpName()
+	if err := w.makeFile(w.folders.tmp.fd, name, k, h, data); err != nil {
 		return err
 	}
-	return r.publish(name, dir, final)
-}
-
-// tmpName returns a name in tmp that no other process uses.
-func (r *Repo) tmpName() string { return fmt.Sprintf("%s%d", r.tmpSeed, r.tmpSeq.Add(1)) }
-
-// publish gives a finished temporary file its final name. An object that came into being meanwhile
-// is as good.
-func (r *Repo) publish(tmp string, dir int, final string) error {
-	err := unix.Renameat2(r.tmp.fd, tmp, dir, final, unix.RENAME_NOREPLACE)
-	if err == nil {
-		return nil
-	}
-	removed := unix.Unlinkat(r.tmp.fd, tmp, 0)
-	if err == unix.EEXIST {
-		err = nil
-	}
-	if err != nil {
-		err = fmt.Errorf("renaming %s/tmp/%s into place: %w", repoPath, tmp, err)
-	}
-	return errors.Join(err, removed)
+	return w.folders.publish(name, dir, final)
 }
 
 // makeFile creates a new file or link with its metadata. On failure nothing is left.
-func (r *Repo) makeFile(dir int, name string, k objectKey, h *FileHeader, data []byte) error {
+func (w *writer) makeFile(dir int, name string, k objectKey, h *FileHeader, data []byte) error {
 	if h.IsSymlink() {
 		return makeSymlink(dir, name, h)
 	}
-	f, err := openAt(r.ledger, k.ledgerName(), dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, h.Mode&0o777)
+	f, err := openAt(w.folders.ledger, k.ledgerName(), dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, h.Mode&0o777)
 	if err != nil {
 		return err
 	}

@@ -23,43 +23,43 @@ const (
 	reserveSize = 64 << 20
 )
 
-// writeLarge streams content through the hash into a temporary file, whose final name is known at
+// large streams content through the hash into a temporary file, whose final name is known at
 // the end.
-func (r *Repo) writeLarge(ctx context.Context, s *scratch, h *FileHeader, size int64, content io.Reader) (Checksum, error) {
-	name := r.tmpName()
-	f, err := openAt(r.ledger, repoPath+"/tmp/"+name, r.tmp.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
+func (w *writer) large(ctx context.Context, s *scratch, h *FileHeader, size int64, content io.Reader) (Checksum, error) {
+	name := w.folders.tmpName()
+	f, err := openAt(w.folders.ledger, repoPath+"/tmp/"+name, w.folders.tmp.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
 	if err != nil {
 		return Checksum{}, fmt.Errorf("storing a file: %w", err)
 	}
 	sum, err := (&largeFile{fd: f.fd}).stream(ctx, s, size, content)
 	if err != nil {
 		err = fmt.Errorf("storing a file of %d bytes: %w", size, err)
-		return Checksum{}, errors.Join(err, f.close(), unix.Unlinkat(r.tmp.fd, name, 0))
+		return Checksum{}, errors.Join(err, f.close(), unix.Unlinkat(w.folders.tmp.fd, name, 0))
 	}
 	k := objectKey{sum, TypeFile}
-	return sum, k.wrap(r.storeTemp(k, h, size, f, name))
+	return sum, k.wrap(w.storeTemp(k, h, size, f, name))
 }
 
 // storeTemp publishes a complete temporary file, or removes it when the object exists or something
 // fails. It closes f.
-func (r *Repo) storeTemp(k objectKey, h *FileHeader, size int64, f handle, name string) error {
-	mine, err := r.claim(k)
+func (w *writer) storeTemp(k objectKey, h *FileHeader, size int64, f handle, name string) error {
+	mine, err := w.objects.claim(k)
 	if err != nil || !mine {
-		return errors.Join(err, f.close(), unix.Unlinkat(r.tmp.fd, name, 0))
+		return errors.Join(err, f.close(), unix.Unlinkat(w.folders.tmp.fd, name, 0))
 	}
 	state := stateUnknown
-	defer func() { r.settle(k, state) }()
-	dir, err := r.prefixDir(k.sum[0], true)
+	defer func() { w.objects.settle(k, state) }()
+	dir, err := w.objects.prefixDir(k.sum[0], true)
 	if err == nil {
 		err = setMetadata(f.fd, h, TypeFile)
 	}
 	if err = errors.Join(err, f.close()); err != nil {
-		return errors.Join(err, unix.Unlinkat(r.tmp.fd, name, 0))
+		return errors.Join(err, unix.Unlinkat(w.folders.tmp.fd, name, 0))
 	}
-	if err := r.publish(name, dir, k.name()); err != nil {
+	if err := w.folders.publish(name, dir, k.name()); err != nil {
 		return err
 	}
-	if err := r.sample(k, h, size); err != nil {
+	if err := w.sample(k, h, size); err != nil {
 		return err
 	}
 	state = statePresent
