@@ -2,7 +2,6 @@ package verify
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"strings"
 )
@@ -24,91 +23,90 @@ const grubConfig = "boot/grub/grub.cfg"
 const peersConfig = "boot/grub2/grub.cfg"
 
 // checkBIOS follows the boot code from the boot sector to the BIOS boot partition.
-func (i *inspection) checkBIOS(context.Context) error {
+func checkBIOS(f *findings, disk device, l *layout) error {
 	switch {
-	case !i.bootCode && i.bios == nil:
-		i.notApplicable("no BIOS boot partition and no boot code: the disk starts under UEFI only")
+	case !l.bootCode && l.bios == nil:
+		f.notApplicable("no BIOS boot partition and no boot code: the disk starts under UEFI only")
 		return nil
-	case !i.bootCode:
-		i.notApplicable("no boot code: the disk starts under UEFI only")
+	case !l.bootCode:
+		f.notApplicable("no boot code: the disk starts under UEFI only")
 		return nil
-	case i.bios == nil:
-		i.fault("boot sector", "it has boot code, but there is no BIOS boot partition with the rest of it")
+	case l.bios == nil:
+		f.fault("boot sector", "it has boot code, but there is no BIOS boot partition with the rest of it")
 		return nil
 	}
 	boot, core := make([]byte, biosSector), make([]byte, biosSector)
-	if _, err := i.disk.ReadAt(boot, 0); err != nil {
+	if _, err := disk.ReadAt(boot, 0); err != nil {
 		return err
 	}
-	if _, err := i.disk.ReadAt(core, i.bios.Start); err != nil {
+	if _, err := disk.ReadAt(core, l.bios.Start); err != nil {
 		return err
 	}
-	i.grub = bytes.Contains(boot[:440], []byte("GRUB "))
-	if !i.grub {
-		i.note("boot sector", "its boot code is not GRUB's, and was not checked")
+	l.grub = bytes.Contains(boot[:440], []byte("GRUB "))
+	if !l.grub {
+		f.note("boot sector", "its boot code is not GRUB's, and was not checked")
 		return nil
 	}
-	i.checkBootSector(boot)
-	i.checkCore(core)
+	checkBootSector(f, l.bios, boot)
+	checkCore(f, l.bios, core)
 	return nil
 }
 
-func (i *inspection) checkBootSector(boot []byte) {
-	start := uint64(i.bios.Start / biosSector)
+func checkBootSector(f *findings, bios *Partition, boot []byte) {
+	start := uint64(bios.Start / biosSector)
 	if got := binary.LittleEndian.Uint64(boot[bootLoadsLBA:]); got != start {
-		i.fault("boot sector", "its boot code loads LBA %d, and %s begins at %d", got, i.bios, start)
+		f.fault("boot sector", "its boot code loads LBA %d, and %s begins at %d", got, bios, start)
 	}
 	if boot[0] != 0xeb {
-		i.fault("boot sector", "its boot code begins with %#02x, not with a jump", boot[0])
+		f.fault("boot sector", "its boot code begins with %#02x, not with a jump", boot[0])
 	}
 }
 
 // checkCore checks the list of blocks that core.img loads itself by.
-func (i *inspection) checkCore(core []byte) {
+func checkCore(f *findings, bios *Partition, core []byte) {
 	le := binary.LittleEndian
 	first, sectors, segment := le.Uint64(core[coreBlockList:]), int64(le.Uint16(core[coreBlockList+8:])), le.Uint16(core[coreBlockList+10:])
-	where := i.bios.String()
+	where := bios.String()
 	switch {
 	case allZero(core):
-		i.fault(where, "it is empty, and the boot sector loads GRUB's core image from it")
+		f.fault(where, "it is empty, and the boot sector loads GRUB's core image from it")
 		return
-	case first != uint64(i.bios.Start/biosSector)+1:
-		i.fault(where, "GRUB's core image loads its rest from LBA %d, which is not where it is", first)
+	case first != uint64(bios.Start/biosSector)+1:
+		f.fault(where, "GRUB's core image loads its rest from LBA %d, which is not where it is", first)
 		return
-	case sectors == 0 || (sectors+1)*biosSector > i.bios.Size:
-		i.fault(where, "GRUB's core image claims %d sectors, and the partition has %d", sectors+1, i.bios.Size/biosSector)
+	case sectors == 0 || (sectors+1)*biosSector > bios.Size:
+		f.fault(where, "GRUB's core image claims %d sectors, and the partition has %d", sectors+1, bios.Size/biosSector)
 		return
 	case segment != coreSegment:
-		i.fault(where, "GRUB's core image is loaded to segment %#x, not %#x", segment, coreSegment)
+		f.fault(where, "GRUB's core image is loaded to segment %#x, not %#x", segment, coreSegment)
 	}
-	i.say("GRUB's core image of %d bytes is where the boot sector looks for it", (sectors+1)*biosSector)
+	f.say("GRUB's core image of %d bytes is where the boot sector looks for it", (sectors+1)*biosSector)
 }
 
 // biosGRUB reports whether GRUB starts a disk without an EFI system partition.
-func (i *inspection) biosGRUB() bool {
-	return i.biosOnly() && (i.grub || i.isRegular(grubConfig))
+func (l *layout) biosGRUB(t tree) bool {
+	return l.biosOnly() && (l.grub || t.isRegular(grubConfig))
 }
 
 // checkBootConfig checks GRUB's configuration where no EFI system partition has it.
-func (i *inspection) checkBootConfig(context.Context) error {
+func checkBootConfig(f *findings, l *layout, t tree) {
 	switch {
-	case i.esp != nil:
-		i.notApplicable("the EFI system partition has it")
-		return nil
-	case !i.biosGRUB():
-		i.notApplicable("no GRUB is there to read it")
-		return nil
+	case l.esp != nil:
+		f.notApplicable("the EFI system partition has it")
+		return
+	case !l.biosGRUB(t):
+		f.notApplicable("no GRUB is there to read it")
+		return
 	}
 	name := grubConfig
-	if !i.isRegular(name) && i.isRegular(peersConfig) {
+	if !t.isRegular(name) && t.isRegular(peersConfig) {
 		name = peersConfig
 	}
-	text, err := i.tree.read(name)
+	text, err := t.read(name)
 	if err != nil {
-		i.fault("/"+grubConfig, "the boot sector starts GRUB, which has no configuration: %v", err)
-		return nil
+		f.fault("/"+grubConfig, "the boot sector starts GRUB, which has no configuration: %v", err)
+		return
 	}
-	i.judgeGRUBConfig("/"+name, string(text))
-	i.say("it looks for the boot entries on %s", strings.Join(i.entriesOn(), " "))
-	return nil
+	judgeGRUBConfig(f, l, "/"+name, string(text))
+	f.say("it looks for the boot entries on %s", strings.Join(l.entriesOn(), " "))
 }

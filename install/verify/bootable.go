@@ -7,50 +7,48 @@ import (
 
 	"installer/install/size"
 	"installer/rootfs/bootable"
-	"installer/rootfs/bootloader"
 )
 
 // checkBootable judges each deployment that an entry starts as an installation judges an image.
-func (i *inspection) checkBootable(ctx context.Context) error {
+func checkBootable(ctx context.Context, f *findings, t tree, deployments []*deployment, o bootable.Options) error {
 	judged := 0
-	for _, d := range i.deployments {
+	for _, d := range deployments {
 		if d.entry == nil {
 			continue // the boot links' check has reported it
 		}
-		if err := i.inDeployment(d, func(f deploymentFS) error { return i.judgeBootable(ctx, d, f) }); err != nil {
-			i.fault("/"+d.path, "%v", err)
+		if err := t.inDeployment(d, func(at deploymentFS) error { return judgeBootable(ctx, f, d, at, o) }); err != nil {
+			f.fault("/"+d.path, "%v", err)
 		}
 		judged++
 	}
-	i.say("%s with all files of a first boot and a first update", size.Count(judged, "deployment"))
+	f.say("%s with all files of a first boot and a first update", size.Count(judged, "deployment"))
 	return ctx.Err()
 }
 
-func (i *inspection) judgeBootable(ctx context.Context, d *deployment, f deploymentFS) error {
-	facts := func(name string) *bootable.Facts {
-		file, err := f.Open(name)
+func judgeBootable(ctx context.Context, f *findings, d *deployment, at deploymentFS, o bootable.Options) error {
+	o.Facts = func(name string) *bootable.Facts {
+		file, err := at.Open(name)
 		if err != nil {
 			return nil
 		}
 		defer file.Close()
 		facts, err := bootable.Look(name, contextReader{ctx, file})
 		if err != nil {
-			i.fault("/"+path.Join(d.path, name), "it cannot be read: %v", err)
+			f.fault("/"+path.Join(d.path, name), "it cannot be read: %v", err)
 			return nil
 		}
 		return facts
 	}
-	systemd := i.bootLoaderKind() == bootloader.SystemdBoot
-	notes, err := bootable.Check(f, bootable.Options{Arch: i.architecture(), EFIStub: systemd, Facts: facts})
+	notes, err := bootable.Check(at, o)
 	for _, note := range notes {
-		i.note("/"+path.Join(d.path, note.Path), "it %s", note.What)
+		f.note("/"+path.Join(d.path, note.Path), "it %s", note.What)
 	}
 	refused := (*bootable.Error)(nil)
 	if !errors.As(err, &refused) {
 		return err
 	}
 	for _, fault := range refused.Faults {
-		i.fault("/"+path.Join(d.path, fault.Path), "it %s", fault.What)
+		f.fault("/"+path.Join(d.path, fault.Path), "it %s", fault.What)
 	}
 	return nil
 }

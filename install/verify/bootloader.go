@@ -15,38 +15,51 @@ import (
 	"installer/install/size"
 	"installer/rootfs/beneath"
 	"installer/rootfs/bootloader"
+	"installer/rootfs/ostree"
 )
 
-// checkBootLoader makes the boot loader once more, from the deployment that it was made from and by
-// that one's own programs, and compares every byte with the disk. Equal input gives equal bytes.
-func (i *inspection) checkBootLoader(ctx context.Context) error {
-	kind := i.bootLoaderKind()
+// loaderCheck compares the boot loader of the disk with one that is made anew.
+type loaderCheck struct {
+	*findings
+	*layout
+	disk        device
+	tree        tree
+	rootPath    string // where programs of this machine find the root
+	runInTree   RunInTree
+	deployments []*deployment
+	repo        *ostree.Repo
+}
+
+// check makes the boot loader once more, from the deployment that it was made from and by that
+// one's own programs, and compares every byte with the disk. Equal input gives equal bytes.
+func (c *loaderCheck) check(ctx context.Context) error {
+	kind := c.bootLoaderKind(c.tree)
 	if kind == bootloader.None {
-		i.notApplicable("none that an installation makes")
+		c.notApplicable("none that an installation makes")
 		return nil
 	}
-	d, err := i.firstDeployment()
+	d, err := firstDeployment(c.tree, c.repo, c.deployments)
 	if err != nil {
 		return err
 	}
 	if d == nil {
-		i.notApplicable("the deployment that it was made from is not on the disk any more")
+		c.notApplicable("the deployment that it was made from is not on the disk any more")
 		return nil
 	}
 	made, inBoot := &remade{files: map[string]remadeFile{}}, &remade{files: map[string]remadeFile{}}
-	if err := i.remake(ctx, kind, d, made, inBoot); err != nil {
+	if err := c.remake(ctx, kind, d, made, inBoot); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		i.fault("/"+d.path, "the boot loader cannot be made once more to be compared: %v", err)
+		c.fault("/"+d.path, "the boot loader cannot be made once more to be compared: %v", err)
 		return nil
 	}
-	i.compareESP(made)
-	i.compareBoot(ctx, inBoot)
-	if err := i.compareDisk(made); err != nil {
+	c.compareESP(made)
+	c.compareBoot(ctx, inBoot)
+	if err := c.compareDisk(made); err != nil {
 		return err
 	}
-	i.say("%s: %s and %s of the disk, as the image's own programs make them", kind,
+	c.say("%s: %s and %s of the disk, as the image's own programs make them", kind,
 		size.Count(len(made.files)+len(inBoot.files), "file"), size.Count(len(made.ranges), "range"))
 	return nil
 }
@@ -54,15 +67,15 @@ func (i *inspection) checkBootLoader(ctx context.Context) error {
 // bootLoaderKind returns the loader on the EFI system partition, or of a disk without one. A
 // distribution's own GRUB, which comes with other programs in its directory, was not made by an
 // installation.
-func (i *inspection) bootLoaderKind() bootloader.Kind {
+func (l *layout) bootLoaderKind(t tree) bootloader.Kind {
 	kind := bootloader.None
-	if i.fat == nil {
-		if i.biosGRUB() {
+	if l.fat == nil {
+		if l.biosGRUB(t) {
 			kind = bootloader.GRUB
 		}
 		return kind
 	}
-	for _, name := range i.fat.names {
+	for _, name := range l.fat.names {
 		lower := strings.ToLower(name)
 		switch dir, base := path.Split(lower); {
 		case !strings.HasPrefix(lower, "efi/"):
@@ -79,16 +92,16 @@ func (i *inspection) bootLoaderKind() bootloader.Kind {
 
 // firstDeployment finds the deployment that the disk was installed with: the one of the image that
 // the record of the installation names. It is nil when that one is gone.
-func (i *inspection) firstDeployment() (*deployment, error) {
-	aleph, exists, err := i.readAleph()
+func firstDeployment(t tree, repo *ostree.Repo, deployments []*deployment) (*deployment, error) {
+	aleph, exists, err := readAleph(t)
 	if err != nil || !exists {
 		return nil, err
 	}
-	for _, d := range i.deployments {
-		if i.repo == nil || d.entry == nil {
+	for _, d := range deployments {
+		if repo == nil || d.entry == nil {
 			continue
 		}
-		c, err := i.repo.LoadCommit(d.commit)
+		c, err := repo.LoadCommit(d.commit)
 		if err == nil && metadata(c, keyManifestDigest) == aleph.Digest {
 			return d, nil
 		}
@@ -98,101 +111,101 @@ func (i *inspection) firstDeployment() (*deployment, error) {
 
 // remake installs the boot loader into memory: the files of the directory boot into inBoot, the
 // rest into made.
-func (i *inspection) remake(ctx context.Context, kind bootloader.Kind, d *deployment, made, inBoot *remade) error {
-	release, err := i.osRelease(d)
+func (c *loaderCheck) remake(ctx context.Context, kind bootloader.Kind, d *deployment, made, inBoot *remade) error {
+	release, err := osRelease(c.tree, d)
 	if err != nil {
 		return err
 	}
-	treeFS, err := beneath.OpenFS(i.root.Dir, d.path, i.ledger)
+	treeFS, err := beneath.OpenFS(c.tree.root, d.path, c.tree.ledger)
 	if err != nil {
 		return err
 	}
 	defer treeFS.Close()
-	bootFS, err := beneath.OpenFS(i.root.Dir, "boot", i.ledger)
+	bootFS, err := beneath.OpenFS(c.tree.root, "boot", c.tree.ledger)
 	if err != nil {
 		return err
 	}
 	defer bootFS.Close()
-	loader, _ := efiLoader(i.architecture())
+	loader, _ := efiLoader(c.architecture())
 	uefi := false
-	if i.fat != nil {
-		_, uefi = i.fat.find(loader)
+	if c.fat != nil {
+		_, uefi = c.fat.find(loader)
 	}
 	t := bootloader.Target{
-		Arch:     i.architecture(),
-		Firmware: bootloader.Firmware{UEFI: uefi, BIOS: i.bootCode && i.bios != nil},
+		Arch:     c.architecture(),
+		Firmware: bootloader.Firmware{UEFI: uefi, BIOS: c.bootCode && c.bios != nil},
 		Vendor:   release.ID,
 		Tree:     treeFS,
 		Run: func(ctx context.Context, argv []string, files map[string][]byte) ([]byte, error) {
-			return i.opts.RunInTree(ctx, path.Join(i.root.Path, d.path), argv, files)
+			return c.runInTree(ctx, path.Join(c.rootPath, d.path), argv, files)
 		},
 		Boot:       bootFS,
 		Entry:      bootloader.Entry{Name: d.entry.name, Text: d.entry.text},
-		Filesystem: string(i.super.Type), BootUUID: i.super.UUID, BootPartition: i.rootfs.Number,
+		Filesystem: string(c.super.Type), BootUUID: c.super.UUID, BootPartition: c.rootfs.Number,
 		BootDir: inBoot,
-		Disk:    made, SectorSize: i.source.sector,
+		Disk:    made, SectorSize: c.disk.sector,
 	}
-	if i.boot != nil {
-		t.Filesystem, t.BootUUID, t.BootPartition = string(i.bootSuper.Type), i.bootSuper.UUID, i.boot.Number
+	if c.boot != nil {
+		t.Filesystem, t.BootUUID, t.BootPartition = string(c.bootSuper.Type), c.bootSuper.UUID, c.boot.Number
 	}
-	if i.esp != nil {
-		t.ESP, t.ESPPartition = made, i.esp.Number
+	if c.esp != nil {
+		t.ESP, t.ESPPartition = made, c.esp.Number
 	}
-	if i.bios != nil {
-		t.BIOSBoot = &bootloader.Range{Start: i.bios.Start, Size: i.bios.Size}
+	if c.bios != nil {
+		t.BIOSBoot = &bootloader.Range{Start: c.bios.Start, Size: c.bios.Size}
 	}
 	return bootloader.Install(ctx, kind, t)
 }
 
 // compareESP compares the files of the EFI system partition with those made once more.
-func (i *inspection) compareESP(made *remade) {
+func (c *loaderCheck) compareESP(made *remade) {
 	for _, name := range slices.Sorted(maps.Keys(made.files)) {
 		want := made.files[name]
-		f, ok := i.fat.find(name)
+		f, ok := c.fat.find(name)
 		if !ok {
-			i.fault(espPath(name), "it is missing")
+			c.fault(espPath(name), "it is missing")
 			continue
 		}
 		sum := sha256.New()
-		if _, err := io.Copy(sum, i.fat.reader(f)); err != nil {
-			i.fault(espPath(name), "it cannot be read: %v", err)
+		if _, err := io.Copy(sum, c.fat.reader(f)); err != nil {
+			c.fault(espPath(name), "it cannot be read: %v", err)
 			continue
 		}
 		if f.size != want.size || !bytes.Equal(sum.Sum(nil), want.sum[:]) {
-			i.faultWith("if another version of the installer made this disk, its boot loader may differ and be well",
+			c.faultWith("if another version of the installer made this disk, its boot loader may differ and be well",
 				espPath(name), "it differs from the one that the image's own programs make: %d bytes instead of %d, or other ones", f.size, want.size)
 		}
 	}
 }
 
 // compareBoot compares the boot loader's files in the directory boot.
-func (i *inspection) compareBoot(ctx context.Context, made *remade) {
+func (c *loaderCheck) compareBoot(ctx context.Context, made *remade) {
 	for _, name := range slices.Sorted(maps.Keys(made.files)) {
 		at, sum := path.Join("boot", name), sha256.New()
-		if err := i.hashInto(ctx, at, sum); err != nil {
-			i.fault("/"+at, "it cannot be read: %v", err)
+		if err := c.tree.hashInto(ctx, at, sum); err != nil {
+			c.fault("/"+at, "it cannot be read: %v", err)
 			continue
 		}
 		if want := made.files[name].sum; !bytes.Equal(sum.Sum(nil), want[:]) {
-			i.faultWith("if another version of the installer made this disk, its boot loader may differ and be well",
+			c.faultWith("if another version of the installer made this disk, its boot loader may differ and be well",
 				"/"+at, "it differs from the one that the image's own programs make")
 		}
 	}
 }
 
 // compareDisk compares the boot code outside of file systems.
-func (i *inspection) compareDisk(made *remade) error {
+func (c *loaderCheck) compareDisk(made *remade) error {
 	for _, r := range made.ranges {
 		where := "boot sector"
-		if i.bios != nil && r.at >= i.bios.Start {
-			where = i.bios.String()
+		if c.bios != nil && r.at >= c.bios.Start {
+			where = c.bios.String()
 		}
 		got := make([]byte, len(r.data))
-		if _, err := i.disk.ReadAt(got, r.at); err != nil {
+		if _, err := c.disk.ReadAt(got, r.at); err != nil {
 			return fmt.Errorf("reading the boot code: %w", err)
 		}
 		if at := firstDifference(got, r.data); at >= 0 {
-			i.faultWith("if another version of the installer made this disk, its boot loader may differ and be well", where,
+			c.faultWith("if another version of the installer made this disk, its boot loader may differ and be well", where,
 				"GRUB's code differs from the code that the image's own programs make: first at byte %d of %d", at, len(r.data))
 		}
 	}

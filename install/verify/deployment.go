@@ -18,29 +18,32 @@ import (
 
 // treeCheck compares one deployment with its commit.
 type treeCheck struct {
-	*inspection
+	*findings
 	ctx    context.Context
-	linked int // files that are their objects
-	copied int // files that are equal to their objects
+	tree   tree
+	repo   *ostree.Repo
+	broken map[string]bool // damaged file objects, by their path
+	linked int             // files that are their objects
+	copied int             // files that are equal to their objects
 	metas  map[ostree.Checksum]ostree.DirMeta
 }
 
 // checkDeployments compares each deployment's tree with its commit: names, owners, modes,
 // attributes and content.
-func (i *inspection) checkDeployments(ctx context.Context) error {
+func checkDeployments(ctx context.Context, f *findings, t tree, repo *ostree.Repo, deployments []*deployment, broken map[string]bool) error {
 	linked, copied := 0, 0
-	for _, d := range i.deployments {
-		t := &treeCheck{inspection: i, ctx: ctx, metas: map[ostree.Checksum]ostree.DirMeta{}}
-		c, err := i.repo.LoadCommit(d.commit)
+	for _, d := range deployments {
+		c := &treeCheck{findings: f, ctx: ctx, tree: t, repo: repo, broken: broken, metas: map[ostree.Checksum]ostree.DirMeta{}}
+		commit, err := repo.LoadCommit(d.commit)
 		if err != nil {
-			i.fault("/"+d.path, "its commit cannot be read: %v", err)
+			f.fault("/"+d.path, "its commit cannot be read: %v", err)
 			continue
 		}
-		t.dir(d.path, c.Tree, c.Meta, true)
-		linked, copied = linked+t.linked, copied+t.copied
-		i.checkImmutable(d)
+		c.dir(d.path, commit.Tree, commit.Meta, true)
+		linked, copied = linked+c.linked, copied+c.copied
+		checkImmutable(f, t, d)
 	}
-	i.say("%d files are hard links to their objects, %d are copies of them", linked, copied)
+	f.say("%d files are hard links to their objects, %d are copies of them", linked, copied)
 	return ctx.Err()
 }
 
@@ -208,15 +211,15 @@ const immutableFlag = 0x10
 
 // checkImmutable looks at the flag that keeps a deployment's root from being changed by accident.
 // File systems may lack it, and installations may lack the capability to set it.
-func (i *inspection) checkImmutable(d *deployment) {
-	err := i.tree.with(d.path, unix.O_DIRECTORY, func(f *os.File) error {
-		flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+func checkImmutable(f *findings, t tree, d *deployment) {
+	err := t.with(d.path, unix.O_DIRECTORY, func(dir *os.File) error {
+		flags, err := unix.IoctlGetInt(int(dir.Fd()), unix.FS_IOC_GETFLAGS)
 		if err == nil && flags&immutableFlag == 0 {
-			i.note("/"+d.path, "it is not marked as immutable")
+			f.note("/"+d.path, "it is not marked as immutable")
 		}
 		return nil
 	})
 	if err != nil {
-		i.fault("/"+d.path, "%v", err)
+		f.fault("/"+d.path, "%v", err)
 	}
 }

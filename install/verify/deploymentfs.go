@@ -17,8 +17,8 @@ type deploymentFS struct {
 }
 
 // inDeployment opens a deployment for the time of fn.
-func (i *inspection) inDeployment(d *deployment, fn func(deploymentFS) error) error {
-	return i.tree.with(d.path, unix.O_DIRECTORY, func(f *os.File) error { return fn(deploymentFS{i.tree, f}) })
+func (t tree) inDeployment(d *deployment, fn func(deploymentFS) error) error {
+	return t.with(d.path, unix.O_DIRECTORY, func(f *os.File) error { return fn(deploymentFS{t, f}) })
 }
 
 // open opens a path. Its caller has the ledger know of it.

@@ -2,11 +2,9 @@ package verify
 
 import (
 	"bytes"
-	"context"
 	"debug/pe"
 	"errors"
 	"fmt"
-	"io"
 	"path"
 	"regexp"
 	"slices"
@@ -34,50 +32,54 @@ func efiLoader(arch string) (name string, machine uint16) {
 func espPath(name string) string { return "ESP:" + path.Join("/", name) }
 
 // checkESP checks the FAT file system as a structure.
-func (i *inspection) checkESP(context.Context) error {
-	if i.esp == nil {
-		i.notApplicable("there is none: the disk starts under BIOS only")
-		return nil
+func checkESP(f *findings, disk device, l *layout) {
+	if l.esp == nil {
+		f.notApplicable("there is none: the disk starts under BIOS only")
+		return
 	}
-	r := io.NewSectionReader(i.disk, i.esp.Start, i.esp.Size)
-	v, err := openFAT(r, i.esp.Size)
+	r := disk.part(*l.esp)
+	v, err := openFAT(r, l.esp.Size)
 	if err != nil {
-		i.fault(i.esp.String(), "%v", err)
-		return nil
+		f.fault(l.esp.String(), "%v", err)
+		return
 	}
-	i.fat = v
+	l.fat = v
 	if _, err := fsinfo.CheckClean(fsinfo.VFAT, r); err != nil {
-		i.fault(i.esp.String(), "%v", err)
+		f.fault(l.esp.String(), "%v", err)
 	}
 	for _, problem := range v.structure() {
-		i.fault(i.esp.String(), "%s", problem)
+		f.fault(l.esp.String(), "%s", problem)
 	}
 	v.walk(func(where, what string) {
 		if where == "" {
-			i.fault(i.esp.String(), "%s", what)
+			f.fault(l.esp.String(), "%s", what)
 			return
 		}
-		i.fault(espPath(where), "%s", what)
+		f.fault(espPath(where), "%s", what)
 	})
-	i.say("FAT32 with %s, not in use", size.Count(len(v.files), "file"))
-	return nil
+	f.say("FAT32 with %s, not in use", size.Count(len(v.files), "file"))
 }
 
-// checkBootFiles checks the form of the files that the firmware and the boot loaders read from the
-// partition.
-func (i *inspection) checkBootFiles(context.Context) error {
-	if i.esp == nil {
-		i.notApplicable("there is no EFI system partition: the disk starts under BIOS only")
-		return nil
+// bootFilesCheck checks the files of the EFI system partition.
+type bootFilesCheck struct {
+	*findings
+	*layout
+}
+
+// check checks the form of the files that the firmware and the boot loaders read from the partition.
+func (c *bootFilesCheck) check() {
+	if c.esp == nil {
+		c.notApplicable("there is no EFI system partition: the disk starts under BIOS only")
+		return
 	}
-	loader, machine := efiLoader(i.architecture())
-	_, uefi := i.fat.find(loader)
-	if !uefi && !i.bootCode {
-		i.faultWith("expected after --bootloader none", espPath(loader), "it is missing, and the boot sector has no code: nothing starts this disk")
+	loader, machine := efiLoader(c.architecture())
+	_, uefi := c.fat.find(loader)
+	if !uefi && !c.bootCode {
+		c.faultWith("expected after --bootloader none", espPath(loader), "it is missing, and the boot sector has no code: nothing starts this disk")
 	}
 	programs, foreign, configs, entries := 0, 0, 0, 0
-	for _, name := range i.fat.names {
-		f, ok := i.fat.find(name)
+	for _, name := range c.fat.names {
+		f, ok := c.fat.find(name)
 		if !ok {
 			continue
 		}
@@ -88,39 +90,38 @@ func (i *inspection) checkBootFiles(context.Context) error {
 			if !ours {
 				foreign++
 			}
-			i.checkProgram(f, machine, ours)
+			c.checkProgram(f, machine, ours)
 		case strings.HasPrefix(lower, "efi/") && path.Base(lower) == "grub.cfg":
 			configs++
-			i.checkGRUBConfig(f)
+			c.checkGRUBConfig(f)
 		case strings.HasPrefix(lower, "loader/entries/") && strings.HasSuffix(lower, ".conf"):
 			entries++
-			i.checkESPEntry(f)
+			c.checkESPEntry(f)
 		}
 	}
 	switch {
 	case configs > 0 || entries > 0:
 	case foreign > 0:
-		i.note(i.esp.String(), "it has neither a configuration of GRUB nor boot entries: how its boot loader finds the system is not known")
+		c.note(c.esp.String(), "it has neither a configuration of GRUB nor boot entries: how its boot loader finds the system is not known")
 	default:
-		i.fault(i.esp.String(), "it has neither a configuration of GRUB nor boot entries: no boot loader finds the system")
+		c.fault(c.esp.String(), "it has neither a configuration of GRUB nor boot entries: no boot loader finds the system")
 	}
-	i.say("EFI programs: %d, configurations of GRUB: %d, boot entries: %d", programs, configs, entries)
-	return nil
+	c.say("EFI programs: %d, configurations of GRUB: %d, boot entries: %d", programs, configs, entries)
 }
 
 // checkProgram checks a program. Firmware of the disk's architecture must start the first one;
 // others may be for other machines, or drivers.
-func (i *inspection) checkProgram(f *fatFile, machine uint16, first bool) {
-	data, err := i.fat.readFile(f, espLimit)
+func (c *bootFilesCheck) checkProgram(f *fatFile, machine uint16, first bool) {
+	data, err := c.fat.readFile(f, espLimit)
 	if err == nil {
 		err = checkEFIProgram(data, machine)
 	}
 	switch {
 	case err == nil:
 	case !first && errors.Is(err, errOtherProgram):
-		i.note(espPath(f.path), "%v", err)
+		c.note(espPath(f.path), "%v", err)
 	default:
-		i.fault(espPath(f.path), "%v", err)
+		c.fault(espPath(f.path), "%v", err)
 	}
 }
 
@@ -156,23 +157,23 @@ var uuidPattern = regexp.MustCompile(`\b[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A
 
 // checkGRUBConfig checks a configuration of GRUB on the EFI system partition. It may have others of
 // its directory read: bootupd's has its file system in bootuuid.cfg.
-func (i *inspection) checkGRUBConfig(f *fatFile) {
-	data, err := i.fat.readFile(f, configLimit)
+func (c *bootFilesCheck) checkGRUBConfig(f *fatFile) {
+	data, err := c.fat.readFile(f, configLimit)
 	if err != nil {
-		i.fault(espPath(f.path), "%v", err)
+		c.fault(espPath(f.path), "%v", err)
 		return
 	}
 	text := string(data)
 	for _, name := range sourcedBy(text) {
-		if other, ok := i.fat.find(path.Join(path.Dir(f.path), name)); ok {
-			more, err := i.fat.readFile(other, configLimit)
+		if other, ok := c.fat.find(path.Join(path.Dir(f.path), name)); ok {
+			more, err := c.fat.readFile(other, configLimit)
 			if err != nil {
-				i.fault(espPath(other.path), "%v", err)
+				c.fault(espPath(other.path), "%v", err)
 			}
 			text += "\n" + string(more)
 		}
 	}
-	i.judgeGRUBConfig(espPath(f.path), text)
+	judgeGRUBConfig(c.findings, c.layout, espPath(f.path), text)
 }
 
 // configLimit is the largest configuration that is read, in bytes.
@@ -195,13 +196,13 @@ const ownConfig = "written once by the installer"
 // judgeGRUBConfig checks that GRUB looks for the boot entries on the file system of this disk that
 // has them: the root, or one of their own. A configuration that others made may find it in a way
 // that does not show here.
-func (i *inspection) judgeGRUBConfig(where, text string) {
-	known := i.entriesOn()
+func judgeGRUBConfig(f *findings, l *layout, where, text string) {
+	known := l.entriesOn()
 	if len(known) == 0 {
 		return
 	}
 	what, want := "the root", strings.Join(known, " or ")
-	if i.boot != nil {
+	if l.boot != nil {
 		what = "/boot"
 	}
 	right := func(id string) bool { return slices.Contains(known, strings.ToLower(id)) }
@@ -213,15 +214,15 @@ func (i *inspection) judgeGRUBConfig(where, text string) {
 	}
 	for _, id := range slices.Compact(named) {
 		if !right(id) && (own || !found) {
-			i.fault(where, "it names the file system %s, and %s is %s", id, what, want)
+			f.fault(where, "it names the file system %s, and %s is %s", id, what, want)
 		}
 	}
 	switch {
 	case found || slices.ContainsFunc(named, right):
 	case own || len(named) > 0:
-		i.fault(where, "it does not look for the file system of %s, %s", what, want)
+		f.fault(where, "it does not look for the file system of %s, %s", what, want)
 	default:
-		i.note(where, "it names no file system by its UUID: whether it finds the boot entries on %s is not known", what)
+		f.note(where, "it names no file system by its UUID: whether it finds the boot entries on %s is not known", what)
 	}
 }
 
@@ -256,35 +257,35 @@ func searchedFor(text string) []string {
 
 // checkESPEntry checks a boot entry that a loader reads from this partition: its files are here,
 // too.
-func (i *inspection) checkESPEntry(f *fatFile) {
+func (c *bootFilesCheck) checkESPEntry(f *fatFile) {
 	if !entryName.MatchString(path.Base(f.path)) {
-		i.note(espPath(f.path), "it is not a boot entry that ostree made, and was not checked")
+		c.note(espPath(f.path), "it is not a boot entry that ostree made, and was not checked")
 		return
 	}
-	text, err := i.fat.readFile(f, configLimit)
+	text, err := c.fat.readFile(f, configLimit)
 	if err != nil {
-		i.fault(espPath(f.path), "%v", err)
+		c.fault(espPath(f.path), "%v", err)
 		return
 	}
 	entry, problems := parseEntry(path.Base(f.path), string(text))
 	for _, problem := range problems {
-		i.fault(espPath(f.path), "%s", problem)
+		c.fault(espPath(f.path), "%s", problem)
 	}
 	for _, name := range entry.files() {
-		if _, ok := i.fat.find(name); !ok {
-			i.fault(espPath(f.path), "it names %s, which is not on the EFI system partition", name)
+		if _, ok := c.fat.find(name); !ok {
+			c.fault(espPath(f.path), "it names %s, which is not on the EFI system partition", name)
 		}
 	}
-	i.checkRootArgument(espPath(f.path), entry)
+	checkRootArgument(c.findings, c.layout, espPath(f.path), entry)
 }
 
 // checkRootArgument checks that the kernel is given the root that is on this disk.
-func (i *inspection) checkRootArgument(where string, e *bootEntry) {
-	id, ok := i.rootUUID()
-	if !ok {
+func checkRootArgument(f *findings, l *layout, where string, e *bootEntry) {
+	id := l.super.UUID
+	if id == "" {
 		return
 	}
-	i.checkBootArgument(where, e)
+	checkBootArgument(f, l, where, e)
 	for _, arg := range e.options {
 		value, isRoot := strings.CutPrefix(arg, "root=")
 		if !isRoot {
@@ -294,35 +295,26 @@ func (i *inspection) checkRootArgument(where string, e *bootEntry) {
 		switch {
 		case strings.EqualFold(value, "UUID="+id):
 		case slices.Contains([]string{"LABEL", "PARTUUID", "PARTLABEL"}, kind), strings.HasPrefix(value, "/dev/"), value == "gpt-auto":
-			i.note(where, "its kernel argument is root=%s: whether that is the root file system is not known", value)
+			f.note(where, "its kernel argument is root=%s: whether that is the root file system is not known", value)
 		default:
-			i.fault(where, "its kernel argument is root=%s, and the root file system has UUID %s", value, id)
+			f.fault(where, "its kernel argument is root=%s, and the root file system has UUID %s", value, id)
 		}
 		return
 	}
-	if i.arch != "" && !slices.Contains(e.options, "systemd.gpt_auto=0") {
-		i.note(where, "it has no kernel argument root=: the initramfs finds the root by its partition type")
+	if l.arch != "" && !slices.Contains(e.options, "systemd.gpt_auto=0") {
+		f.note(where, "it has no kernel argument root=: the initramfs finds the root by its partition type")
 		return
 	}
-	i.fault(where, "it has no kernel argument root=")
+	f.fault(where, "it has no kernel argument root=")
 }
 
 // checkBootArgument checks that a kernel argument for /boot, where there is one, names the /boot of
 // this disk.
-func (i *inspection) checkBootArgument(where string, e *bootEntry) {
+func checkBootArgument(f *findings, l *layout, where string, e *bootEntry) {
 	for _, arg := range e.options {
 		id, isBoot := strings.CutPrefix(arg, "boot=UUID=")
-		if isBoot && i.boot != nil && !strings.EqualFold(id, i.bootSuper.UUID) {
-			i.fault(where, "its kernel argument is %s, and the file system of /boot has UUID %s", arg, i.bootSuper.UUID)
+		if isBoot && l.boot != nil && !strings.EqualFold(id, l.bootSuper.UUID) {
+			f.fault(where, "its kernel argument is %s, and the file system of /boot has UUID %s", arg, l.bootSuper.UUID)
 		}
 	}
-}
-
-// rootUUID is read from the super block as soon as someone asks: the boot files come before it in
-// the order of checks.
-func (i *inspection) rootUUID() (string, bool) {
-	if i.super.UUID == "" && i.rootfs != nil {
-		i.readSuperblock()
-	}
-	return i.super.UUID, i.super.UUID != ""
 }

@@ -15,30 +15,30 @@ import (
 // etcCheck compares a deployment's /etc with its /usr/etc, of which it was made. On a new disk they
 // are equal; a difference is a change, which a host may make.
 type etcCheck struct {
-	*inspection
+	*findings
 	ctx   context.Context
+	tree  tree
 	files int
 	notes int
 }
 
-// checkEtc compares each deployment's /etc with its /usr/etc.
-func (i *inspection) checkEtc(ctx context.Context) error {
-	c := &etcCheck{inspection: i, ctx: ctx}
-	for _, d := range i.deployments {
+// check compares each deployment's /etc with its /usr/etc.
+func (c *etcCheck) check(deployments []*deployment) error {
+	for _, d := range deployments {
 		etc, source := path.Join(d.path, "etc"), path.Join(d.path, "usr/etc")
 		switch {
-		case !i.tree.isDir(source):
+		case !c.tree.isDir(source):
 			continue
-		case !i.tree.isDir(etc):
-			i.fault("/"+etc, "the deployment has no /etc")
+		case !c.tree.isDir(etc):
+			c.fault("/"+etc, "the deployment has no /etc")
 			continue
 		}
 		if err := c.compare(source, etc); err != nil {
-			i.fault("/"+etc, "%v", err)
+			c.fault("/"+etc, "%v", err)
 		}
 	}
-	i.say("%s compared with /usr/etc, %s", size.Count(c.files, "file"), size.Count(c.notes, "change"))
-	return ctx.Err()
+	c.say("%s compared with /usr/etc, %s", size.Count(c.files, "file"), size.Count(c.notes, "change"))
+	return c.ctx.Err()
 }
 
 func (c *etcCheck) changed(where, format string, args ...any) {

@@ -56,7 +56,5 @@ func (i *inspection) takeOver(c Check, findings []Finding) {
 	if i.made(c.Name) {
 		return
 	}
-	before := len(i.report.Findings)
-	i.report.Findings = append(i.report.Findings, findings...)
-	i.conclude(c, i.report.Findings[before:])
+	i.conclude(c, findings)
 }

@@ -170,9 +170,9 @@ func TestRunOnNoDisk(t *testing.T) {
 
 func TestFindingsAreBounded(t *testing.T) {
 	i := &inspection{report: &Report{}, opts: Options{Disk: "disk"}}
-	i.perform(context.Background(), check{name: "many", run: func(i *inspection, _ context.Context) error {
+	i.perform(context.Background(), check{name: "many", run: func(_ context.Context, _ *inspection, f *findings) error {
 		for range 3 * maxFindings {
-			i.fault("here", "wrong")
+			f.fault("here", "wrong")
 		}
 		return errors.New("and more")
 	}})
@@ -276,8 +276,9 @@ func TestWhoseFaultAMountIs(t *testing.T) {
 		&UnavailableError{errors.New("no loop device")}: NotChecked,
 		errors.New("structure needs cleaning"):          Failed,
 	} {
-		i := &inspection{report: &Report{}, opts: Options{Root: unable{err}}, source: &source{}, rootfs: &Partition{}, super: fsinfo.Superblock{Type: fsinfo.XFS}}
-		i.perform(t.Context(), check{name: "root-mount", run: (*inspection).openRoot})
+		i := &inspection{report: &Report{}, opts: Options{Root: unable{err}}, source: &source{}}
+		i.rootfs, i.super.Type = &Partition{}, fsinfo.XFS
+		i.perform(t.Context(), alone("root-mount"))
 		i.perform(t.Context(), check{name: "repository", missing: (*inspection).noRoot})
 		if got := i.report.Checks; got[0].Status != want || got[1].Status != NotChecked || !strings.Contains(got[1].Detail, "mount") && want == Failed {
 			t.Errorf("%v: %+v", err, got)
@@ -290,9 +291,10 @@ func TestWhoseFaultAMountIs(t *testing.T) {
 func TestGRUBConfigNamesTheRoot(t *testing.T) {
 	const id = "ad720d50-f42c-4f05-8316-a45e19bf497a"
 	judged := func(text string) []Finding {
-		i := &inspection{report: &Report{}, super: fsinfo.Superblock{UUID: id}}
-		i.perform(t.Context(), check{name: "configuration", run: func(i *inspection, _ context.Context) error {
-			i.judgeGRUBConfig("grub.cfg", text)
+		i := &inspection{report: &Report{}}
+		l := &layout{super: fsinfo.Superblock{UUID: id}}
+		i.perform(t.Context(), check{name: "configuration", run: func(_ context.Context, _ *inspection, f *findings) error {
+			judgeGRUBConfig(f, l, "grub.cfg", text)
 			return nil
 		}})
 		return i.report.Findings
@@ -374,9 +376,10 @@ func TestDisksOfPeers(t *testing.T) {
 	} {
 		files := maps.Clone(disk)
 		maps.Copy(files, c.change)
-		i := &inspection{report: &Report{}, super: fsinfo.Superblock{UUID: id}, arch: "amd64", esp: &Partition{Number: 2}, fat: fatOf(t, files)}
-		i.perform(t.Context(), check{name: "esp-boot-files", run: (*inspection).checkBootFiles})
-		if kind := i.bootLoaderKind(); kind != bootloader.None {
+		i := &inspection{report: &Report{}}
+		i.layout = layout{super: fsinfo.Superblock{UUID: id}, arch: "amd64", esp: &Partition{Number: 2}, fat: fatOf(t, files)}
+		i.perform(t.Context(), alone("esp-boot-files"))
+		if kind := i.bootLoaderKind(tree{}); kind != bootloader.None {
 			t.Errorf("%s: taken for %s of an installation", c.name, kind)
 		}
 		faults, notes := "", ""
@@ -451,9 +454,8 @@ func TestDeploymentFS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	i := &inspection{ledger: finalize.NewLedger()}
-	i.tree = tree{root: root, ledger: i.ledger}
-	err = i.inDeployment(&deployment{path: "d"}, func(f deploymentFS) error {
+	on := tree{root: root, ledger: finalize.NewLedger()}
+	err = on.inDeployment(&deployment{path: "d"}, func(f deploymentFS) error {
 		for _, name := range []string{"bin/sh", "absolute", "usr/lib/os-release"} {
 			if data, err := fs.ReadFile(f, name); err != nil || len(data) == 0 {
 				t.Errorf("%s: %q, %v", name, data, err)
@@ -476,7 +478,7 @@ func TestDeploymentFS(t *testing.T) {
 		}
 		return nil
 	})
-	if open := i.ledger.Open(); err != nil || len(open) > 0 {
+	if open := on.ledger.Open(); err != nil || len(open) > 0 {
 		t.Errorf("%v, left open: %v", err, open)
 	}
 }

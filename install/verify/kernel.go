@@ -21,39 +21,47 @@ type kernelFile struct {
 	boot string // relative to the directory of the boot files
 }
 
-// checkKernels computes each deployment's boot checksum anew and compares the boot files with those
-// of the deployment.
-func (i *inspection) checkKernels(ctx context.Context) error {
+// kernelCheck compares the kernels of /boot with those of the deployments.
+type kernelCheck struct {
+	*findings
+	ctx    context.Context
+	tree   tree
+	broken map[string]bool // damaged file objects, by their path
+}
+
+// check computes each deployment's boot checksum anew and compares the boot files with those of
+// the deployment.
+func (c *kernelCheck) check(deployments []*deployment) error {
 	var versions []string
-	for _, d := range i.deployments {
+	for _, d := range deployments {
 		if d.entry == nil {
 			continue // the boot links' check has said so
 		}
-		version, files, err := i.kernelFiles(d)
+		version, files, err := kernelFiles(c.tree, d)
 		if err != nil {
-			i.fault("/"+path.Join(d.path, "usr/lib/modules"), "%v", err)
+			c.fault("/"+path.Join(d.path, "usr/lib/modules"), "%v", err)
 			continue
 		}
 		versions = append(versions, version)
-		if err := i.checkKernel(ctx, d, files); err != nil {
+		if err := c.checkKernel(d, files); err != nil {
 			return err
 		}
 	}
-	i.say("boot checksum of %v", versions)
+	c.say("boot checksum of %v", versions)
 	return nil
 }
 
 // kernelFiles finds the kernel as ostree does: usr/lib/modules/VERSION/vmlinuz, with initramfs and
 // device trees.
-func (i *inspection) kernelFiles(d *deployment) (version string, files []kernelFile, err error) {
+func kernelFiles(t tree, d *deployment) (version string, files []kernelFile, err error) {
 	modules := path.Join(d.path, "usr/lib/modules")
-	names, err := i.tree.names(modules)
+	names, err := t.names(modules)
 	if err != nil {
 		return "", nil, err
 	}
 	var versions []string
 	for _, name := range names {
-		if i.isRegular(path.Join(modules, name, "vmlinuz")) {
+		if t.isRegular(path.Join(modules, name, "vmlinuz")) {
 			versions = append(versions, name)
 		}
 	}
@@ -64,43 +72,43 @@ func (i *inspection) kernelFiles(d *deployment) (version string, files []kernelF
 	at := path.Join(modules, version)
 	files = []kernelFile{{path.Join(at, "vmlinuz"), "vmlinuz-" + version}}
 	for _, name := range []string{"initramfs.img", "initramfs"} {
-		if i.isRegular(path.Join(at, name)) {
+		if t.isRegular(path.Join(at, name)) {
 			files = append(files, kernelFile{path.Join(at, name), "initramfs-" + version + ".img"})
 			break
 		}
 	}
-	if name := path.Join(at, "devicetree"); i.isRegular(name) {
+	if name := path.Join(at, "devicetree"); t.isRegular(name) {
 		return version, append(files, kernelFile{name, "devicetree-" + version}), nil
 	}
-	trees, err := i.filesBelow(path.Join(at, "dtb"))
+	trees, err := t.filesBelow(path.Join(at, "dtb"))
 	for _, name := range trees {
 		files = append(files, kernelFile{path.Join(at, "dtb", name), path.Join("dtb", name)})
 	}
 	return version, files, err
 }
 
-func (i *inspection) isRegular(name string) bool {
-	st, err := i.tree.stat(name)
+func (t tree) isRegular(name string) bool {
+	st, err := t.stat(name)
 	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG
 }
 
 // filesBelow lists the regular files below a directory that may be missing, in the order of the
 // checksum.
-func (i *inspection) filesBelow(dir string) ([]string, error) {
-	if !i.tree.isDir(dir) {
+func (t tree) filesBelow(dir string) ([]string, error) {
+	if !t.isDir(dir) {
 		return nil, nil
 	}
-	names, err := i.tree.names(dir)
+	names, err := t.names(dir)
 	if err != nil {
 		return nil, err
 	}
 	var files []string
 	for _, name := range names {
-		if i.isRegular(path.Join(dir, name)) {
+		if t.isRegular(path.Join(dir, name)) {
 			files = append(files, name)
 			continue
 		}
-		below, err := i.filesBelow(path.Join(dir, name))
+		below, err := t.filesBelow(path.Join(dir, name))
 		if err != nil {
 			return nil, err
 		}
@@ -112,65 +120,65 @@ func (i *inspection) filesBelow(dir string) ([]string, error) {
 }
 
 // checkKernel judges one deployment's boot files. A damaged one is named by its path in /boot.
-func (i *inspection) checkKernel(ctx context.Context, d *deployment, files []kernelFile) error {
+func (c *kernelCheck) checkKernel(d *deployment, files []kernelFile) error {
 	link := d.entry.link
 	set := path.Join("boot/ostree", link.stateroot+"-"+link.checksum)
 	sum := sha256.New()
 	var suspects []string
 	for _, f := range files {
-		if err := i.hashInto(ctx, f.path, sum); err != nil {
-			i.fault("/"+f.path, "it cannot be read: %v", err)
-			return ctx.Err()
+		if err := c.tree.hashInto(c.ctx, f.path, sum); err != nil {
+			c.fault("/"+f.path, "it cannot be read: %v", err)
+			return c.ctx.Err()
 		}
 		boot := path.Join(set, f.boot)
-		if i.broken[f.path] {
+		if c.broken[f.path] {
 			suspects = append(suspects, "/"+boot)
 		}
-		i.compareBootFile(ctx, f.path, boot)
+		c.compareBootFile(f.path, boot)
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); got != link.checksum {
 		if len(suspects) == 0 {
 			suspects = []string{"/" + set}
 		}
 		for _, where := range suspects {
-			i.faultWith("deploy the image anew", where, "the kernel's files have the boot checksum %s, and are kept as %s", got, link.checksum)
+			c.faultWith("deploy the image anew", where, "the kernel's files have the boot checksum %s, and are kept as %s", got, link.checksum)
 		}
 	}
-	i.checkNamed(d, files, set)
-	return ctx.Err()
+	c.checkNamed(d, files, set)
+	return c.ctx.Err()
 }
 
 // checkNamed checks that the entry starts this kernel with this initramfs.
-func (i *inspection) checkNamed(d *deployment, files []kernelFile, set string) {
+func (c *kernelCheck) checkNamed(d *deployment, files []kernelFile, set string) {
 	e := d.entry
 	if got, want := bootPath(e.linux), path.Join(set, files[0].boot); got != want {
-		i.fault("/"+e.path, "it starts /%s, and the deployment's kernel is /%s", got, want)
+		c.fault("/"+e.path, "it starts /%s, and the deployment's kernel is /%s", got, want)
 	}
 	for _, f := range files {
 		want := path.Join(set, f.boot)
 		isInitramfs := path.Base(f.path) == "initramfs" || path.Base(f.path) == "initramfs.img"
 		if isInitramfs && !slices.ContainsFunc(e.initrds, func(name string) bool { return bootPath(name) == want }) {
-			i.fault("/"+e.path, "it does not load the deployment's initramfs /%s", want)
+			c.fault("/"+e.path, "it does not load the deployment's initramfs /%s", want)
 		}
 	}
 }
 
 // compareBootFile compares a file in /boot with the deployment's. Most often they are one.
-func (i *inspection) compareBootFile(ctx context.Context, source, boot string) {
-	a, errA := i.tree.stat(source)
-	b, errB := i.tree.stat(boot)
+func (c *kernelCheck) compareBootFile(source, boot string) {
+	a, errA := c.tree.stat(source)
+	b, errB := c.tree.stat(boot)
 	switch {
 	case errA != nil || errB != nil:
-		i.fault("/"+boot, "it cannot be compared with /%s: %v", source, firstError(errB, errA))
+		c.fault("/"+boot, "it cannot be compared with /%s: %v", source, firstError(errB, errA))
 		return
 	case a.Dev == b.Dev && a.Ino == b.Ino:
 		return
 	}
 	sumA, sumB := sha256.New(), sha256.New()
-	if err := firstError(i.hashInto(ctx, source, sumA), i.hashInto(ctx, boot, sumB)); err != nil {
-		i.fault("/"+boot, "it cannot be compared with /%s: %v", source, err)
+	if err := firstError(c.tree.hashInto(c.ctx, source, sumA), c.tree.hashInto(c.ctx, boot, sumB)); err != nil {
+		c.fault("/"+boot, "it cannot be compared with /%s: %v", source, err)
 	} else if string(sumA.Sum(nil)) != string(sumB.Sum(nil)) {
-		i.fault("/"+boot, "it differs from /%s, which it is a copy of", source)
+		c.fault("/"+boot, "it differs from /%s, which it is a copy of", source)
 	}
 }
 
@@ -183,8 +191,8 @@ func firstError(errs ...error) error {
 	return nil
 }
 
-func (i *inspection) hashInto(ctx context.Context, name string, sum hash.Hash) error {
-	return i.tree.regular(name, func(f *os.File, _ int64) error {
+func (t tree) hashInto(ctx context.Context, name string, sum hash.Hash) error {
+	return t.regular(name, func(f *os.File, _ int64) error {
 		_, err := io.Copy(sum, contextReader{ctx, f})
 		return err
 	})

@@ -3,12 +3,11 @@ package verify
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"slices"
 	"strings"
 
 	"installer/disk/fsinfo"
+	"installer/finalize"
 )
 
 // Types of partitions that somebody else makes for an installation (Discoverable Partitions
@@ -18,6 +17,26 @@ const (
 	typeBoot  = "bc13c2ff-59e6-4262-a352-b275fd6f7172"
 	typeLinux = "0fc63daf-8483-4772-8e79-3d69d8477de4"
 )
+
+// layout says where everything is on the disk: its partitions, and the file systems on them. The
+// first checks fill it in.
+type layout struct {
+	parts  []Partition
+	bios   *Partition
+	esp    *Partition
+	rootfs *Partition
+	boot   *Partition  // with a file system of its own for /boot; nil: there is none
+	others []Partition // of types that do not say whether they are a part of the system
+	arch   string      // of the root partition's type, as Go names it; "" where another type has the root
+
+	bootCode  bool              // the boot sector holds a program
+	grub      bool              // that of GRUB
+	fat       *fatVolume        // of esp
+	super     fsinfo.Superblock // of rootfs
+	superErr  error             // for which the root's could not be read
+	bootSuper fsinfo.Superblock // of boot
+	maybe     []filesystem      // those whose content is not known
+}
 
 // filesystem is a partition with a file system that a root or /boot may be.
 type filesystem struct {
@@ -34,56 +53,67 @@ const (
 	bootContent          // boot entries, or the kernels that they name
 )
 
-// checkLayout finds the root and /boot, by their content, among the partitions whose types leave
-// that open.
-func (i *inspection) checkLayout(ctx context.Context) error {
-	if len(i.others) == 0 {
-		i.notApplicable("the types in the partition table say it all")
+// layoutCheck completes the layout.
+type layoutCheck struct {
+	*findings
+	*layout
+	source *source
+	disk   device
+	ledger *finalize.Ledger
+	root   RootOpener // nil: file systems cannot be looked into, for the reason noRoot
+	noRoot string
+}
+
+// check finds the root and /boot, by their content, among the partitions whose types leave that
+// open.
+func (c *layoutCheck) check(ctx context.Context) error {
+	if len(c.others) == 0 {
+		c.notApplicable("the types in the partition table say it all")
 		return nil
 	}
 	// A partition of the type of /boot goes before others.
-	slices.SortStableFunc(i.others, func(a, b Partition) int { return strings.Compare(b.Type, a.Type) })
-	i.maybe = i.withFilesystem()
-	reason := i.opts.NoRoot
-	if i.opts.Root != nil {
+	slices.SortStableFunc(c.others, func(a, b Partition) int { return strings.Compare(b.Type, a.Type) })
+	c.maybe = c.withFilesystem()
+	reason := c.noRoot
+	if c.root != nil {
 		var err error
-		if reason, err = i.lookIntoAll(ctx); err != nil {
+		if reason, err = c.lookIntoAll(ctx); err != nil {
 			return err
 		}
 	}
-	if len(i.maybe) > 0 {
-		i.guess(reason)
+	if len(c.maybe) > 0 {
+		c.guess(reason)
 	}
-	if i.rootfs == nil && len(i.maybe) == 0 {
-		i.fault("partition table", "there is no root partition of a known architecture, and none that holds an ostree repository")
+	if c.rootfs == nil && len(c.maybe) == 0 {
+		c.fault("partition table", "there is no root partition of a known architecture, and none that holds an ostree repository")
 	}
-	i.sayLayout()
+	c.sayLayout()
 	return nil
 }
 
 // withFilesystem lists those of the other partitions that may be a part of the system.
-func (i *inspection) withFilesystem() []filesystem {
+func (c *layoutCheck) withFilesystem() []filesystem {
 	var known []filesystem
-	for _, p := range i.others {
-		super, err := fsinfo.ReadRoot(io.NewSectionReader(i.disk, p.Start, p.Size))
+	for _, p := range c.others {
+		super, err := fsinfo.ReadRoot(c.disk.part(p))
 		switch {
 		case err == nil:
 			known = append(known, filesystem{p, super})
 		case p.Type == typeBoot:
-			i.fault(p.String(), "its type is that of /boot, and its super block: %v", err)
+			c.fault(p.String(), "its type is that of /boot, and its super block: %v", err)
 		default:
-			i.note(p.String(), "it cannot be a part of the system, and was not checked: %v", err)
+			c.note(p.String(), "it cannot be a part of the system, and was not checked: %v", err)
 		}
 	}
 	return known
 }
 
-// lookIntoAll classifies each of i.maybe. One that this machine cannot mount stays there, and the
+// lookIntoAll classifies each of c.maybe. One that this machine cannot mount stays there, and the
 // reason is returned.
-func (i *inspection) lookIntoAll(ctx context.Context) (reason string, err error) {
+func (c *layoutCheck) lookIntoAll(ctx context.Context) (reason string, err error) {
 	var left []filesystem
-	for _, f := range i.maybe {
-		found, err := i.lookInto(ctx, f)
+	for _, f := range c.maybe {
+		found, err := c.lookInto(ctx, f)
 		unavailable := (*UnavailableError)(nil)
 		switch {
 		case ctx.Err() != nil:
@@ -91,33 +121,33 @@ func (i *inspection) lookIntoAll(ctx context.Context) (reason string, err error)
 		case errors.As(err, &unavailable):
 			left, reason = append(left, f), err.Error()
 		case err != nil:
-			i.blind(f, err)
+			c.blind(f, err)
 		default:
-			i.take(f, found)
+			c.take(f, found)
 		}
 	}
-	i.maybe = left
+	c.maybe = left
 	return reason, nil
 }
 
 // blind reports a file system that cannot be mounted, with the faults of its superblock.
-func (i *inspection) blind(f filesystem, err error) {
+func (c *layoutCheck) blind(f filesystem, err error) {
 	where := f.part.String()
-	i.faultWith("the kernel's log says more: dmesg", where, "its content cannot be read: %v", err)
-	r := io.NewSectionReader(i.disk, f.part.Start, f.part.Size)
+	c.faultWith("the kernel's log says more: dmesg", where, "its content cannot be read: %v", err)
+	r := c.disk.part(f.part)
 	for _, problem := range fsinfo.Damage(f.super.Type, r, f.part.Size) {
-		i.fault(where, "%s", problem)
+		c.fault(where, "%s", problem)
 	}
 }
 
 // lookInto mounts a file system and classifies it.
-func (i *inspection) lookInto(ctx context.Context, f filesystem) (found content, err error) {
-	mounted, err := i.opts.Root.OpenRoot(ctx, i.volume(f.part, f.super.Type))
+func (c *layoutCheck) lookInto(ctx context.Context, f filesystem) (found content, err error) {
+	mounted, err := c.root.OpenRoot(ctx, c.source.volume(f.part, f.super.Type))
 	if err != nil {
 		return otherContent, err
 	}
 	defer func() { err = errors.Join(err, mounted.Close()) }()
-	t := tree{root: mounted.Dir, ledger: i.ledger}
+	t := tree{root: mounted.Dir, ledger: c.ledger}
 	_, loaderErr := t.stat("loader")
 	switch {
 	case t.isDir("ostree/repo"):
@@ -129,39 +159,39 @@ func (i *inspection) lookInto(ctx context.Context, f filesystem) (found content,
 }
 
 // take remembers a file system by its class.
-func (i *inspection) take(f filesystem, found content) {
+func (c *layoutCheck) take(f filesystem, found content) {
 	where := f.part.String()
 	switch {
-	case found == rootContent && i.rootfs == nil:
-		i.rootfs = &f.part
-	case found == rootContent && i.arch != "":
-		i.note(where, "it holds an ostree repository, too, and was not checked: the root is %s", *i.rootfs)
+	case found == rootContent && c.rootfs == nil:
+		c.rootfs = &f.part
+	case found == rootContent && c.arch != "":
+		c.note(where, "it holds an ostree repository, too, and was not checked: the root is %s", *c.rootfs)
 	case found == rootContent:
-		i.faultWith("give the partition of the root the type that the Discoverable Partitions Specification has for it",
-			where, "it holds an ostree repository, as %s does: which of them is the root is not known", *i.rootfs)
-	case found == bootContent && i.boot == nil:
-		i.boot, i.bootSuper = &f.part, f.super
+		c.faultWith("give the partition of the root the type that the Discoverable Partitions Specification has for it",
+			where, "it holds an ostree repository, as %s does: which of them is the root is not known", *c.rootfs)
+	case found == bootContent && c.boot == nil:
+		c.boot, c.bootSuper = &f.part, f.super
 	case found == bootContent:
-		i.fault(where, "it holds boot entries or kernels, as %s does: which of them is /boot is not known", *i.boot)
+		c.fault(where, "it holds boot entries or kernels, as %s does: which of them is /boot is not known", *c.boot)
 	case f.part.Type == typeBoot:
-		i.note(where, "its type is that of /boot, and it holds neither loader nor ostree: it was not checked")
+		c.note(where, "its type is that of /boot, and it holds neither loader nor ostree: it was not checked")
 	default:
-		i.note(where, "it holds no part of the system, and was not checked")
+		c.note(where, "it holds no part of the system, and was not checked")
 	}
 }
 
 // guess goes by types and numbers where file systems could not be looked into. The unknown ones
-// stay in i.maybe.
-func (i *inspection) guess(reason string) {
-	if f := i.maybe[0]; f.part.Type == typeBoot && i.boot == nil {
-		i.boot, i.bootSuper, i.maybe = &f.part, f.super, i.maybe[1:]
+// stay in c.maybe.
+func (c *layoutCheck) guess(reason string) {
+	if f := c.maybe[0]; f.part.Type == typeBoot && c.boot == nil {
+		c.boot, c.bootSuper, c.maybe = &f.part, f.super, c.maybe[1:]
 	}
-	if len(i.maybe) == 1 && i.rootfs == nil {
-		i.rootfs, i.maybe = &i.maybe[0].part, nil
+	if len(c.maybe) == 1 && c.rootfs == nil {
+		c.rootfs, c.maybe = &c.maybe[0].part, nil
 	}
-	if len(i.maybe) > 0 && i.now.Status != Failed {
-		i.now.Status = NotChecked
-		i.say("the content of %s is not known without mounting it: %s", describe(i.maybe), reason)
+	if len(c.maybe) > 0 && c.result.Status != Failed {
+		c.result.Status = NotChecked
+		c.say("the content of %s is not known without mounting it: %s", describe(c.maybe), reason)
 	}
 }
 
@@ -173,63 +203,52 @@ func describe(list []filesystem) string {
 	return strings.Join(names, ", ")
 }
 
-func (i *inspection) sayLayout() {
-	if i.now.Status != Passed || i.rootfs == nil {
+func (c *layoutCheck) sayLayout() {
+	if c.result.Status != Passed || c.rootfs == nil {
 		return
 	}
-	text := "the root is " + i.rootfs.String()
-	if i.boot != nil {
-		text += ", /boot is " + i.boot.String()
+	text := "the root is " + c.rootfs.String()
+	if c.boot != nil {
+		text += ", /boot is " + c.boot.String()
 	}
-	i.say("%s", text)
+	c.say("%s", text)
 }
 
 // volume is a partition's file system as it is mounted.
-func (i *inspection) volume(p Partition, fs fsinfo.Type) Volume {
-	return Volume{Disk: i.source.file, Start: p.Start, Size: p.Size, SectorSize: i.source.sector, Filesystem: fs}
+func (s *source) volume(p Partition, fs fsinfo.Type) Volume {
+	return Volume{Disk: s.file, Start: p.Start, Size: p.Size, SectorSize: s.sector, Filesystem: fs}
 }
 
 // entriesOn lists the identifiers of the file systems that may have the boot entries: one, where
 // the layout is known.
-func (i *inspection) entriesOn() []string {
-	if i.boot != nil {
-		return []string{i.bootSuper.UUID}
+func (l *layout) entriesOn() []string {
+	if l.boot != nil {
+		return []string{l.bootSuper.UUID}
 	}
 	var ids []string
-	if root, ok := i.rootUUID(); ok {
-		ids = append(ids, root)
+	if l.super.UUID != "" {
+		ids = append(ids, l.super.UUID)
 	}
-	for _, f := range i.maybe {
+	for _, f := range l.maybe {
 		ids = append(ids, f.super.UUID)
 	}
 	return ids
 }
 
 // biosOnly reports whether only a BIOS starts the disk.
-func (i *inspection) biosOnly() bool { return i.esp == nil && i.bootCode && i.bios != nil }
+func (l *layout) biosOnly() bool { return l.esp == nil && l.bootCode && l.bios != nil }
 
 // architecture is that of the root's type; where that has none, that of the machines that start the
 // disk.
-func (i *inspection) architecture() string {
-	if i.arch != "" {
-		return i.arch
+func (l *layout) architecture() string {
+	if l.arch != "" {
+		return l.arch
 	}
 	arm, _ := efiLoader("arm64")
-	if i.fat != nil {
-		if _, ok := i.fat.find(arm); ok && !i.bootCode {
+	if l.fat != nil {
+		if _, ok := l.fat.find(arm); ok && !l.bootCode {
 			return "arm64"
 		}
 	}
 	return "amd64"
-}
-
-// noBoot returns the reason for which the place of /boot is not known, or "".
-func (i *inspection) noBoot() string {
-	if reason := i.noRootPartition(); reason != "" {
-		return reason
-	}
-	if i.boot == nil && len(i.maybe) > 0 {
-		return fmt.Sprintf("whether /boot is on %s is not known", describe(i.maybe))
-	}
-	return ""
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -83,7 +84,7 @@ func TestLayout(t *testing.T) {
 	}
 	for name, c := range tests {
 		t.Run(name, func(t *testing.T) {
-			i := &inspection{report: &Report{}, disk: ext4Disk{}, source: &source{sector: 512}, broken: map[string]bool{}}
+			i := &inspection{report: &Report{}, disk: device{ReaderAt: ext4Disk{}}, source: &source{sector: 512}}
 			i.ledger = finalize.NewLedger()
 			mounts := shelf{dirs: map[int64]string{}, errs: map[int64]error{}}
 			for n, kind := range c.types {
@@ -103,7 +104,7 @@ func TestLayout(t *testing.T) {
 			if !c.unable {
 				i.opts.Root = mounts
 			}
-			i.perform(t.Context(), check{name: "layout", run: (*inspection).checkLayout})
+			i.perform(t.Context(), alone("layout"))
 			if got := number(i.rootfs); got != c.wantRoot {
 				t.Errorf("the root is %d, want %d", got, c.wantRoot)
 			}
@@ -116,6 +117,13 @@ func TestLayout(t *testing.T) {
 			checkFindings(t, i.report, c.status, c.finding)
 		})
 	}
+}
+
+// alone is a check that is made without those before it.
+func alone(name string) check {
+	c := checks[slices.IndexFunc(checks, func(c check) bool { return c.name == name })]
+	c.missing = nil
+	return c
 }
 
 func number(p *Partition) int {
@@ -153,10 +161,10 @@ func TestAtLeastOneWayToStart(t *testing.T) {
 		{"no BIOS boot partition", disk.Partition{Number: 1, Type: typeLinux, Start: 1 << 20, Size: 1 << 20}, true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			i := &inspection{report: &Report{}, disk: ext4Disk{}, source: &source{sector: 512, size: 4 << 20}, bootCode: c.code}
+			i := &inspection{report: &Report{}, disk: device{ext4Disk{}, 4 << 20, 512}, layout: layout{bootCode: c.code}}
 			table := disk.GPT{First: 2048, Last: 6143, Partitions: []disk.Partition{c.first, root}}
-			i.perform(t.Context(), check{name: "partition-table", run: func(i *inspection, _ context.Context) error {
-				i.usePartitions(table)
+			i.perform(t.Context(), check{name: "partition-table", run: func(_ context.Context, i *inspection, f *findings) error {
+				(&tableCheck{f, &i.layout, i.disk}).usePartitions(table)
 				return nil
 			}})
 			want := Failed

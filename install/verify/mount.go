@@ -178,28 +178,28 @@ func unmount(path string) error {
 }
 
 // openRoot mounts the root for the checks that follow.
-func (i *inspection) openRoot(ctx context.Context) error {
-	v := i.volume(*i.rootfs, i.super.Type)
+func (i *inspection) openRoot(ctx context.Context, f *findings) error {
+	v := i.source.volume(*i.rootfs, i.super.Type)
 	if i.boot != nil {
-		boot := i.volume(*i.boot, i.bootSuper.Type)
+		boot := i.source.volume(*i.boot, i.bootSuper.Type)
 		v.Boot = &boot
 	}
 	root, err := i.opts.Root.OpenRoot(ctx, v)
 	if bootErr := (*BootError)(nil); errors.As(err, &bootErr) && !errors.As(err, new(*UnavailableError)) {
-		i.faultWith("the kernel's log says more: dmesg", i.boot.String(), "it cannot be mounted as /boot: %v", err)
+		f.faultWith("the kernel's log says more: dmesg", i.boot.String(), "it cannot be mounted as /boot: %v", err)
 		v.Boot = nil
 		root, err = i.opts.Root.OpenRoot(ctx, v)
 	}
 	if unavailable := (*UnavailableError)(nil); errors.As(err, &unavailable) {
 		i.opts.Root, i.opts.NoRoot = nil, err.Error()+"; a virtual machine can, with --image"
-		i.now.Status, i.now.Detail = NotChecked, i.opts.NoRoot
+		f.result.Status, f.result.Detail = NotChecked, i.opts.NoRoot
 		return nil
 	}
 	if err != nil {
-		i.faultWith("the kernel's log says more: dmesg", i.rootfs.String(), "it cannot be mounted: %v", err)
+		f.faultWith("the kernel's log says more: dmesg", i.rootfs.String(), "it cannot be mounted: %v", err)
 		return nil
 	}
 	i.root, i.tree = root, tree{root: root.Dir, ledger: i.ledger}
-	i.say("%s, without replaying its log", i.super.Type)
+	f.say("%s, without replaying its log", i.super.Type)
 	return nil
 }

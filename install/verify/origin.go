@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,34 +18,33 @@ const (
 
 // checkOrigins checks that each deployment says where updates come from, and that its updater would
 // believe it.
-func (i *inspection) checkOrigins(context.Context) error {
+func checkOrigins(f *findings, t tree, repo *ostree.Repo, deployments []*deployment) {
 	var origins []string
-	for _, d := range i.deployments {
+	for _, d := range deployments {
 		where := "/" + d.path + ".origin"
-		data, err := i.tree.read(d.path + ".origin")
+		data, err := t.read(d.path + ".origin")
 		if err != nil {
-			i.fault(where, "%v", err)
+			f.fault(where, "%v", err)
 			continue
 		}
 		keys, err := parseKeyFile(string(data))
 		if err != nil {
-			i.fault(where, "%v", err)
+			f.fault(where, "%v", err)
 			continue
 		}
 		image, refspec := keys["origin.container-image-reference"], keys["origin.refspec"]
 		switch {
 		case image != "":
 			origins = append(origins, image)
-			i.checkImageOrigin(where, d, image)
+			checkImageOrigin(f, repo, where, d, image)
 		case refspec != "":
 			origins = append(origins, refspec)
-			i.checkRefspec(where, refspec)
+			checkRefspec(f, repo, where, refspec)
 		default:
-			i.fault(where, "it has neither container-image-reference nor refspec in the group origin")
+			f.fault(where, "it has neither container-image-reference nor refspec in the group origin")
 		}
 	}
-	i.say("%s", strings.Join(origins, ", "))
-	return nil
+	f.say("%s", strings.Join(origins, ", "))
 }
 
 // parseKeyFile reads groups, keys and comments of a key file, strictly, as "group.key".
@@ -71,9 +69,9 @@ func parseKeyFile(text string) (map[string]string, error) {
 }
 
 // checkRefspec checks the origin of a system that no container image updates.
-func (i *inspection) checkRefspec(where, refspec string) {
-	if _, err := i.repo.ResolveRef(refspec); err != nil && !strings.Contains(refspec, ":") {
-		i.fault(where, "its refspec %s names no commit: %v", refspec, err)
+func checkRefspec(f *findings, repo *ostree.Repo, where, refspec string) {
+	if _, err := repo.ResolveRef(refspec); err != nil && !strings.Contains(refspec, ":") {
+		f.fault(where, "its refspec %s names no commit: %v", refspec, err)
 	}
 }
 
@@ -99,31 +97,31 @@ func imageReference(origin string) (reference string, ok bool) {
 
 // checkImageOrigin checks the records that the updater of a container image reads back: the image's
 // ref, the manifest in the commit, and the ref of the first layer.
-func (i *inspection) checkImageOrigin(where string, d *deployment, origin string) {
+func checkImageOrigin(f *findings, repo *ostree.Repo, where string, d *deployment, origin string) {
 	reference, ok := imageReference(origin)
 	if !ok {
-		i.fault(where, "its image reference %q has no form that updaters know", origin)
+		f.fault(where, "its image reference %q has no form that updaters know", origin)
 		return
 	}
 	name, err := deploy.ImageRef(reference)
 	if err == nil {
-		_, err = i.repo.ResolveRef(name)
+		_, err = repo.ResolveRef(name)
 	}
 	if err != nil {
-		i.fault(where, "the repository has no ref for the image %s: %v", reference, err)
+		f.fault(where, "the repository has no ref for the image %s: %v", reference, err)
 	}
-	c, err := i.repo.LoadCommit(d.commit)
+	c, err := repo.LoadCommit(d.commit)
 	if err != nil {
-		i.fault("/"+d.path, "its commit cannot be read: %v", err)
+		f.fault("/"+d.path, "its commit cannot be read: %v", err)
 		return
 	}
-	if err := i.checkManifest(c); err != nil {
-		i.fault("/"+objectKey{ostree.TypeCommit, d.commit}.path(), "%v", err)
+	if err := checkManifest(repo, c); err != nil {
+		f.fault("/"+objectKey{ostree.TypeCommit, d.commit}.path(), "%v", err)
 	}
 }
 
 // checkManifest checks the image manifest that a commit carries.
-func (i *inspection) checkManifest(c ostree.Commit) error {
+func checkManifest(repo *ostree.Repo, c ostree.Commit) error {
 	if metadata(c, keyManifestDigest) == "" {
 		return errors.New("the commit does not say of which image manifest it was made (" + keyManifestDigest + ")")
 	}
@@ -140,7 +138,7 @@ func (i *inspection) checkManifest(c ostree.Commit) error {
 	}
 	ref, err := deploy.BlobRef(manifest.Layers[0].Digest)
 	if err == nil {
-		_, err = i.repo.ResolveRef(ref)
+		_, err = repo.ResolveRef(ref)
 	}
 	if err != nil {
 		return fmt.Errorf("the repository has no ref for the image's first layer, without which no update works: %w", err)

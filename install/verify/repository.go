@@ -27,30 +27,37 @@ func (k objectKey) path() string {
 // deploymentRef is how ostree protects a deployment's commit from being pruned.
 var deploymentRef = regexp.MustCompile(`^ostree/[01]/[01]/[0-9]+$`)
 
-// checkRepository reads every object that a ref reaches, and names those that are damaged by what
-// they are in the deployments.
-func (i *inspection) checkRepository(ctx context.Context) error {
-	repo, err := ostree.Open(i.root.Dir, i.ledger)
-	if err != nil {
-		i.fault("/ostree/repo", "%v", err)
+// openRepository opens the repository for the checks that follow, and checks it.
+func (i *inspection) openRepository(ctx context.Context, f *findings) (err error) {
+	if i.repo, err = ostree.Open(i.root.Dir, i.ledger); err != nil {
+		f.fault("/ostree/repo", "%v", err)
 		return nil
 	}
-	i.repo = repo
-	places := i.objectPlaces()
+	i.broken, err = checkRepository(ctx, f, i.repo, i.deployments)
+	return err
+}
+
+// checkRepository reads every object that a ref reaches, and names those that are damaged by what
+// they are in the deployments. It returns the paths of those files.
+func checkRepository(ctx context.Context, f *findings, repo *ostree.Repo, deployments []*deployment) (broken map[string]bool, err error) {
+	broken = map[string]bool{}
+	places := objectPlaces(repo, deployments)
 	for _, err := range split(repo.Fsck(ctx)) {
-		i.reportObject(err, places)
+		for _, use := range reportObject(f, err, places) {
+			broken[use] = true
+		}
 	}
 	refs, err := repo.ListRefs()
 	if err != nil {
-		i.fault("/ostree/repo/refs", "%v", err)
+		f.fault("/ostree/repo/refs", "%v", err)
 	}
-	for _, d := range i.deployments {
+	for _, d := range deployments {
 		if !protects(refs, d.commit) {
-			i.fault("/"+d.path, "no ref ostree/B/S/N protects its commit, so that its objects may be pruned and were not all read")
+			f.fault("/"+d.path, "no ref ostree/B/S/N protects its commit, so that its objects may be pruned and were not all read")
 		}
 	}
-	i.say("every object of %s has its checksum; %d of them are in deployments", size.Count(len(refs), "ref"), len(places))
-	return ctx.Err()
+	f.say("every object of %s has its checksum; %d of them are in deployments", size.Count(len(refs), "ref"), len(places))
+	return broken, ctx.Err()
 }
 
 func protects(refs []ostree.Ref, commit ostree.Checksum) bool {
@@ -74,22 +81,20 @@ func split(err error) []error {
 	return []error{err}
 }
 
-// reportObject makes a finding of an error of the repository's check.
-func (i *inspection) reportObject(err error, places map[objectKey][]string) {
+// reportObject makes a finding of an error of the repository's check, and returns where the object
+// is used.
+func reportObject(f *findings, err error, places map[objectKey][]string) (uses []string) {
 	var broken *ostree.ObjectError
 	if !errors.As(err, &broken) {
-		i.fault("/ostree/repo", "%v", err)
-		return
+		f.fault("/ostree/repo", "%v", err)
+		return nil
 	}
 	key := objectKey{broken.Type, broken.Checksum}
 	what := broken.Err.Error()
 	if errors.Is(err, ostree.ErrNotFound) {
 		what = "it is missing"
 	}
-	uses := places[key]
-	for _, use := range uses {
-		i.broken[use] = true
-	}
+	uses = places[key]
 	switch {
 	case len(uses) == 1:
 		what += "; it is /" + uses[0]
@@ -98,7 +103,8 @@ func (i *inspection) reportObject(err error, places map[objectKey][]string) {
 	default:
 		what += "; it is in no deployment"
 	}
-	i.faultWith("deploy the image anew", "/"+key.path(), "%s", what)
+	f.faultWith("deploy the image anew", "/"+key.path(), "%s", what)
+	return uses
 }
 
 // maxPlaces bounds how often one directory of the commits is visited to say where objects stand:
@@ -107,19 +113,19 @@ const maxPlaces = 8
 
 // objectPlaces maps the objects of all deployments to where they stand in them. What is damaged is
 // left out: the repository's check names it.
-func (i *inspection) objectPlaces() map[objectKey][]string {
+func objectPlaces(repo *ostree.Repo, deployments []*deployment) map[objectKey][]string {
 	places := map[objectKey][]string{}
-	for _, d := range i.deployments {
+	for _, d := range deployments {
 		key := objectKey{ostree.TypeCommit, d.commit}
 		places[key] = append(places[key], d.path)
-		if c, err := i.repo.LoadCommit(d.commit); err == nil {
-			i.placeTree(places, d.path, c.Tree, c.Meta)
+		if c, err := repo.LoadCommit(d.commit); err == nil {
+			placeTree(repo, places, d.path, c.Tree, c.Meta)
 		}
 	}
 	return places
 }
 
-func (i *inspection) placeTree(places map[objectKey][]string, at string, sum, meta ostree.Checksum) {
+func placeTree(repo *ostree.Repo, places map[objectKey][]string, at string, sum, meta ostree.Checksum) {
 	put := func(kind ostree.ObjectType, sum ostree.Checksum, at string) {
 		key := objectKey{kind, sum}
 		places[key] = append(places[key], at)
@@ -129,7 +135,7 @@ func (i *inspection) placeTree(places map[objectKey][]string, at string, sum, me
 	}
 	put(ostree.TypeDirTree, sum, at)
 	put(ostree.TypeDirMeta, meta, at)
-	tree, err := i.repo.LoadDirTree(sum)
+	tree, err := repo.LoadDirTree(sum)
 	if err != nil {
 		return
 	}
@@ -137,7 +143,7 @@ func (i *inspection) placeTree(places map[objectKey][]string, at string, sum, me
 		put(ostree.TypeFile, f.Checksum, path.Join(at, f.Name))
 	}
 	for _, d := range tree.Dirs {
-		i.placeTree(places, path.Join(at, d.Name), d.Tree, d.Meta)
+		placeTree(repo, places, path.Join(at, d.Name), d.Tree, d.Meta)
 	}
 }
 

@@ -206,16 +206,14 @@ func isBlock(f *os.File) bool {
 }
 
 // checkImage checks the container of a disk that is not raw.
-func (i *inspection) checkImage(ctx context.Context) error {
-	d := &i.report.Disk
-	d.Format, d.Size, d.SectorSize = i.source.format, i.source.size, i.source.sector
-	if i.source.image == "" {
-		i.notApplicable("%s, %d bytes", d.Format, d.Size)
+func checkImage(ctx context.Context, f *findings, s *source) error {
+	if s.image == "" {
+		f.notApplicable("%s, %d bytes", s.format, s.size)
 		return nil
 	}
-	if err := i.source.checkQcow2(ctx); err != nil {
-		i.faultWith("qemu-img check -r may repair it", i.opts.Disk, "%v", err)
+	if err := s.checkQcow2(ctx); err != nil {
+		f.faultWith("qemu-img check -r may repair it", f.path, "%v", err)
 	}
-	i.say("qcow2, %d bytes", d.Size)
+	f.say("qcow2, %d bytes", s.size)
 	return nil
 }

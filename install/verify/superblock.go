@@ -1,59 +1,50 @@
 package verify
 
 import (
-	"context"
 	"errors"
-	"io"
 
 	"installer/disk/fsinfo"
 )
 
-// readSuperblock identifies the root file system; a root that has none is left to checkSuperblock
-// to report.
-func (i *inspection) readSuperblock() error {
-	r := io.NewSectionReader(i.disk, i.rootfs.Start, i.rootfs.Size)
-	sb, err := fsinfo.ReadRoot(r)
-	if err != nil {
-		return err
+// readSuperblock identifies the root file system. A root that has none is left to checkSuperblock to
+// report.
+func (l *layout) readSuperblock(disk device) {
+	if l.rootfs != nil {
+		l.super, l.superErr = fsinfo.ReadRoot(disk.part(*l.rootfs))
 	}
-	i.super = sb
-	i.report.Disk.Filesystem, i.report.Disk.RootUUID = string(sb.Type), sb.UUID
-	return nil
 }
 
 // checkSuperblock checks that the root's superblock is whole and that its log is empty.
-func (i *inspection) checkSuperblock(context.Context) error {
-	if err := i.readSuperblock(); err != nil {
-		i.fault(i.rootfs.String(), "its superblock: %v", err)
-		return nil
+func checkSuperblock(f *findings, disk device, l *layout) {
+	if l.superErr != nil {
+		f.fault(l.rootfs.String(), "its superblock: %v", l.superErr)
+		return
 	}
-	i.checkFilesystem(*i.rootfs, i.super)
-	return nil
+	checkFilesystem(f, disk, filesystem{*l.rootfs, l.super})
 }
 
 // checkBootSuperblock checks the file system of a separate /boot as that of the root is checked.
-func (i *inspection) checkBootSuperblock(context.Context) error {
-	if i.boot == nil {
-		i.notApplicable("/boot is on the root file system")
-		return nil
+func checkBootSuperblock(f *findings, disk device, l *layout) {
+	if l.boot == nil {
+		f.notApplicable("/boot is on the root file system")
+		return
 	}
-	i.checkFilesystem(*i.boot, i.bootSuper)
-	return nil
+	checkFilesystem(f, disk, filesystem{*l.boot, l.bootSuper})
 }
 
 // checkFilesystem checks that a superblock is whole and that the log is empty.
-func (i *inspection) checkFilesystem(p Partition, super fsinfo.Superblock) {
-	r := io.NewSectionReader(i.disk, p.Start, p.Size)
-	for _, problem := range fsinfo.Damage(super.Type, r, p.Size) {
-		i.fault(p.String(), "%s", problem)
+func checkFilesystem(f *findings, disk device, fs filesystem) {
+	r, where := disk.part(fs.part), fs.part.String()
+	for _, problem := range fsinfo.Damage(fs.super.Type, r, fs.part.Size) {
+		f.fault(where, "%s", problem)
 	}
-	clean, err := fsinfo.CheckClean(super.Type, r)
+	clean, err := fsinfo.CheckClean(fs.super.Type, r)
 	switch {
 	case errors.Is(err, fsinfo.ErrDirty):
-		i.faultWith("mount it once for writing, which replays the log, and unmount it", p.String(), "%v", err)
+		f.faultWith("mount it once for writing, which replays the log, and unmount it", where, "%v", err)
 	case err != nil:
-		i.fault(p.String(), "%v", err)
+		f.fault(where, "%v", err)
 	default:
-		i.say("%s, UUID %s: %s", super.Type, super.UUID, clean)
+		f.say("%s, UUID %s: %s", fs.super.Type, fs.super.UUID, clean)
 	}
 }
