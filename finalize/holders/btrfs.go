@@ -178,15 +178,16 @@ const statxSubvolume = 0x8000
 
 // ofBtrfs reports whether a file on a mount that is in no namespace belongs to a btrfs of the
 // target. Such a file has the number of its subvolume, which only the file system itself knows.
-// path is a link of /proc that leads to the file. A file that is on no btrfs is not asked: its
+// link returns a link of /proc that leads to the file. A file that is on no btrfs is not asked: its
 // server may hang.
-func (w *walker) ofBtrfs(path string, dev mounts.DevNum) bool {
-	if len(w.btrfs) == 0 || dev.Major != 0 {
+func (c *comparison) ofBtrfs(dev mounts.DevNum, link func() string) bool {
+	if len(c.scan.btrfs) == 0 || dev.Major != 0 {
 		return false
 	}
-	if answer, asked := w.subvolumes[dev]; asked {
+	if answer, asked := c.subvolumes[dev]; asked {
 		return answer
 	}
+	path := link()
 	var stx unix.Statx_t
 	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC|unix.AT_NO_AUTOMOUNT, unix.STATX_TYPE|statxSubvolume, &stx)
 	if err != nil {
@@ -194,10 +195,10 @@ func (w *walker) ofBtrfs(path string, dev mounts.DevNum) bool {
 	}
 	answer := false
 	var st unix.Statfs_t
-	if (stx.Mask&statxSubvolume != 0 || w.oldKernel) && unix.Statfs(path, &st) == nil {
-		answer = slices.ContainsFunc(w.btrfs, func(b *btrfs) bool { return b.owns(&st) })
+	if (stx.Mask&statxSubvolume != 0 || c.scan.oldKernel) && unix.Statfs(path, &st) == nil {
+		answer = slices.ContainsFunc(c.scan.btrfs, func(b *btrfs) bool { return b.owns(&st) })
 	}
-	w.subvolumes[dev] = answer
+	c.subvolumes[dev] = answer
 	return answer
 }
 

@@ -54,10 +54,10 @@ func deviceUsers(n mounts.DevNum) []deviceUser {
 		return nil
 	}
 	var users []deviceUser
-	w := walker{scan: &scan{proc: proc, remote: map[uint64][]string{}}}
+	w := newWalker(&scan{proc: proc, remote: map[uint64][]string{}})
 	for _, m := range list {
 		if isRemote(m.FSType) {
-			w.remote[0] = append(w.remote[0], m.Point)
+			w.scan.remote[0] = append(w.scan.remote[0], m.Point)
 		}
 	}
 	_ = eachNumber(proc, ".", make([]byte, 32<<10), func(pid int) {
@@ -74,7 +74,7 @@ func deviceUsers(n mounts.DevNum) []deviceUser {
 // deviceFiles returns the first descriptor of a process that is the device: no node is opened for
 // that, and no driver asked.
 func (w *walker) deviceFiles(pid int, n mounts.DevNum) []deviceUser {
-	dir, err := rawOpen(w.proc, w.file.numbered("", pid), unix.O_PATH|unix.O_DIRECTORY)
+	dir, err := rawOpen(w.scan.proc, w.file.numbered("", pid), unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return nil
 	}
@@ -83,13 +83,13 @@ func (w *walker) deviceFiles(pid int, n mounts.DevNum) []deviceUser {
 	var users []deviceUser
 	_ = eachNumber(dir, "fd", make([]byte, 8<<10), func(fd int) {
 		link, err := w.file.link(dir, w.file.numbered("fd/", fd))
-		if err != nil || !strings.HasPrefix(string(link), "/") || w.remoteLink(t, fmt.Sprintf("fd/%d", fd)) {
+		if err != nil || !strings.HasPrefix(string(link), "/") || w.target.remoteLink(t, fmt.Sprintf("fd/%d", fd)) {
 			return
 		}
 		err = rawStatx(dir, w.file.numbered("fd/", fd), unix.STATX_TYPE, &w.file.stat)
 		st := &w.file.stat
 		if err == nil && len(users) == 0 && st.Mode&unix.S_IFMT == unix.S_IFBLK && n == (mounts.DevNum{Major: st.Rdev_major, Minor: st.Rdev_minor}) {
-			users = append(users, deviceUser{t, fd, w.comm(t)})
+			users = append(users, deviceUser{t, fd, w.record.comm(t)})
 		}
 	})
 	return users

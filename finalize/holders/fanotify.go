@@ -14,7 +14,7 @@ import (
 // read hold the files they are about, unless the group was made to report file handles.
 func (w *walker) fanotify(t task, fd int, info fdInfo) {
 	group := parseFanotify(info.extra)
-	if group.reportsHandles() || !w.marksTarget(group) {
+	if group.reportsHandles() || !w.target.marked(group) {
 		return
 	}
 	h := Holder{Class: Fanotify, Path: "anon_inode:[fanotify]",
@@ -24,12 +24,12 @@ func (w *walker) fanotify(t task, fd int, info fdInfo) {
 	if err != nil {
 		h.Suspect = true
 		h.Evidence += fmt.Sprintf(" (cannot see whether events are pending: %v)", err)
-		w.hit(t, h)
+		w.record.hit(t, h)
 		return
 	}
 	if pending > 0 {
 		h.Evidence += fmt.Sprintf(" (%d bytes of events are unread)", pending)
-		w.hit(t, h)
+		w.record.hit(t, h)
 	}
 }
 
@@ -75,14 +75,14 @@ func (g *fanotifyGroup) set(field string) {
 	}
 }
 
-func (w *walker) marksTarget(g fanotifyGroup) bool {
+func (c *comparison) marked(g fanotifyGroup) bool {
 	for _, id := range g.mounts {
-		if w.held[id] {
+		if c.scan.held[id] {
 			return true
 		}
 	}
 	for _, d := range g.devs {
-		if w.target.onDevice(d) {
+		if c.scan.target.onDevice(d) {
 			return true
 		}
 	}

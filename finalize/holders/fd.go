@@ -16,13 +16,13 @@ import (
 func (w *walker) descriptors(t task) {
 	dir, err := rawOpen(t.dir, w.file.named("fd"), unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
-		w.note(t, "fd", err)
+		w.record.note(t, "fd", err)
 		return
 	}
 	defer rawClose(dir)
 	from, all, err := w.lowest(t, dir)
 	if err != nil || all {
-		w.note(t, "fd", err)
+		w.record.note(t, "fd", err)
 		return
 	}
 	var unreadable error
@@ -31,7 +31,7 @@ func (w *walker) descriptors(t task) {
 			_, unreadable = w.descriptor(t, dir, fd)
 		}
 	})
-	w.note(t, "fd", errors.Join(err, unreadable))
+	w.record.note(t, "fd", errors.Join(err, unreadable))
 }
 
 // lowest looks at the files with the lowest numbers, which mostly are all there are: listing the
@@ -67,15 +67,15 @@ func (w *walker) descriptor(t task, dir, fd int) (there bool, err error) {
 		return false, err
 	}
 	switch {
-	case w.held[where.mount]:
+	case w.scan.held[where.mount]:
 		w.openFile(t, fd, FD)
-	case where.mount == w.internal.namespaces:
+	case where.mount == w.scan.internal.namespaces:
 		w.namespaceFile(t, fd)
-	case where.mount == w.internal.sockets:
+	case where.mount == w.scan.internal.sockets:
 		w.socket(t, fd)
-	case where.mount == w.internal.anonymous:
+	case where.mount == w.scan.internal.anonymous:
 		w.anonymous(t, dir, fd)
-	case w.unknown(where.mount) && (w.target.isStat(where.dev) || w.ofBtrfs(fmt.Sprintf("%s/fd/%d", t.path(), fd), where.dev)):
+	case w.target.detached(where, func() string { return fmt.Sprintf("%s/fd/%d", t.path(), fd) }):
 		w.openFile(t, fd, DetachedMount)
 	}
 	return true, nil
@@ -85,14 +85,14 @@ func (w *walker) descriptor(t task, dir, fd int) (there bool, err error) {
 // is followed: where there is one, fdinfo is read for the mount, and only a file on no known mount
 // is asked about its device.
 func (w *walker) mountOf(t task, dir, fd int) (location, error) {
-	if len(w.remote) == 0 {
+	if len(w.scan.remote) == 0 {
 		return w.file.where(dir, w.file.numbered("", fd))
 	}
-	info, err := w.fdInfo(t, fd)
+	info, err := w.file.fdInfo(t, fd)
 	if err != nil {
 		return location{}, err
 	}
-	if w.internal.has(info.mount) || !w.unknown(info.mount) {
+	if w.scan.internal.has(info.mount) || !w.target.unknown(info.mount) {
 		return location{mount: info.mount}, nil
 	}
 	if _, asked := w.detached[info.mount]; !asked {
@@ -106,8 +106,8 @@ func (w *walker) mountOf(t task, dir, fd int) (location, error) {
 }
 
 // fdInfo reads the kernel's description of an open file.
-func (w *walker) fdInfo(t task, fd int) (fdInfo, error) {
-	text, err := w.file.quick(t.dir, "fdinfo/", fd)
+func (p *procFile) fdInfo(t task, fd int) (fdInfo, error) {
+	text, err := p.quick(t.dir, "fdinfo/", fd)
 	if err != nil {
 		return fdInfo{}, err
 	}
@@ -118,7 +118,7 @@ func (w *walker) fdInfo(t task, fd int) (fdInfo, error) {
 func (w *walker) anonymous(t task, dir, fd int) {
 	link, err := w.file.link(dir, w.file.numbered("", fd))
 	if err != nil {
-		w.note(t, "fd", err)
+		w.record.note(t, "fd", err)
 		return
 	}
 	var look func(task, int, fdInfo)
@@ -132,9 +132,9 @@ func (w *walker) anonymous(t task, dir, fd int) {
 	default:
 		return
 	}
-	info, err := w.fdInfo(t, fd)
+	info, err := w.file.fdInfo(t, fd)
 	if err != nil {
-		w.note(t, "fdinfo", err)
+		w.record.note(t, "fdinfo", err)
 		return
 	}
 	look(t, fd, info)
@@ -182,14 +182,14 @@ func mountOfOwn(fd int) (int, error) {
 }
 
 func (w *walker) openFile(t task, fd int, class Class) {
-	info, err := w.fdInfo(t, fd)
+	info, err := w.file.fdInfo(t, fd)
 	if err != nil {
-		w.note(t, "fdinfo", err)
+		w.record.note(t, "fdinfo", err)
 		return
 	}
 	link, err := readLink(t.dir, "fd/"+strconv.Itoa(fd))
 	if err != nil {
-		w.note(t, "fd", err)
+		w.record.note(t, "fd", err)
 		return
 	}
 	h := Holder{Class: class, Path: link, Remedy: "close this file descriptor, or end the process",
@@ -197,7 +197,7 @@ func (w *walker) openFile(t task, fd int, class Class) {
 	if class == DetachedMount {
 		h.Remedy = "close this file descriptor: it keeps a mount that is attached nowhere"
 	}
-	w.hit(t, h)
+	w.record.hit(t, h)
 }
 
 // fdInfo is the content of an fdinfo file; see proc_pid_fdinfo(5).

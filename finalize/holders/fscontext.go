@@ -6,8 +6,8 @@ import "fmt"
 // not show of which file system it is, so that it is a suspect at most: when its process is where
 // it could have reached the target.
 func (w *walker) fsContext(t task, fd int, _ fdInfo) {
-	if w.canReach(t) {
-		w.hit(t, Holder{Class: FSContext, Suspect: true, Path: "anon_inode:[fscontext]",
+	if w.target.canReach(t) {
+		w.record.hit(t, Holder{Class: FSContext, Suspect: true, Path: "anon_inode:[fscontext]",
 			Evidence: fmt.Sprintf("%s/fd/%d -> anon_inode:[fscontext] (the kernel does not show of which file system)", t.path(), fd),
 			Remedy:   "close this file descriptor, or end the process, if it was made for the target"})
 	}
@@ -15,8 +15,8 @@ func (w *walker) fsContext(t task, fd int, _ fdInfo) {
 
 // canReach reports whether a task is in a namespace with a mount of the target. When there is none
 // any more, it may have been in one.
-func (w *walker) canReach(t task) bool {
-	if len(w.holding) == 0 {
+func (c *comparison) canReach(t task) bool {
+	if len(c.scan.holding) == 0 {
 		return true
 	}
 	link, err := readLink(t.dir, "ns/mnt")
@@ -24,5 +24,5 @@ func (w *walker) canReach(t task) bool {
 		return true // it cannot be excluded
 	}
 	inode, _ := namespaceInode(link)
-	return w.holding[inode]
+	return c.scan.holding[inode]
 }

@@ -14,7 +14,7 @@ func (w *walker) inFlight(t task, fd, count int) {
 	h := Holder{Class: InFlight, Path: "socket",
 		Evidence: fmt.Sprintf("%s/fdinfo/%d: scm_fds: %d", t.path(), fd, count),
 		Remedy:   "let the process receive the messages of this socket, or close the socket, or end the process"}
-	seen, path, err := w.peek(t.pid, fd)
+	seen, path, err := w.target.peek(t.pid, fd)
 	switch {
 	case path != "":
 		h.Path = path
@@ -28,12 +28,12 @@ func (w *walker) inFlight(t task, fd, count int) {
 		h.Suspect = true
 		h.Evidence += fmt.Sprintf(" (only %d of them could be seen)", seen)
 	}
-	w.hit(t, h)
+	w.record.hit(t, h)
 }
 
 // peek looks at the first message in another process's socket without taking it. It returns how
 // many files it carries, and the path of one on the target.
-func (w *walker) peek(pid, fd int) (seen int, onTarget string, err error) {
+func (c *comparison) peek(pid, fd int) (seen int, onTarget string, err error) {
 	borrowed, err := borrow(pid, fd)
 	if err != nil {
 		return 0, "", err
@@ -49,7 +49,7 @@ func (w *walker) peek(pid, fd int) (seen int, onTarget string, err error) {
 	files, err := receivedFiles(control[:n])
 	for _, file := range files {
 		seen++
-		if path, ok := w.isReceivedHeld(file); ok {
+		if path, ok := c.isReceivedHeld(file); ok {
 			onTarget = path
 		}
 		unix.Close(file)
@@ -75,13 +75,10 @@ func receivedFiles(control []byte) ([]int, error) {
 	return files, nil
 }
 
-func (w *walker) isReceivedHeld(fd int) (path string, held bool) {
+func (c *comparison) isReceivedHeld(fd int) (path string, held bool) {
 	link := fmt.Sprintf("/proc/self/fd/%d", fd)
-	where, err := w.file.where(unix.AT_FDCWD, w.file.named(link))
-	if err != nil {
-		return "", false
-	}
-	if !w.held[where.mount] && !(w.unknown(where.mount) && (w.target.isStat(where.dev) || w.ofBtrfs(link, where.dev))) {
+	where, err := c.file.where(unix.AT_FDCWD, c.file.named(link))
+	if err != nil || !c.has(where, func() string { return link }) {
 		return "", false
 	}
 	path, err = os.Readlink(link)

@@ -16,28 +16,28 @@ import (
 func (w *walker) maps(t task) {
 	fd, err := unix.Openat(t.dir, "maps", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		w.note(t, "maps", err)
+		w.record.note(t, "maps", err)
 		return
 	}
 	defer unix.Close(fd)
-	if mapped, asked := w.anyMapped(fd); asked && !mapped && !w.hidden {
+	if mapped, asked := w.target.anyMapped(fd); asked && !mapped && !w.scan.hidden {
 		return
 	}
 	w.file.grow()
 	text, err := w.file.rest(fd, 0)
 	if err != nil {
-		w.note(t, "maps", err)
+		w.record.note(t, "maps", err)
 		return
 	}
 	var lines []mapping
-	for i, pattern := range w.mapLine {
-		lines = append(lines, matchingMaps(text, pattern, w.target.Devices[i])...)
+	for i, pattern := range w.target.mapLine {
+		lines = append(lines, matchingMaps(text, pattern, w.scan.target.Devices[i])...)
 	}
-	if w.hidden {
-		lines = append(lines, w.hiddenMaps(t, text)...)
+	if w.scan.hidden {
+		lines = append(lines, w.target.hiddenMaps(t, text)...)
 	}
 	for _, m := range mergeMaps(lines) { // copied: reading comm reuses the buffer
-		w.hit(t, Holder{Class: Map, Path: m.path, Remedy: "unmap the file (munmap), or end the process",
+		w.record.hit(t, Holder{Class: Map, Path: m.path, Remedy: "unmap the file (munmap), or end the process",
 			Evidence: fmt.Sprintf("%s/maps: %s", t.path(), m.line)})
 	}
 }
@@ -63,7 +63,7 @@ type procmap struct {
 
 // anyMapped reports whether a file of the target is mapped; asked is false where the kernel cannot
 // be asked so. The device is that of the maps file.
-func (w *walker) anyMapped(fd int) (mapped, asked bool) {
+func (c *comparison) anyMapped(fd int) (mapped, asked bool) {
 	q := procmap{size: uint64(unsafe.Sizeof(procmap{})), flags: procmapNext | procmapFileBacked}
 	for {
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), procmapQuery, uintptr(unsafe.Pointer(&q)))
@@ -73,7 +73,7 @@ func (w *walker) anyMapped(fd int) (mapped, asked bool) {
 		if errno != 0 {
 			return false, errno == unix.ENOENT || errno == unix.ESRCH // the end, or of the process
 		}
-		if w.target.onDevice(mounts.DevNum{Major: q.major, Minor: q.minor}) {
+		if c.scan.target.onDevice(mounts.DevNum{Major: q.major, Minor: q.minor}) {
 			return true, true
 		}
 		q.address = q.end
@@ -83,15 +83,15 @@ func (w *walker) anyMapped(fd int) (mapped, asked bool) {
 // hiddenMaps returns the lines of a btrfs of the target that is mounted nowhere, so that the number
 // of its superblock is not known. The mapped file is asked through map_files, see
 // proc_pid_map_files(5).
-func (w *walker) hiddenMaps(t task, text []byte) []mapping {
+func (c *comparison) hiddenMaps(t task, text []byte) []mapping {
 	var found []mapping
 	for line := range bytes.Lines(text) {
 		m, err := parseMapping(strings.TrimSuffix(string(line), "\n"))
-		if err != nil || m.dev.Major != 0 || m.inode == "0" || w.superblocks[m.dev] {
+		if err != nil || m.dev.Major != 0 || m.inode == "0" || c.scan.superblocks[m.dev] {
 			continue
 		}
 		address, _, _ := strings.Cut(m.line, " ")
-		if w.ofBtrfs(fmt.Sprintf("/proc/%d/map_files/%s", t.tid, address), m.dev) {
+		if c.ofBtrfs(m.dev, func() string { return fmt.Sprintf("/proc/%d/map_files/%s", t.tid, address) }) {
 			found = append(found, m)
 		}
 	}

@@ -21,42 +21,31 @@ type keeper struct {
 
 // namespace notes that a task is in a namespace that holds a mount of the target.
 func (w *walker) namespace(t task) {
-	if len(w.foreign) == 0 {
+	if len(w.scan.foreign) == 0 {
 		return
 	}
 	link, err := readLink(t.dir, "ns/mnt")
 	if err != nil {
-		w.note(t, "ns/mnt", err)
+		w.record.note(t, "ns/mnt", err)
 		return
 	}
-	w.keeps(t, link, fmt.Sprintf("%s/ns/mnt -> %s", t.path(), link),
+	w.record.keeps(t, link, fmt.Sprintf("%s/ns/mnt -> %s", t.path(), link),
 		"unmount the target in this process's mount namespace, or end the process")
 }
 
 // namespaceFile notes that an open file is such a namespace.
 func (w *walker) namespaceFile(t task, fd int) {
-	if len(w.foreign) == 0 {
+	if len(w.scan.foreign) == 0 {
 		return
 	}
 	name := "fd/" + strconv.Itoa(fd)
 	link, err := readLink(t.dir, name)
 	if err != nil {
-		w.note(t, "fd", err)
+		w.record.note(t, "fd", err)
 		return
 	}
-	w.keeps(t, link, fmt.Sprintf("%s/%s -> %s", t.path(), name, link),
+	w.record.keeps(t, link, fmt.Sprintf("%s/%s -> %s", t.path(), name, link),
 		"close this file descriptor, or unmount the target in the namespace that it stands for")
-}
-
-func (w *walker) keeps(t task, link, evidence, remedy string) {
-	inode, ok := namespaceInode(link)
-	if !ok || !w.foreign[inode] {
-		return
-	}
-	k := keeper{task: t, comm: w.comm(t), family: w.family[t.pid], evidence: evidence, remedy: remedy}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.keepers[inode] = append(w.keepers[inode], k)
 }
 
 // namespaceInode reads "mnt:[4026532178]".

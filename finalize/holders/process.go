@@ -3,9 +3,7 @@ package holders
 import (
 	"context"
 	"fmt"
-	"os"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -39,34 +37,29 @@ func (s *scan) inspect(ctx context.Context, pids []int) error {
 			for i := next.Add(1); i <= int64(len(pids)) && ctx.Err() == nil; i = next.Add(1) {
 				w.process(pids[i-1])
 			}
-			s.collect(w)
+			s.collect(w.record)
 		})
 	}
 	group.Wait()
 	return ctx.Err()
 }
 
-// walker is one worker, with its buffers.
+// walker is one worker: it walks through a process, in the order of the kernel's resources. It has
+// buffers of its own.
 type walker struct {
-	*scan
-	file     procFile
+	scan     *scan
+	file     *procFile
 	fds      []byte // directory entries
 	tasks    []byte
 	detached map[int]mounts.DevNum // the mounts that are in no namespace, as far as they were asked about
-	found    []Holder
-	uses     []socketUse
-	// subvolumes are the numbers that stat(2) returns for files on unknown mounts, as far as they
-	// were asked about: whether each is of a btrfs of the target.
-	subvolumes map[mounts.DevNum]bool
-	mapLine    [][]byte // the text by which a line of maps is of the target, " 07:00 "
+	target   comparison
+	record   record
 }
 
 func newWalker(s *scan) *walker {
-	w := &walker{scan: s, fds: make([]byte, 16<<10), tasks: make([]byte, 16<<10), detached: map[int]mounts.DevNum{}, subvolumes: map[mounts.DevNum]bool{}}
-	for _, d := range s.target.Devices {
-		w.mapLine = append(w.mapLine, mapPattern(d))
-	}
-	return w
+	file := &procFile{}
+	return &walker{scan: s, file: file, fds: make([]byte, 16<<10), tasks: make([]byte, 16<<10), detached: map[int]mounts.DevNum{},
+		target: newComparison(s, file), record: record{scan: s, file: file}}
 }
 
 // task is the thread, or the process as seen through its first thread, that is being looked at.
@@ -85,9 +78,9 @@ func (t task) path() string {
 
 // process looks at one process, at the resources that all threads share once.
 func (w *walker) process(pid int) {
-	dir, err := rawOpen(w.proc, w.file.numbered("", pid), unix.O_PATH|unix.O_DIRECTORY)
+	dir, err := rawOpen(w.scan.proc, w.file.numbered("", pid), unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
-		w.cannot("directory", fmt.Sprintf("/proc/%d", pid), err)
+		w.scan.cannot("directory", fmt.Sprintf("/proc/%d", pid), err)
 		return
 	}
 	defer rawClose(dir)
@@ -114,27 +107,21 @@ func (w *walker) exe(t task) bool {
 
 // filesystem looks at the directories that threads share by CLONE_FS, and at the namespace.
 func (w *walker) filesystem(t task) {
-	w.note(t, "cwd", w.place(t, Cwd, "cwd", "change this process's working directory, or end it"))
-	w.note(t, "root", w.place(t, Root, "root", "end this process: it runs in a chroot"))
+	w.record.note(t, "cwd", w.place(t, Cwd, "cwd", "change this process's working directory, or end it"))
+	w.record.note(t, "root", w.place(t, Root, "root", "end this process: it runs in a chroot"))
 	w.namespace(t)
 	w.network(t)
-}
-
-func (w *walker) note(t task, name string, err error) {
-	if err != nil {
-		w.cannot(name, t.path(), err)
-	}
 }
 
 func (w *walker) isKernelThread(t task) bool {
 	text, err := w.file.read(t.dir, "stat")
 	if err != nil {
-		w.note(t, "stat", err)
+		w.record.note(t, "stat", err)
 		return gone(err)
 	}
 	st, err := parseStat(text)
 	if err != nil {
-		w.note(t, "stat", err)
+		w.record.note(t, "stat", err)
 		return false
 	}
 	return st.flags&flagKThread != 0
@@ -144,7 +131,7 @@ func (w *walker) isKernelThread(t task) bool {
 // threads.
 func (w *walker) hasThreads(t task) bool {
 	if err := rawStatx(t.dir, w.file.named("task"), unix.STATX_NLINK, &w.file.stat); err != nil {
-		w.note(t, "task", err)
+		w.record.note(t, "task", err)
 		return false
 	}
 	return w.file.stat.Nlink != 3
@@ -152,82 +139,21 @@ func (w *walker) hasThreads(t task) bool {
 
 // place looks at a link that leads to a place: cwd, root or exe.
 func (w *walker) place(t task, class Class, name, remedy string) error {
-	if w.remoteLink(t, name) {
+	if w.target.remoteLink(t, name) {
 		return nil
 	}
 	where, err := w.file.where(t.dir, w.file.named(name))
 	if err != nil {
 		return err
 	}
-	held := w.held[where.mount]
-	if !held && w.unknown(where.mount) {
-		held = w.target.isStat(where.dev) || w.ofBtrfs(t.path()+"/"+name, where.dev)
-	}
-	if !held {
+	if !w.target.has(where, func() string { return t.path() + "/" + name }) {
 		return nil
 	}
 	link, err := readLink(t.dir, name)
 	if err != nil {
 		return err
 	}
-	w.hit(t, Holder{Class: class, Path: link, Remedy: remedy,
+	w.record.hit(t, Holder{Class: class, Path: link, Remedy: remedy,
 		Evidence: fmt.Sprintf("%s/%s -> %s (mount %d)", t.path(), name, link, where.mount)})
 	return nil
-}
-
-func (w *walker) unknown(mount int) bool {
-	_, known := w.known[mount]
-	return !known
-}
-
-// hit completes a holder with the task it was found at.
-func (w *walker) hit(t task, h Holder) {
-	h.PID, h.TID = t.pid, t.tid
-	h.Self, h.Child = t.pid == os.Getpid(), t.pid != os.Getpid() && w.family[t.pid]
-	h.Comm = w.comm(t)
-	w.found = append(w.found, h)
-}
-
-func (w *walker) comm(t task) string {
-	text, err := w.file.read(t.dir, "comm")
-	if err != nil {
-		return "?"
-	}
-	return strings.TrimSuffix(string(text), "\n")
-}
-
-// location is the mount and device that a link of /proc leads to.
-type location struct {
-	mount int
-	dev   mounts.DevNum
-}
-
-// isRemote names the file systems that may ask a server when a link of /proc is followed to them
-// (d_weak_revalidate in the kernel).
-func isRemote(fsType string) bool {
-	switch fsType {
-	case "nfs", "nfs4", "9p", "cifs", "smb3", "ceph", "afs":
-		return true
-	}
-	return false
-}
-
-// remoteLink reports whether a link shows a path on a network file system, which is no target and
-// must not be followed. It costs nothing where there is none.
-func (w *walker) remoteLink(t task, name string) bool {
-	if len(w.remote) == 0 {
-		return false
-	}
-	link, err := readLink(t.dir, name)
-	if err != nil {
-		return false // following it will say why
-	}
-	for _, points := range w.remote {
-		for _, point := range points {
-			if mounts.Inside(link, point) {
-				return true
-			}
-		}
-	}
-	return false
 }

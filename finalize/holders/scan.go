@@ -198,11 +198,11 @@ func (s *scan) add(h ...Holder) {
 }
 
 // collect takes the findings of a worker.
-func (s *scan) collect(w *walker) {
+func (s *scan) collect(r record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.holders = append(s.holders, w.found...)
-	s.socketUses = append(s.socketUses, w.uses...)
+	s.holders = append(s.holders, r.found...)
+	s.socketUses = append(s.socketUses, r.uses...)
 }
 
 func (s *scan) report(searched []Class) Report {

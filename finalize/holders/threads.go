@@ -19,14 +19,14 @@ const (
 func (w *walker) threads(leader task, leaderAlive bool) {
 	tids, err := w.otherThreads(leader)
 	if err != nil {
-		w.note(leader, "task", err)
+		w.record.note(leader, "task", err)
 		return
 	}
 	files, fs := []int{leader.pid}, []int{leader.pid}
 	mapped := leaderAlive
 	for _, tid := range tids {
-		ownFiles := w.differs(tid, files, kcmpFiles)
-		ownFS := w.differs(tid, fs, kcmpFS)
+		ownFiles := differs(tid, files, kcmpFiles)
+		ownFS := differs(tid, fs, kcmpFS)
 		if !ownFiles && !ownFS && mapped {
 			continue
 		}
@@ -52,7 +52,7 @@ func (w *walker) thread(leader task, tid int, files, fs, mapped bool) bool {
 	name := "task/" + strconv.Itoa(tid)
 	dir, err := unix.Openat(leader.dir, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		w.note(leader, name, err)
+		w.record.note(leader, name, err)
 		return false
 	}
 	defer unix.Close(dir)
@@ -82,7 +82,7 @@ func remember(seen []int, tid int, differs bool) []int {
 
 // differs reports whether a thread shares with none of the threads looked at, or the kernel does
 // not answer.
-func (w *walker) differs(tid int, seen []int, kind uintptr) bool {
+func differs(tid int, seen []int, kind uintptr) bool {
 	for _, other := range seen {
 		r, _, errno := unix.Syscall6(unix.SYS_KCMP, uintptr(tid), uintptr(other), kind, 0, 0, 0)
 		if errno == 0 && r == 0 {

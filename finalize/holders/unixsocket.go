@@ -52,15 +52,15 @@ func findBoundSockets(_ context.Context, s *scan) error {
 func (w *walker) network(t task) {
 	link, err := w.file.link(t.dir, w.file.named("ns/net"))
 	if err != nil {
-		w.note(t, "ns/net", err)
+		w.record.note(t, "ns/net", err)
 		return
 	}
-	if string(link) == w.ownNetwork {
+	if string(link) == w.scan.ownNetwork {
 		return
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.networks[string(link)] = t.path() + "/ns/net"
+	w.scan.mu.Lock()
+	defer w.scan.mu.Unlock()
+	w.scan.networks[string(link)] = t.path() + "/ns/net"
 }
 
 // findForeignSockets asks the other network namespaces: of the processes that were walked, and of
@@ -259,15 +259,15 @@ type socketUse struct {
 // socket looks at an open socket: whether file descriptors are under way in it, and, later, whether
 // it is one of those with a name on the target.
 func (w *walker) socket(t task, fd int) {
-	info, err := w.fdInfo(t, fd)
+	info, err := w.file.fdInfo(t, fd)
 	if err != nil {
-		w.note(t, "fdinfo", err)
+		w.record.note(t, "fdinfo", err)
 		return
 	}
 	if n := socketCount(info.extra); n > 0 {
 		w.inFlight(t, fd, n)
 	}
-	w.uses = append(w.uses, socketUse{t.pid, t.tid, fd, info.inode})
+	w.record.uses = append(w.record.uses, socketUse{t.pid, t.tid, fd, info.inode})
 }
 
 // nameSocket names who has a socket open that is bound to a name on the target.
@@ -285,8 +285,8 @@ func (s *scan) nameSocket(use socketUse) {
 	}
 	defer unix.Close(dir)
 	t.dir = dir
-	w := walker{scan: s}
-	w.hit(t, Holder{Class: UnixSocket, Path: b.name, Remedy: "close this socket, or end the process",
+	r := record{scan: s, file: &procFile{}}
+	r.hit(t, Holder{Class: UnixSocket, Path: b.name, Remedy: "close this socket, or end the process",
 		Evidence: fmt.Sprintf("%s/fd/%d -> socket:[%d]; %s", t.path(), use.fd, use.inode, b.evidence())})
-	s.add(w.found...)
+	s.add(r.found...)
 }

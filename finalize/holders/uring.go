@@ -9,8 +9,8 @@ import (
 // only their paths are shown.
 func (w *walker) ring(t task, fd int, info fdInfo) {
 	for _, path := range ringFiles(info.extra) {
-		if w.pathOnTarget(path) {
-			w.hit(t, Holder{Class: IOUring, Path: path,
+		if w.scan.pathOnTarget(path) {
+			w.record.hit(t, Holder{Class: IOUring, Path: path,
 				Evidence: fmt.Sprintf("%s/fdinfo/%d: UserFiles: %s", t.path(), fd, path),
 				Remedy:   "unregister the files of this ring first (IORING_UNREGISTER_FILES): when the process merely ends, the kernel lets go some time later"})
 		}
