@@ -86,11 +86,11 @@ func (t *trial) afterKill(s *session) {
 	t.succeeds()
 }
 
-func interruptAtEvent(t *trial) { t.signalAtEvent(syscall.SIGINT) }
-func terminateAtEvent(t *trial) { t.signalAtEvent(syscall.SIGTERM) }
+func interruptAtEvent(t *trial) { signalAtEvent(t, syscall.SIGINT) }
+func terminateAtEvent(t *trial) { signalAtEvent(t, syscall.SIGTERM) }
 
 // signalAtEvent wants an orderly undo, a line for each thing.
-func (t *trial) signalAtEvent(sig syscall.Signal) {
+func signalAtEvent(t *trial, sig syscall.Signal) {
 	if err := t.newRaw(); err != nil {
 		t.breach("%v", err)
 		return

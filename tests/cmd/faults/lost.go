@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -72,9 +73,9 @@ func (t *trial) withFault(fault faultdisk.Fault) {
 	})
 }
 
-// errors that a device or its driver reports.
-func (t *trial) anyErrno() unix.Errno {
-	return [...]unix.Errno{unix.EIO, unix.EIO, unix.ENOSPC}[t.random.IntN(3)]
+// anyErrno chooses an error that a device or its driver reports.
+func anyErrno(random *rand.Rand) unix.Errno {
+	return [...]unix.Errno{unix.EIO, unix.EIO, unix.ENOSPC}[random.IntN(3)]
 }
 
 func lostWrites(t *trial) {
@@ -82,7 +83,7 @@ func lostWrites(t *trial) {
 	if !ok {
 		return
 	}
-	from, errno := t.random.IntN(counts[faultdisk.Write]), t.anyErrno()
+	from, errno := t.random.IntN(counts[faultdisk.Write]), anyErrno(t.random)
 	t.tell("%v for each write from %d of %d on", errno, from, counts[faultdisk.Write])
 	t.withFault(func(op faultdisk.Op) unix.Errno {
 		if op.Kind == faultdisk.Write && op.N >= from {
@@ -97,7 +98,7 @@ func lostWrite(t *trial) {
 	if !ok {
 		return
 	}
-	at, errno := t.random.IntN(counts[faultdisk.Write]), t.anyErrno()
+	at, errno := t.random.IntN(counts[faultdisk.Write]), anyErrno(t.random)
 	t.tell("%v for write %d of %d", errno, at, counts[faultdisk.Write])
 	t.withFault(func(op faultdisk.Op) unix.Errno {
 		if op.Kind == faultdisk.Write && op.N == at {
@@ -262,7 +263,7 @@ func (t *trial) cut(log *faultdisk.Log, n int, survives func() bool, whole bool)
 		t.breach("after success no machine would start from the disk")
 	}
 	if starts || whole {
-		if out, err := t.verify(name); err != nil {
+		if out, err := t.lab.verify(name, t.tmp); err != nil {
 			t.breach("cut after change %d, a machine starts from the disk, and it is not whole: %v: %s", n, err, tail(out))
 		}
 	}

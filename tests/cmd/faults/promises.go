@@ -74,11 +74,11 @@ func (t *trial) nothingLeft() {
 }
 
 // left lists the leftovers. A place that cannot be looked at is listed too.
-func (t *trial) left() (left []string) {
+func (p *place) left() (left []string) {
 	for _, look := range []func() ([]string, error){
-		func() ([]string, error) { return loopsOn(t.dir) },
-		func() ([]string, error) { return mountsOf(t.dir) },
-		t.processesLeft, t.filesLeft,
+		func() ([]string, error) { return loopsOn(p.dir) },
+		func() ([]string, error) { return mountsOf(p.dir) },
+		p.processesLeft, p.filesLeft,
 	} {
 		found, err := look()
 		left = append(left, found...)
@@ -86,12 +86,12 @@ func (t *trial) left() (left []string) {
 			left = append(left, fmt.Sprintf("cannot be looked at: %v", err))
 		}
 	}
-	return append(left, t.locks()...)
+	return append(left, p.locks()...)
 }
 
 // filesLeft lists the entries of the trial's directories and of the installer's workspace that are new.
-func (t *trial) filesLeft() (found []string, err error) {
-	for dir, known := range map[string][]string{t.tmp: nil, t.dir: t.known, workspaceDir: nil} {
+func (p *place) filesLeft() (found []string, err error) {
+	for dir, known := range map[string][]string{p.tmp: nil, p.dir: p.known, workspaceDir: nil} {
 		entries, readErr := os.ReadDir(dir)
 		if readErr != nil && !(dir == workspaceDir && errors.Is(readErr, fs.ErrNotExist)) {
 			err = errors.Join(err, readErr)
@@ -150,15 +150,15 @@ func mountsOf(dir string) (found []string, err error) {
 }
 
 // processesLeft lists installers on the disk of the trial, and orphans.
-func (t *trial) processesLeft() (found []string, err error) {
+func (p *place) processesLeft() (found []string, err error) {
 	all, err := processes()
-	for _, p := range all {
+	for _, running := range all {
 		switch {
-		case p.pid == itoa(os.Getpid()):
-		case strings.Contains(p.line, t.dir+"/"):
-			found = append(found, "process "+p.pid+": "+p.line)
-		case orphan(p.pid):
-			found = append(found, "orphan "+p.pid+": "+p.line)
+		case running.pid == itoa(os.Getpid()):
+		case strings.Contains(running.line, p.dir+"/"):
+			found = append(found, "process "+running.pid+": "+running.line)
+		case orphan(running.pid):
+			found = append(found, "orphan "+running.pid+": "+running.line)
 		}
 	}
 	return found, err
@@ -180,17 +180,17 @@ func orphan(pid string) bool {
 }
 
 // locks takes and gives back the lock of the disk file.
-func (t *trial) locks() []string {
-	if t.raw == "" {
+func (p *place) locks() []string {
+	if p.raw == "" {
 		return nil
 	}
-	fd, err := unix.Open(t.raw, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	fd, err := unix.Open(p.raw, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return []string{fmt.Sprintf("the disk %s cannot be opened: %v", t.raw, err)}
+		return []string{fmt.Sprintf("the disk %s cannot be opened: %v", p.raw, err)}
 	}
 	defer unix.Close(fd)
 	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return []string{fmt.Sprintf("a lock on %s: %v", t.raw, err)}
+		return []string{fmt.Sprintf("a lock on %s: %v", p.raw, err)}
 	}
 	return nil
 }

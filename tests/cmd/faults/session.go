@@ -159,6 +159,16 @@ func (s *session) failedStep() event {
 	return event{}
 }
 
+// namesStage reports whether the run names a stage that failed.
+func (s *session) namesStage() bool {
+	for _, e := range s.events {
+		if e.Stage != nil && e.Stage.Status == "failed" && strings.Contains(s.stderr, e.Stage.Name) {
+			return true
+		}
+	}
+	return false
+}
+
 // undone returns the messages of the undo.
 func (s *session) undone() (all []string) {
 	for _, e := range s.events {

@@ -38,18 +38,9 @@ func (t *trial) blames(s *session) {
 		!strings.Contains(s.stderr, workspaceDir) {
 		t.breach("the device is not named: %s", tail(s.stderr))
 	}
-	if e.Stage == nil && e.Step == "finalize" && !t.namesStage(s) {
+	if e.Stage == nil && e.Step == "finalize" && !s.namesStage() {
 		t.breach("the stage that failed is not named: %s", tail(s.stderr))
 	}
-}
-
-func (t *trial) namesStage(s *session) bool {
-	for _, e := range s.events {
-		if e.Stage != nil && e.Stage.Status == "failed" && strings.Contains(s.stderr, e.Stage.Name) {
-			return true
-		}
-	}
-	return false
 }
 
 // struck judges a run whose storage failed: it must fail and say where, or have been spared.
@@ -89,7 +80,7 @@ func backingFull(t *trial) {
 
 // strangerFills has somebody use up the new root at a moment of the import or later, through the installer's own root
 // directory: there is no other way to it.
-func (t *trial) strangerFills(what string, fill func(root string) error) {
+func strangerFills(t *trial, what string, fill func(root string) error) {
 	if err := t.newRaw(); err != nil {
 		t.breach("%v", err)
 		return
@@ -138,7 +129,7 @@ func (s *session) releasedBefore(when time.Time) bool {
 }
 
 func rootFull(t *trial) {
-	t.strangerFills("the root filled", func(root string) error {
+	strangerFills(t, "the root filled", func(root string) error {
 		f, err := os.Create(filepath.Join(root, "filler"))
 		if err != nil {
 			return err
@@ -166,7 +157,7 @@ func inodesGone(t *trial) {
 			t.base = base
 		}
 	}
-	t.strangerFills("the root's inodes used up", func(root string) error {
+	strangerFills(t, "the root's inodes used up", func(root string) error {
 		dir := filepath.Join(root, "filler")
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return err

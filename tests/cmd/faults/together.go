@@ -90,7 +90,7 @@ func twoDisks(t *trial) {
 }
 
 // meanwhile does something over and over while an installation runs, which must not mind.
-func (t *trial) meanwhile(what string, again func()) {
+func meanwhile(t *trial, what string, again func()) {
 	if err := t.newRaw(); err != nil {
 		t.breach("%v", err)
 		return
@@ -124,7 +124,7 @@ func (t *trial) meanwhile(what string, again func()) {
 func holdersMeanwhile(t *trial) {
 	targets := []string{filepath.Dir(t.dir), "/run"}
 	i := 0
-	t.meanwhile("holders", func() {
+	meanwhile(t, "holders", func() {
 		_ = exec.Command(t.lab.opts.installer, "holders", targets[i%2]).Run() // whether free or held
 		i++
 		for _, node := range t.loopNodes() {
@@ -135,7 +135,7 @@ func holdersMeanwhile(t *trial) {
 
 // probing opens and reads the disk and its loop device as udev's rules do at an event.
 func probing(t *trial) {
-	t.meanwhile("probed", func() {
+	meanwhile(t, "probed", func() {
 		for _, node := range append(t.loopNodes(), t.raw) {
 			_ = exec.Command("blkid", "--probe", node).Run()
 			if fd, err := unix.Open(node, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0); err == nil {

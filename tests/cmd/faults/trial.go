@@ -26,15 +26,20 @@ type trial struct {
 	base     baseline
 	expected time.Duration // of a run without a fault
 
-	dir   string   // of this trial
-	tmp   string   // TMPDIR of the installer
-	raw   string   // the disk
-	known []string // names that may be in dir
+	place
 
 	injected bool
 	story    string   // the fault, in words
 	broken   []string // promises that were not kept
 	took     time.Duration
+}
+
+// place is the directory of a trial: a run can leave something behind here.
+type place struct {
+	dir   string
+	tmp   string   // TMPDIR of the installer
+	raw   string   // the disk
+	known []string // names that may be in dir
 }
 
 // newTrial decides everything by seed, kind and number: the file systems take turns, every fifth run is in a container,
@@ -166,16 +171,16 @@ func (t *trial) succeedsWith(image string) {
 
 // verified has the installer verify a disk.
 func (t *trial) verified(raw string) bool {
-	if out, err := t.verify(raw); err != nil {
+	if out, err := t.lab.verify(raw, t.tmp); err != nil {
 		t.breach("the disk does not verify: %v: %s", err, tail(out))
 		return false
 	}
 	return true
 }
 
-func (t *trial) verify(raw string) (string, error) {
-	cmd := exec.Command(t.lab.opts.installer, "verify", raw)
-	cmd.Env = append(os.Environ(), "TMPDIR="+t.tmp)
+func (l *lab) verify(raw, tmp string) (string, error) {
+	cmd := exec.Command(l.opts.installer, "verify", raw)
+	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a signal for the harness is not for its children
 	out, err := cmd.CombinedOutput()
 	return string(out), err
