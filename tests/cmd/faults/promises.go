@@ -142,11 +142,17 @@ func mountsOf(dir string) (found []string, err error) {
 	}
 	for line := range strings.Lines(string(table)) {
 		fields := strings.Fields(line)
-		if len(fields) > 4 && (strings.HasPrefix(fields[4], workspaceDir) || strings.HasPrefix(fields[4], dir+"/")) {
+		if len(fields) > 4 && !ownMount(fields) && (strings.HasPrefix(fields[4], workspaceDir) || strings.HasPrefix(fields[4], dir+"/")) {
 			found = append(found, "mount: "+strings.TrimSpace(line))
 		}
 	}
 	return found, nil
+}
+
+// ownMount reports whether a mount is one that a kind of fault made, and unmounts itself; the next to
+// last field of the table is the source.
+func ownMount(fields []string) bool {
+	return slices.Contains([]string{"faults", "faultdisk"}, fields[len(fields)-2])
 }
 
 // processesLeft lists installers on the disk of the trial, and orphans.
