@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"installer/disk/stack"
 )
 
 // lookAt describes a path, and refuses one that no installation can be written to.
@@ -45,8 +47,8 @@ func (h host) wholeDisk(path string, dev devno) (subject, error) {
 		return subject{}, &RefusedError{path, fmt.Sprintf(
 			"it is partition %d of /dev/%s; to do: give the whole disk", n.number, strings.ReplaceAll(parent, "!", "/"))}
 	}
-	if part := partUUID.FindStringSubmatch(n.mapID); part != nil {
-		return subject{}, &RefusedError{path, "it is partition " + part[1] + " of a disk, mapped by kpartx; to do: give the whole disk"}
+	if part := stack.Partition(n.mapID); part != "" {
+		return subject{}, &RefusedError{path, "it is partition " + part + " of a disk, mapped by kpartx; to do: give the whole disk"}
 	}
 	parts, err := h.partitions(n)
 	if err != nil {

@@ -3,6 +3,8 @@ package disk
 import (
 	"fmt"
 	"strings"
+
+	"installer/disk/stack"
 )
 
 // Kind is a way to use a disk.
@@ -14,16 +16,16 @@ const (
 	Mounted         Kind = "mounted"
 	BtrfsMember     Kind = "btrfs-member" // of a mounted file system of several devices
 	Swap            Kind = "swap"
-	LVM             Kind = "lvm"
-	Crypt           Kind = "dm-crypt"
-	Multipath       Kind = "multipath"
-	MappedPartition Kind = "mapped-partition" // a partition as a device-mapper device, by kpartx
-	Stratis         Kind = "stratis"
-	DeviceMapper    Kind = "device-mapper" // another device-mapper device
-	MDRAID          Kind = "md"
-	Bcache          Kind = "bcache"
-	DRBD            Kind = "drbd"
-	Stacked         Kind = "stacked" // another device on top
+	LVM                  = Kind(stack.LVM)
+	Crypt                = Kind(stack.Crypt)
+	Multipath            = Kind(stack.Multipath)
+	MappedPartition      = Kind(stack.MappedPartition)
+	Stratis              = Kind(stack.Stratis)
+	DeviceMapper         = Kind(stack.DeviceMapper)
+	MDRAID               = Kind(stack.MDRAID)
+	Bcache               = Kind(stack.Bcache)
+	DRBD                 = Kind(stack.DRBD)
+	Stacked              = Kind(stack.Other) // another device on top
 	Loop            Kind = "loop"
 	ZFS             Kind = "zfs"
 	Claimed         Kind = "claimed" // exclusively, by a program or by the kernel

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"installer/disk/stack"
 )
 
 // sysfsSector is the unit of "start" and "size" in sysfs, whatever the device's own sector size is
@@ -54,14 +56,14 @@ type node struct {
 	mapID  string // UUID of a device-mapper device, which begins with the name of its user
 }
 
-// path returns the path by which a person knows the device. sysfs writes '!' where the name has a
-// slash.
-func (n node) path() string {
-	if n.mapped != "" {
-		return "/dev/mapper/" + n.mapped
-	}
-	return "/dev/" + strings.ReplaceAll(n.name, "!", "/")
+// device returns the facts by which the kinds of stacked devices differ. sysfs writes '!' where the
+// name has a slash.
+func (n node) device() stack.Device {
+	return stack.Device{Name: strings.ReplaceAll(n.name, "!", "/"), Label: n.mapped, UUID: n.mapID}
 }
+
+// path returns the path by which a person knows the device.
+func (n node) path() string { return n.device().Path() }
 
 // node finds the block device of a number.
 func (h host) node(dev devno) (node, error) {

@@ -20,8 +20,11 @@ func (s sysfs) beneath(n mounts.DevNum) (string, error) {
 	if err != nil || len(lower) == 0 {
 		return "", err
 	}
-	kind, remedy := s.TakenApart(name)
-	return fmt.Sprintf("/dev/%s (%s) stays, and has /dev/%s claimed; to take it apart: %s", name, kind, strings.Join(lower, ", /dev/"), remedy), nil
+	layer, err := s.Layer(name)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("/dev/%s (%s) stays, and has /dev/%s claimed; to take it apart: %s", name, layer.Noun, strings.Join(lower, ", /dev/"), layer.Remedy), nil
 }
 
 // slaves returns the name of a device, and those of the devices that it stands on. A partition stands on

@@ -1,6 +1,7 @@
 package finalize
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,13 +50,15 @@ func TestStack(t *testing.T) {
 		"253:1 dm-1 dm-0 dm/name=secret dm/uuid=CRYPT-LUKS2-abc",
 		"253:2 dm-2 sdb dm/name=mpatha dm/uuid=mpath-36",
 		"253:3 dm-3 sdf dm/name=linear",
-		"9:0 md0 sdc,sdd", "259:0 md0/md0p1 - partition=1", "252:0 bcache0 sde", "7:0 loop0 - loop/autoclear=0 loop/backing_file=/x", "7:1 loop1 - loop/autoclear=1 loop/backing_file=/y")
+		"9:0 md0 sdc,sdd", "259:0 md0/md0p1 - partition=1", "252:0 bcache0 sde", "8:96 sdg -",
+		"253:4 dm-4 dm-2 dm/name=mpatha-part1 dm/uuid=part1-mpath-36", "7:0 loop0 - loop/autoclear=0 loop/backing_file=/x", "7:1 loop1 - loop/autoclear=1 loop/backing_file=/y")
 	for number, want := range map[string][]string{
 		"8:0": nil, "8:1": nil, "7:0": nil,
 		"253:0": {"/dev/dm-0 (LVM volume my--group-root)", "/dev/sda1", "vgchange -an my-group"},
 		"253:1": {"/dev/dm-1", "/dev/dm-0", "cryptsetup close secret"},
 		"253:2": {"/dev/dm-2", "/dev/sdb", "multipath -f mpatha"},
 		"253:3": {"/dev/dm-3", "/dev/sdf", "dmsetup remove linear"},
+		"253:4": {"/dev/dm-4 (mapped partition mpatha-part1)", "/dev/dm-2", "kpartx -d /dev/dm-2"},
 		"9:0":   {"/dev/md0", "/dev/sdc, /dev/sdd", "mdadm --stop /dev/md0"},
 		"259:0": {"/dev/md0", "/dev/sdc, /dev/sdd", "mdadm --stop /dev/md0"},
 		"252:0": {"/dev/bcache0", "/dev/sde", "/sys/block/bcache0/bcache/stop"},
@@ -74,7 +77,11 @@ func TestStack(t *testing.T) {
 			}
 		}
 	}
-	for number, want := range map[string]string{"8:1": "vgchange -an my-group", "8:16": "multipath -f mpatha", "8:32": "mdadm --stop /dev/md0", "253:0": "cryptsetup close secret"} {
+	cache := filepath.Join(string(s.Sysfs), "block/sdg/bcache")
+	if err := errors.Join(os.Mkdir(cache, 0o755), os.Symlink("../../../fs/bcache/55-66", cache+"/set")); err != nil {
+		t.Fatal(err)
+	}
+	for number, want := range map[string]string{"8:96": "/sys/fs/bcache/55-66/stop", "8:1": "vgchange -an my-group", "8:16": "multipath -f mpatha", "8:32": "mdadm --stop /dev/md0", "253:0": "cryptsetup close secret"} {
 		n, err := mounts.ParseDevNum(number)
 		if err != nil {
 			t.Fatal(err)

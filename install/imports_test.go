@@ -18,9 +18,10 @@ import (
 var rooms = []struct {
 	name, may string
 }{
+	{"disk/stack", ""},
 	{"disk", "disk"},
 	{"finalize/mounts", ""},
-	{"finalize/holders", "finalize/mounts disk/fsinfo"},
+	{"finalize/holders", "finalize/mounts disk/fsinfo disk/stack"},
 	{"finalize", "finalize/holders finalize/mounts disk/fsinfo"},
 	{"rootfs", "rootfs"},
 	{"install/printable", ""},

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"installer/disk/stack"
 	"installer/finalize/mounts"
 )
 
@@ -16,15 +17,24 @@ type Sysfs string
 
 // Claimers returns the devices that stand on a device, as holders of it.
 func (s Sysfs) Claimers(n mounts.DevNum) ([]Holder, error) {
-	upper, err := Stacked(filepath.Join(string(s), "dev/block", n.String(), "holders"))
+	dir := filepath.Join(string(s), "dev/block", n.String())
+	upper, err := Stacked(filepath.Join(dir, "holders"))
 	if err != nil {
 		return nil, err
 	}
 	var found []Holder
 	for _, name := range upper {
-		kind, remedy := s.TakenApart(name)
+		layer, err := s.Layer(name)
+		if err != nil {
+			return nil, err
+		}
 		found = append(found, Holder{Class: BlockClaim, Path: "/dev/" + name,
-			Evidence: fmt.Sprintf("/sys/dev/block/%s/holders/%s (%s)", n, name, kind), Remedy: "take it apart: " + remedy})
+			Evidence: fmt.Sprintf("/sys/dev/block/%s/holders/%s (%s)", n, name, layer.Noun), Remedy: "take it apart: " + layer.Remedy})
+	}
+	if set, err := os.Readlink(filepath.Join(dir, "bcache/set")); err == nil {
+		layer := stack.CacheSet(filepath.Base(set))
+		found = append(found, Holder{Class: BlockClaim, Path: layer.Noun,
+			Evidence: fmt.Sprintf("/sys/dev/block/%s/bcache/set -> %s", n, set), Remedy: "take it apart: " + layer.Remedy})
 	}
 	return found, nil
 }
@@ -51,43 +61,26 @@ func Stacked(dir string) ([]string, error) {
 	return names, nil
 }
 
-// TakenApart returns the kind of a stacked device, and the command that takes it apart.
-func (s Sysfs) TakenApart(name string) (kind, remedy string) {
-	label := s.Read(name, "dm/name")
-	switch uuid := s.Read(name, "dm/uuid"); {
-	case strings.HasPrefix(uuid, "LVM-"):
-		return "LVM volume " + label, "vgchange -an " + volumeGroup(label)
-	case strings.HasPrefix(uuid, "CRYPT-VERITY-"):
-		return "dm-verity device " + label, "veritysetup close " + label
-	case strings.HasPrefix(uuid, "CRYPT-INTEGRITY-"):
-		return "dm-integrity device " + label, "integritysetup close " + label
-	case strings.HasPrefix(uuid, "CRYPT-"):
-		return "encrypted volume " + label, "cryptsetup close " + label
-	case strings.HasPrefix(uuid, "mpath-"):
-		return "multipath device " + label, "multipath -f " + label
-	case label != "":
-		return "device-mapper device " + label, "dmsetup remove " + label
-	case strings.HasPrefix(name, "md"):
-		return "MD RAID", "mdadm --stop /dev/" + name
-	case strings.HasPrefix(name, "bcache"):
-		return "bcache", "echo 1 >/sys/block/" + name + "/bcache/stop"
-	case strings.HasPrefix(name, "drbd"):
-		return "DRBD", "drbdadm secondary, then drbdadm down, for the resource of /dev/" + name
+// Layer returns the layer that a device is.
+func (s Sysfs) Layer(name string) (stack.Layer, error) {
+	lower, err := Stacked(filepath.Join(s.dir(name), "slaves"))
+	if err != nil {
+		return stack.Layer{}, err
 	}
-	return "stacked device", "stop /dev/" + name + " by the program that made it"
+	d := stack.Device{Name: name, Label: s.Read(name, "dm/name"), UUID: s.Read(name, "dm/uuid"), Level: s.Read(name, "md/level")}
+	if len(lower) > 0 {
+		d.Below = "/dev/" + lower[0]
+	}
+	return d.Layer(), nil
 }
 
-// volumeGroup returns the group in the name of a logical volume: "group-volume", with each hyphen
-// of either name doubled.
-func volumeGroup(label string) string {
-	const hyphen = "\x00"
-	group, _, _ := strings.Cut(strings.ReplaceAll(label, "--", hyphen), "-")
-	return strings.ReplaceAll(group, hyphen, "-")
+func (s Sysfs) dir(name string) string {
+	return filepath.Join(string(s), "block", strings.ReplaceAll(name, "/", "!"))
 }
 
 // Read returns an attribute of a block device, "" where it has none of that name.
 func (s Sysfs) Read(name, file string) string {
-	text, err := os.ReadFile(filepath.Join(string(s), "block", strings.ReplaceAll(name, "/", "!"), file))
+	text, err := os.ReadFile(filepath.Join(s.dir(name), file))
 	if err != nil {
 		return "" // only devices of that kind have the file
 	}
