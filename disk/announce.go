@@ -4,22 +4,24 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// forgetPartitions removes the partitions of an older table from the kernel's list. The exclusive
-// claim on the disk keeps others from claiming a partition meanwhile, but a plain open still makes
-// the kernel refuse.
-func (d *Disk) forgetPartitions() error {
-	return d.dropPartitions(func(node) bool { return true })
+// partitionList is the kernel's list of the partitions of an open disk.
+type partitionList struct {
+	file  *os.File
+	host  host
+	nodes []node // the whole disk first; empty for a raw file
 }
 
-// dropPartitions removes the partitions of the kernel's list for which stale returns true.
-func (d *Disk) dropPartitions(stale func(node) bool) error {
-	known, err := d.kernelPartitions()
+// drop removes the partitions for which stale returns true. The exclusive claim on the disk keeps
+// others from claiming a partition meanwhile, but a plain open still makes the kernel refuse.
+func (k partitionList) drop(stale func(node) bool) error {
+	known, err := k.partitions()
 	if err != nil {
 		return err
 	}
@@ -27,10 +29,10 @@ func (d *Disk) dropPartitions(stale func(node) bool) error {
 		if !stale(p) {
 			continue
 		}
-		err := d.blkpg(unix.BLKPG_DEL_PARTITION, p.number, 0, 0)
+		err := blkpg(k.file, unix.BLKPG_DEL_PARTITION, p.number, 0, 0)
 		if errors.Is(err, unix.EBUSY) {
-			return &InUseError{Path: d.Path(), Err: err, Uses: []Use{{Kind: Opened, What: p.path(),
-				Why: "open in " + d.host.openers(p.dev), Remedy: "close it"}}}
+			return &InUseError{Path: k.file.Name(), Err: err, Uses: []Use{{Kind: Opened, What: p.path(),
+				Why: "open in " + k.host.openers(p.dev), Remedy: "close it"}}}
 		}
 		if err != nil && !errors.Is(err, unix.ENXIO) {
 			return fmt.Errorf("removing partition %s from the kernel's list: %w", p.path(), err)
@@ -39,13 +41,12 @@ func (d *Disk) dropPartitions(stale func(node) bool) error {
 	return nil
 }
 
-// kernelPartitions returns the partitions of the disk that the kernel lists now; none for a raw
-// file.
-func (d *Disk) kernelPartitions() ([]node, error) {
-	if !d.IsBlock() {
+// partitions returns the partitions that the kernel lists now; none for a raw file.
+func (k partitionList) partitions() ([]node, error) {
+	if len(k.nodes) == 0 {
 		return nil, nil
 	}
-	return d.host.partitions(d.subject.nodes[0])
+	return k.host.partitions(k.nodes[0])
 }
 
 // Announce makes the kernel's list of partitions equal the table, without a re-read of the whole
@@ -56,18 +57,18 @@ func (d *Disk) Announce(l Layout) error {
 	if keeps, err := d.KeepsPartitions(); err != nil || !keeps {
 		return err
 	}
-	if err := d.dropPartitions(func(p node) bool { return !l.has(p) }); err != nil {
+	if err := d.kernel.drop(func(p node) bool { return !l.has(p) }); err != nil {
 		return err
 	}
 	for _, p := range l.Partitions {
-		err := d.blkpg(unix.BLKPG_ADD_PARTITION, p.Number, p.Start, p.Size)
+		err := blkpg(d.file, unix.BLKPG_ADD_PARTITION, p.Number, p.Start, p.Size)
 		// EBUSY means an overlap with a listed partition: with the same one, or the check below
 		// fails.
 		if err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EEXIST) {
 			return fmt.Errorf("announcing partition %d of %s to the kernel: %w", p.Number, d.Path(), err)
 		}
 	}
-	return d.announced(l)
+	return d.kernel.equals(l)
 }
 
 // KeepsPartitions reports whether the kernel keeps a list of partitions that goes with the disk. It
@@ -78,7 +79,7 @@ func (d *Disk) KeepsPartitions() (bool, error) {
 	if !d.IsBlock() {
 		return false, nil
 	}
-	return d.host.keepsPartitions(d.subject.nodes[0])
+	return d.kernel.host.keepsPartitions(d.kernel.nodes[0])
 }
 
 // keepsPartitions is [Disk.KeepsPartitions] of a block device. ext_range is 1 or 0 where the driver
@@ -110,28 +111,28 @@ func (l Layout) has(n node) bool {
 	return false
 }
 
-// announced compares the kernel's list with the table.
-func (d *Disk) announced(l Layout) error {
-	known, err := d.kernelPartitions()
+// equals compares the kernel's list with the table.
+func (k partitionList) equals(l Layout) error {
+	known, err := k.partitions()
 	if err != nil {
 		return err
 	}
 	if len(known) != len(l.Partitions) {
-		return fmt.Errorf("the kernel lists %d partitions on %s, the table has %d", len(known), d.Path(), len(l.Partitions))
+		return fmt.Errorf("the kernel lists %d partitions on %s, the table has %d", len(known), k.file.Name(), len(l.Partitions))
 	}
 	for _, p := range known {
 		if !l.has(p) {
-			return fmt.Errorf("the kernel has %s at %d+%d, which is not in the table of %s", p.path(), p.start, p.size, d.Path())
+			return fmt.Errorf("the kernel has %s at %d+%d, which is not in the table of %s", p.path(), p.start, p.size, k.file.Name())
 		}
 	}
 	return nil
 }
 
-// blkpg adds or deletes one partition of the kernel's list (linux/blkpg.h).
-func (d *Disk) blkpg(op int32, number int, start, size int64) error {
+// blkpg adds a partition to the kernel's list, or deletes one (linux/blkpg.h).
+func blkpg(disk *os.File, op int32, number int, start, size int64) error {
 	part := unix.BlkpgPartition{Start: start, Length: size, Pno: int32(number)}
 	arg := unix.BlkpgIoctlArg{Op: op, Datalen: int32(unsafe.Sizeof(part)), Data: (*byte)(unsafe.Pointer(&part))}
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, d.file.Fd(), unix.BLKPG, uintptr(unsafe.Pointer(&arg)))
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, disk.Fd(), unix.BLKPG, uintptr(unsafe.Pointer(&arg)))
 	runtime.KeepAlive(&part)
 	if errno != 0 {
 		return errno

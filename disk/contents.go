@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -57,9 +58,9 @@ func (d *Disk) Contents() ([]Found, error) {
 	}
 	var unknown string
 	if d.IsBlock() {
-		unknown, err = d.dataAtEdges()
+		unknown, err = dataAtEdges(d.file, d.size)
 	} else {
-		unknown, err = d.dataInFile()
+		unknown, err = dataInFile(d.file, d.size)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("looking for data on %s: %w", d.Path(), err)
@@ -72,11 +73,11 @@ func (d *Disk) Contents() ([]Found, error) {
 
 // known is [Disk.Contents] for formats that have a name.
 func (d *Disk) known() ([]Found, error) {
-	found, err := d.probe("the disk", 0, d.size)
+	found, err := probe(d.file, "the disk", 0, d.size)
 	if err != nil {
 		return nil, err
 	}
-	parts, tables, err := d.oldTable(len(found) > 0)
+	parts, tables, err := oldTable(d.file, d.size, d.sector, len(found) > 0)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +89,7 @@ func (d *Disk) known() ([]Found, error) {
 		if p.Name != "" {
 			where += " (" + p.Name + ")"
 		}
-		on, err := d.probe(where, p.Start, p.Size)
+		on, err := probe(d.file, where, p.Start, p.Size)
 		if err != nil {
 			return nil, err
 		}
@@ -106,13 +107,13 @@ func (d *Disk) known() ([]Found, error) {
 const edge = 1 * mib
 
 // dataAtEdges looks for bytes other than zero at either end of a block device.
-func (d *Disk) dataAtEdges() (string, error) {
-	span := min(edge, d.size)
+func dataAtEdges(r io.ReaderAt, size int64) (string, error) {
+	span := min(edge, size)
 	for _, c := range []struct {
 		name string
 		off  int64
-	}{{"first", 0}, {"last", d.size - span}} {
-		at, err := firstData(d.file, c.off, span)
+	}{{"first", 0}, {"last", size - span}} {
+		at, err := firstData(r, c.off, span)
 		if err != nil {
 			return "", err
 		}
@@ -128,10 +129,10 @@ const zerosRead = 4 << 30
 
 // dataInFile looks for data in the extents of a file. Zeros that were written out count as none, up
 // to a limit; a file system that knows no holes shows the whole file as one extent.
-func (d *Disk) dataInFile() (string, error) {
+func dataInFile(f *os.File, size int64) (string, error) {
 	var read int64
-	for off := int64(0); off < d.size; {
-		start, end, err := d.extent(off)
+	for off := int64(0); off < size; {
+		start, end, err := extent(f, off, size)
 		if errors.Is(err, unix.ENXIO) {
 			return "", nil // there is none behind off
 		}
@@ -139,7 +140,7 @@ func (d *Disk) dataInFile() (string, error) {
 			return "", err
 		}
 		part := min(end-start, zerosRead-read)
-		at, err := firstData(d.file, start, part)
+		at, err := firstData(f, start, part)
 		switch {
 		case err != nil:
 			return "", err
@@ -155,13 +156,13 @@ func (d *Disk) dataInFile() (string, error) {
 
 // extent returns the next range of a file that has data, or the rest of the file where the file
 // system knows no holes. Its error is ENXIO where there is no such range.
-func (d *Disk) extent(off int64) (start, end int64, err error) {
-	fd := int(d.file.Fd())
+func extent(f *os.File, off, size int64) (start, end int64, err error) {
+	fd := int(f.Fd())
 	if start, err = unix.Seek(fd, off, unix.SEEK_DATA); err == nil {
 		end, err = unix.Seek(fd, start, unix.SEEK_HOLE)
 	}
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
-		return off, d.size, nil
+		return off, size, nil
 	}
 	return start, end, err
 }
@@ -184,10 +185,10 @@ func firstData(r io.ReaderAt, off, n int64) (int64, error) {
 }
 
 // probe looks for signatures on a range.
-func (d *Disk) probe(where string, start, size int64) ([]Found, error) {
-	names, err := signaturesOn(io.NewSectionReader(d.file, start, size), size)
+func probe(f *os.File, where string, start, size int64) ([]Found, error) {
+	names, err := signaturesOn(io.NewSectionReader(f, start, size), size)
 	if err != nil {
-		return nil, fmt.Errorf("looking at %s of %s: %w", where, d.Path(), err)
+		return nil, fmt.Errorf("looking at %s of %s: %w", where, f.Name(), err)
 	}
 	var found []Found
 	for _, n := range names {
@@ -199,13 +200,13 @@ func (d *Disk) probe(where string, start, size int64) ([]Found, error) {
 // oldTable reads the partition table of the disk: a GPT by either copy, in sectors of either size
 // (an image may have been written with the other size), or an MBR. The boot sector of a disk with a
 // file system only looks like an MBR.
-func (d *Disk) oldTable(hasFilesystem bool) (parts []Partition, tables []string, err error) {
-	for _, sector := range []int{512, 4096} {
-		for _, lba := range []int64{1, d.size/int64(sector) - 1} {
+func oldTable(f *os.File, size int64, sector int, hasFilesystem bool) (parts []Partition, tables []string, err error) {
+	for _, written := range []int{512, 4096} {
+		for _, lba := range []int64{1, size/int64(written) - 1} {
 			if lba < 1 {
 				continue
 			}
-			t, err := ReadGPT(d.file, sector, lba)
+			t, err := ReadGPT(f, written, lba)
 			if errors.Is(err, ErrNoGPT) || errors.Is(err, io.EOF) {
 				continue
 			}
@@ -213,21 +214,21 @@ func (d *Disk) oldTable(hasFilesystem bool) (parts []Partition, tables []string,
 				tables = append(tables, "damaged GPT partition table")
 				continue
 			}
-			return d.clip(t.Partitions), []string{"GPT partition table"}, nil
+			return clip(t.Partitions, size), []string{"GPT partition table"}, nil
 		}
 	}
 	if hasFilesystem || len(tables) > 0 {
 		return nil, tables, nil
 	}
 	mbr := make([]byte, 512)
-	if d.size < int64(len(mbr)) {
+	if size < int64(len(mbr)) {
 		return nil, nil, nil
 	}
-	if _, err := d.file.ReadAt(mbr, 0); err != nil {
-		return nil, nil, fmt.Errorf("reading the boot sector of %s: %w", d.Path(), err)
+	if _, err := f.ReadAt(mbr, 0); err != nil {
+		return nil, nil, fmt.Errorf("reading the boot sector of %s: %w", f.Name(), err)
 	}
-	if parts, ok := parseMBR(mbr, int64(d.sector)); ok {
-		return d.clip(parts), []string{"MBR partition table"}, nil
+	if parts, ok := parseMBR(mbr, int64(sector)); ok {
+		return clip(parts, size), []string{"MBR partition table"}, nil
 	}
 	return nil, nil, nil
 }
@@ -254,10 +255,10 @@ func parseMBR(b []byte, sector int64) ([]Partition, bool) {
 
 // clip drops partitions that do not lie on the disk: a damaged table must not cause reads
 // elsewhere.
-func (d *Disk) clip(parts []Partition) []Partition {
+func clip(parts []Partition, size int64) []Partition {
 	var inside []Partition
 	for _, p := range parts {
-		if p.Size > 0 && d.within(p.Start, p.Size) == nil {
+		if p.Size > 0 && p.Start >= 0 && p.Start <= size-p.Size {
 			inside = append(inside, p)
 		}
 	}

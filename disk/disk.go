@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,15 +17,12 @@ const defaultSector = 512
 type Disk struct {
 	file    *os.File
 	subject subject
-	host    host
 	size    int64
 	sector  int
 	model   string
-	nodeDir string
-	veils   []*withheld // in the order of revealing
-
-	mu      sync.Mutex
-	devices map[*Device]struct{} // attached and not yet detached
+	veils   veils
+	kernel  partitionList
+	loops   *loopSet
 }
 
 // Option is an option of [Open].
@@ -34,7 +30,7 @@ type Option func(*Disk)
 
 // NodeDir names a private directory (on a file system that allows device nodes) in which a node is
 // made for a loop device that has none in /dev, as in a container whose /dev is static.
-func NodeDir(dir string) Option { return func(d *Disk) { d.nodeDir = dir } }
+func NodeDir(dir string) Option { return func(d *Disk) { d.loops.nodeDir = dir } }
 
 // SectorSize sets the logical sector size of a raw file, 512 or 4096 bytes; the default is 512. A
 // block device has its own.
@@ -64,7 +60,8 @@ func open(h host, path string, options ...Option) (*Disk, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Disk{file: f, subject: s, host: h, sector: defaultSector, devices: map[*Device]struct{}{}}
+	d := &Disk{file: f, subject: s, sector: defaultSector, kernel: partitionList{f, h, s.nodes},
+		loops: &loopSet{file: f, host: h, devices: map[*Device]struct{}{}}}
 	for _, o := range options {
 		o(d)
 	}
@@ -72,6 +69,7 @@ func open(h host, path string, options ...Option) (*Disk, error) {
 		f.Close()
 		return nil, err
 	}
+	d.loops.sector = d.sector
 	return d, nil
 }
 
@@ -131,7 +129,7 @@ func (d *Disk) ReadAt(p []byte, off int64) (int, error) {
 		return 0, fmt.Errorf("reading: %w", err)
 	}
 	n, err := d.file.ReadAt(p, off)
-	d.unveil(p[:n], off)
+	d.veils.show(p[:n], off)
 	return n, err
 }
 
@@ -141,13 +139,16 @@ func (d *Disk) WriteAt(p []byte, off int64) (int, error) {
 	if err := d.within(off, int64(len(p))); err != nil {
 		return 0, fmt.Errorf("writing: %w", err)
 	}
-	return d.file.WriteAt(d.veil(p, off), off)
+	return d.file.WriteAt(d.veils.hide(p, off), off)
 }
 
 // Sync makes all writes through the disk durable.
-func (d *Disk) Sync() error {
-	if err := d.file.Sync(); err != nil {
-		return fmt.Errorf("flushing %s: %w", d.Path(), err)
+func (d *Disk) Sync() error { return flush(d.file) }
+
+// flush makes the writes to a disk durable.
+func flush(f *os.File) error {
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("flushing %s: %w", f.Name(), err)
 	}
 	return nil
 }
@@ -156,7 +157,7 @@ func (d *Disk) Sync() error {
 // Close does nothing.
 func (d *Disk) Close() error {
 	var errs []error
-	for _, v := range d.attached() {
+	for _, v := range d.loops.attached() {
 		errs = append(errs, v.Detach())
 	}
 	if err := d.Sync(); err != nil && !errors.Is(err, os.ErrClosed) {
@@ -166,15 +167,4 @@ func (d *Disk) Close() error {
 		errs = append(errs, fmt.Errorf("closing %s: %w", d.Path(), err))
 	}
 	return errors.Join(errs...)
-}
-
-// attached returns the devices that are attached now.
-func (d *Disk) attached() []*Device {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	list := make([]*Device, 0, len(d.devices))
-	for v := range d.devices {
-		list = append(list, v)
-	}
-	return list
 }

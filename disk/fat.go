@@ -313,7 +313,7 @@ func (f *FAT) Withhold() error {
 
 // verify opens the file system anew from the disk and reads every file.
 func (f *FAT) verify() error {
-	if err := f.store.disk.dropCache(f.part.Start, f.part.Size); err != nil {
+	if err := dropCache(f.store.disk.file, f.part.Start, f.part.Size); err != nil {
 		return err
 	}
 	fsys, err := fat32.Read(f.store, f.part.Size, 0, int64(f.store.disk.sector))

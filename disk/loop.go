@@ -3,8 +3,10 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,9 +21,27 @@ const (
 	loopAllocations = 128 // how many free loop devices may be lost to others before giving up
 )
 
+// loopSet holds the loop devices over an open disk.
+type loopSet struct {
+	file    *os.File
+	sector  int // logical sector size, in bytes
+	host    host
+	nodeDir string // see [NodeDir]
+
+	mu      sync.Mutex
+	devices map[*Device]struct{} // attached and not yet detached
+}
+
+// attached returns the devices that are attached now.
+func (s *loopSet) attached() []*Device {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.devices))
+}
+
 // Device is a loop device over one partition of a disk.
 type Device struct {
-	disk *Disk
+	set  *loopSet
 	part Partition
 	name string // the kernel's
 	file *os.File
@@ -53,27 +73,32 @@ func (d *Disk) Attach(p Partition) (*Device, error) {
 	if err := d.within(p.Start, p.Size); err != nil {
 		return nil, fmt.Errorf("attaching partition %q: %w", p.Name, err)
 	}
-	ctl, cleanup, err := d.openControl()
+	return d.loops.attach(p)
+}
+
+// attach is [Disk.Attach] of a partition that lies on the disk.
+func (s *loopSet) attach(p Partition) (*Device, error) {
+	ctl, cleanup, err := s.openControl()
 	if err != nil {
 		return nil, err
 	}
 	defer cleanup()
-	v, err := d.configureFree(ctl, p)
+	v, err := s.configureFree(ctl, p)
 	if err != nil {
-		return nil, fmt.Errorf("attaching partition %q of %s: %w", p.Name, d.Path(), err)
+		return nil, fmt.Errorf("attaching partition %q of %s: %w", p.Name, s.file.Name(), err)
 	}
-	d.mu.Lock()
-	d.devices[v] = struct{}{}
-	d.mu.Unlock()
+	s.mu.Lock()
+	s.devices[v] = struct{}{}
+	s.mu.Unlock()
 	if err := v.check(); err != nil {
-		return nil, errors.Join(fmt.Errorf("attaching partition %q of %s: %w", p.Name, d.Path(), err), v.Detach())
+		return nil, errors.Join(fmt.Errorf("attaching partition %q of %s: %w", p.Name, s.file.Name(), err), v.Detach())
 	}
 	return v, nil
 }
 
 // openControl opens the loop driver's control device.
-func (d *Disk) openControl() (*os.File, func(), error) {
-	path, made, err := d.deviceNode("loop-control", unix.S_IFCHR, devno{miscMajor, loopCtrlMinor})
+func (s *loopSet) openControl() (*os.File, func(), error) {
+	path, made, err := s.deviceNode("loop-control", unix.S_IFCHR, devno{miscMajor, loopCtrlMinor})
 	if err != nil {
 		return nil, nil, fmt.Errorf("finding the loop driver: %w", err)
 	}
@@ -88,14 +113,14 @@ func (d *Disk) openControl() (*os.File, func(), error) {
 // configureFree takes a free loop device. Asking for one and configuring it are two steps, so
 // another program may win it in between: then the next one is tried. That is a race for a name, not
 // a wait.
-func (d *Disk) configureFree(ctl *os.File, p Partition) (*Device, error) {
+func (s *loopSet) configureFree(ctl *os.File, p Partition) (*Device, error) {
 	last := -1
 	for range loopAllocations {
 		number, err := nextLoop(ctl, last)
 		if err != nil {
 			return nil, err
 		}
-		v, err := d.configure(number, p)
+		v, err := s.configure(number, p)
 		if err == nil {
 			return v, nil
 		}
@@ -125,17 +150,17 @@ func nextLoop(ctl *os.File, last int) (int, error) {
 }
 
 // configure makes one loop device ours, or leaves it as it was.
-func (d *Disk) configure(number int, p Partition) (*Device, error) {
+func (s *loopSet) configure(number int, p Partition) (*Device, error) {
 	name := fmt.Sprintf("loop%d", number)
-	text, err := readLine(filepath.Join(d.host.sys, "block", name), "dev")
+	text, err := readLine(filepath.Join(s.host.sys, "block", name), "dev")
 	if err != nil {
 		return nil, fmt.Errorf("finding %s in sysfs: %w", name, err)
 	}
-	v := &Device{disk: d, part: p, name: name}
+	v := &Device{set: s, part: p, name: name}
 	if v.dev, err = parseDevno(text); err != nil {
 		return nil, err
 	}
-	if v.path, v.made, err = d.deviceNode(name, unix.S_IFBLK, v.dev); err != nil {
+	if v.path, v.made, err = s.deviceNode(name, unix.S_IFBLK, v.dev); err != nil {
 		return nil, err
 	}
 	if err := v.open(); err != nil {
@@ -156,7 +181,7 @@ func (v *Device) open() error {
 		f.Close()
 		return fmt.Errorf("locking %s: %w", v.path, err)
 	}
-	if err := v.disk.bind(f, v.part); err != nil {
+	if err := v.set.bind(f, v.part); err != nil {
 		f.Close()
 		return fmt.Errorf("configuring %s: %w", v.path, err)
 	}
@@ -166,11 +191,11 @@ func (v *Device) open() error {
 
 // bind ties a loop device to a partition's range in one call. Direct I/O keeps the content from
 // being cached twice; where it is refused the loop device works without.
-func (d *Disk) bind(loop *os.File, p Partition) error {
-	config := unix.LoopConfig{Fd: uint32(d.file.Fd()), Size: uint32(d.sector)}
+func (s *loopSet) bind(loop *os.File, p Partition) error {
+	config := unix.LoopConfig{Fd: uint32(s.file.Fd()), Size: uint32(s.sector)}
 	config.Info.Offset, config.Info.Sizelimit = uint64(p.Start), uint64(p.Size)
 	config.Info.Flags = unix.LO_FLAGS_AUTOCLEAR | unix.LO_FLAGS_DIRECT_IO
-	copy(config.Info.File_name[:len(config.Info.File_name)-1], filepath.Base(d.Path())+":"+p.Name)
+	copy(config.Info.File_name[:len(config.Info.File_name)-1], filepath.Base(s.file.Name())+":"+p.Name)
 	err := unix.IoctlLoopConfigure(int(loop.Fd()), &config)
 	if errors.Is(err, unix.EINVAL) {
 		config.Info.Flags = unix.LO_FLAGS_AUTOCLEAR
@@ -206,7 +231,7 @@ func (v *Device) check() error {
 }
 
 func (v *Device) sysfs() string {
-	return filepath.Join(v.disk.host.sys, "dev/block", v.dev.String())
+	return filepath.Join(v.set.host.sys, "dev/block", v.dev.String())
 }
 
 // Path returns a node of the device, for mkfs and mount: in /dev, or in the private directory.
@@ -248,9 +273,9 @@ func (v *Device) release() error {
 		errs = append(errs, err)
 	}
 	removeAll(v.made)
-	v.disk.mu.Lock()
-	delete(v.disk.devices, v)
-	v.disk.mu.Unlock()
+	v.set.mu.Lock()
+	delete(v.set.devices, v)
+	v.set.mu.Unlock()
 	return errors.Join(errs...)
 }
 
@@ -263,11 +288,11 @@ func (v *Device) gone() error {
 	if err != nil || !attached {
 		return err
 	}
-	holders := v.disk.host.openers(v.dev)
+	holders := v.set.host.openers(v.dev)
 	if attached, err = v.stillOurs(); err != nil || !attached {
 		return err
 	}
-	return &StillAttachedError{Path: v.path, Backing: v.disk.Path(), Holders: holders}
+	return &StillAttachedError{Path: v.path, Backing: v.set.file.Name(), Holders: holders}
 }
 
 // stillOurs reports whether the loop device lies over the partition now.

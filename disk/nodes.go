@@ -14,15 +14,15 @@ import (
 
 // deviceNode returns a path that leads to a device: the one in /dev if it is right, else one made
 // in the private directory. It also returns the nodes that it made, for the caller to remove.
-func (d *Disk) deviceNode(name string, kind uint32, dev devno) (path string, made []string, err error) {
-	path = filepath.Join(d.host.dev, name)
+func (s *loopSet) deviceNode(name string, kind uint32, dev devno) (path string, made []string, err error) {
+	path = filepath.Join(s.host.dev, name)
 	if isDevice(path, kind, dev) {
 		return path, nil, nil
 	}
-	if d.nodeDir == "" {
+	if s.nodeDir == "" {
 		return "", nil, fmt.Errorf("%s is missing or is another device than %s, and no directory was given to make a node in", path, dev)
 	}
-	path = filepath.Join(d.nodeDir, name)
+	path = filepath.Join(s.nodeDir, name)
 	err = unix.Mknod(path, kind|0o600, int(unix.Mkdev(dev.major, dev.minor)))
 	if errors.Is(err, fs.ErrExist) && isDevice(path, kind, dev) {
 		return path, nil, nil

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 
 	"github.com/diskfs/go-diskfs/partition/gpt"
@@ -21,10 +23,10 @@ const wipeSpan = 8 * mib
 // the GPT, flushes, and reads everything back from the medium. Its error is an [*InUseError],
 // before the first write, where a partition is held.
 func (d *Disk) WriteTable(l Layout) error {
-	if err := d.accepts(l); err != nil {
+	if err := l.fits(d); err != nil {
 		return err
 	}
-	if err := d.forgetPartitions(); err != nil {
+	if err := d.kernel.drop(func(node) bool { return true }); err != nil {
 		return err
 	}
 	if err := d.wipe(l); err != nil {
@@ -42,8 +44,8 @@ func (d *Disk) WriteTable(l Layout) error {
 	return d.Verify(l)
 }
 
-// accepts checks that a layout was made for this disk and that its partitions are in order.
-func (d *Disk) accepts(l Layout) error {
+// fits checks that the layout was made for a disk and that its partitions are in order.
+func (l Layout) fits(d *Disk) error {
 	if l.DiskSize != d.size || l.SectorSize != d.sector {
 		return fmt.Errorf("the layout is for a disk of %d bytes in sectors of %d; %s has %d in sectors of %d",
 			l.DiskSize, l.SectorSize, d.Path(), d.size, d.sector)
@@ -93,7 +95,7 @@ func protectiveMBR(sectors int64) []byte {
 // Verify reads both copies of the table and the protective MBR from the medium and compares them
 // with a layout. The boot code in the MBR is not compared.
 func (d *Disk) Verify(l Layout) error {
-	if err := d.dropCache(0, 0); err != nil {
+	if err := dropCache(d.file, 0, 0); err != nil {
 		return err
 	}
 	lastLBA := d.size/int64(d.sector) - 1
@@ -122,11 +124,11 @@ func (d *Disk) Verify(l Layout) error {
 	return nil
 }
 
-// dropCache drops a range from the page cache, so that the medium answers the next read; n of 0
-// means up to the end.
-func (d *Disk) dropCache(off, n int64) error {
-	if err := unix.Fadvise(int(d.file.Fd()), off, n, unix.FADV_DONTNEED); err != nil {
-		return fmt.Errorf("dropping the cache of %s: %w", d.Path(), err)
+// dropCache drops a range of a file from the page cache, so that the medium answers the next read; n
+// of 0 means up to the end.
+func dropCache(f *os.File, off, n int64) error {
+	if err := unix.Fadvise(int(f.Fd()), off, n, unix.FADV_DONTNEED); err != nil {
+		return fmt.Errorf("dropping the cache of %s: %w", f.Name(), err)
 	}
 	return nil
 }
@@ -145,10 +147,10 @@ func (d *Disk) wipe(l Layout) error {
 	}
 	for _, r := range ranges {
 		span := min(wipeSpan, r[1])
-		if err := d.zero(r[0], span); err != nil {
+		if err := zero(d.file, r[0], span); err != nil {
 			return err
 		}
-		if err := d.zero(r[0]+r[1]-span, span); err != nil {
+		if err := zero(d.file, r[0]+r[1]-span, span); err != nil {
 			return err
 		}
 	}
@@ -156,11 +158,11 @@ func (d *Disk) wipe(l Layout) error {
 }
 
 // zero writes zeros over a range.
-func (d *Disk) zero(off, n int64) error {
+func zero(w io.WriterAt, off, n int64) error {
 	blank := make([]byte, mib)
 	for n > 0 {
 		part := min(n, int64(len(blank)))
-		if _, err := d.file.WriteAt(blank[:part], off); err != nil {
+		if _, err := w.WriteAt(blank[:part], off); err != nil {
 			return err
 		}
 		off, n = off+part, n-part

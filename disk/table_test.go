@@ -141,7 +141,7 @@ func TestWriteTableWipes(t *testing.T) {
 		t.Errorf("wipefs finds %q", got)
 	}
 	for _, p := range l.Partitions {
-		if names, err := d.probe(p.Name, p.Start, p.Size); err != nil || len(names) != 0 {
+		if names, err := probe(d.file, p.Name, p.Start, p.Size); err != nil || len(names) != 0 {
 			t.Errorf("%s has %v (%v)", p.Name, names, err)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 )
 
@@ -12,6 +13,9 @@ type withheld struct {
 	off  int64
 	data []byte
 }
+
+// veils are the withheld ranges of a disk, in the order of revealing.
+type veils []*withheld
 
 // Withhold keeps later writes to a range in memory until [Disk.Reveal]: the code that starts a disk
 // must reach it last. Until then the disk has zeros there, and ReadAt returns the data in memory.
@@ -32,25 +36,26 @@ func (d *Disk) Reveal() error {
 	veils := d.veils
 	d.veils = nil
 	for _, v := range veils {
-		if err := d.reveal(v); err != nil {
+		if err := v.reveal(d.file); err != nil {
 			return fmt.Errorf("writing the %d bytes at %d of %s, which make it start: %w", len(v.data), v.off, d.Path(), err)
 		}
 	}
 	return nil
 }
 
-func (d *Disk) reveal(v *withheld) error {
-	if _, err := d.file.WriteAt(v.data, v.off); err != nil {
+// reveal writes the range, flushes it and reads it back.
+func (v *withheld) reveal(disk *os.File) error {
+	if _, err := disk.WriteAt(v.data, v.off); err != nil {
 		return err
 	}
-	if err := d.Sync(); err != nil {
+	if err := flush(disk); err != nil {
 		return err
 	}
-	if err := d.dropCache(v.off, int64(len(v.data))); err != nil {
+	if err := dropCache(disk, v.off, int64(len(v.data))); err != nil {
 		return err
 	}
 	got := make([]byte, len(v.data))
-	if _, err := d.file.ReadAt(got, v.off); err != nil {
+	if _, err := disk.ReadAt(got, v.off); err != nil {
 		return err
 	}
 	if !bytes.Equal(got, v.data) {
@@ -68,10 +73,10 @@ func (v *withheld) overlap(p []byte, off int64) (part, data []byte) {
 	return p[from-off : to-off], v.data[from-v.off : to-v.off]
 }
 
-// veil stores the withheld parts of p, and returns p with zeros in their place.
-func (d *Disk) veil(p []byte, off int64) []byte {
+// hide stores the withheld parts of p, and returns p with zeros in their place.
+func (vs veils) hide(p []byte, off int64) []byte {
 	masked := p
-	for _, v := range d.veils {
+	for _, v := range vs {
 		part, data := v.overlap(p, off)
 		if part == nil {
 			continue
@@ -86,9 +91,9 @@ func (d *Disk) veil(p []byte, off int64) []byte {
 	return masked
 }
 
-// unveil copies withheld data into p, which was read at off.
-func (d *Disk) unveil(p []byte, off int64) {
-	for _, v := range d.veils {
+// show copies withheld data into p, which was read at off.
+func (vs veils) show(p []byte, off int64) {
+	for _, v := range vs {
 		part, data := v.overlap(p, off)
 		copy(part, data)
 	}
