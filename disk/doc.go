@@ -11,5 +11,5 @@
 //
 // Out of scope: mounting, the content of file systems, running programs (a [Runner] is handed in),
 // and the decision whether a disk that is not empty may be overwritten. Package fsinfo reads
-// superblocks.
+// superblocks, package fat reads FAT.
 package disk

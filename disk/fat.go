@@ -10,8 +10,11 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strings"
 
 	"github.com/diskfs/go-diskfs/filesystem/fat32"
+
+	"installer/disk/fat"
 )
 
 // chunk is how much of a file is read and written at a time, in bytes.
@@ -311,28 +314,32 @@ func (f *FAT) Withhold() error {
 	return d.Withhold(f.part.Start, sector)
 }
 
-// verify opens the file system anew from the disk and reads every file.
+// verify checks the file system on the disk by package fat, which shares no code with the writer,
+// and compares every file.
 func (f *FAT) verify() error {
 	if err := dropCache(f.store.disk.file, f.part.Start, f.part.Size); err != nil {
 		return err
 	}
-	fsys, err := fat32.Read(f.store, f.part.Size, 0, int64(f.store.disk.sector))
+	v, err := fat.Open(f.store, f.part.Size)
 	if err != nil {
 		return err
 	}
+	problems := v.Structure()
+	v.Walk(func(where, what string) { problems = append(problems, where+": "+what) })
+	if len(problems) > 0 {
+		return errors.New(strings.Join(problems, "; "))
+	}
 	buf := make([]byte, chunk)
 	for _, want := range f.written {
-		file, err := fsys.OpenFile(want.path, os.O_RDONLY)
-		if err != nil {
-			return err
+		file, ok := v.Find(want.path)
+		if !ok {
+			return fmt.Errorf("%s: it is missing on the disk", want.path)
 		}
 		hash := sha256.New()
-		n, err := io.CopyBuffer(hash, onlyReader{file}, buf)
-		err = errors.Join(err, file.Close())
-		if err != nil {
+		if _, err := io.CopyBuffer(hash, onlyReader{v.Reader(file)}, buf); err != nil {
 			return fmt.Errorf("%s: %w", want.path, err)
 		}
-		if n != want.size || !bytes.Equal(hash.Sum(nil), want.sum[:]) {
+		if file.Size != want.size || !bytes.Equal(hash.Sum(nil), want.sum[:]) {
 			return fmt.Errorf("%s: the content on the disk differs from the content that was written", want.path)
 		}
 	}

@@ -244,7 +244,7 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// Close must notice content that did not arrive on the disk.
+// Close must notice content, and structure, that did not arrive on the disk.
 func TestFATReadsBack(t *testing.T) {
 	d := opened(t, rawFile(t, 1<<30))
 	f, _ := newFAT(t, d, 512*mib)
@@ -255,6 +255,17 @@ func TestFATReadsBack(t *testing.T) {
 	f.written[0].sum[5] ^= 1
 	if err := f.Close(); err == nil || !strings.Contains(err.Error(), "vmlinuz") {
 		t.Errorf("a difference was not found: %v", err)
+	}
+	f.written[0].sum[5] ^= 1
+	if err := f.verify(); err != nil {
+		t.Error(err)
+	}
+	secondTable := f.part.Start + f.geo.fatStart + f.geo.fatSize
+	if _, err := d.WriteAt([]byte{0xff}, secondTable+4*100); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.verify(); err == nil || !strings.Contains(err.Error(), "tables differ") {
+		t.Errorf("two tables that differ: %v", err)
 	}
 }
 

@@ -124,8 +124,8 @@ func (d *Disk) Verify(l Layout) error {
 	return nil
 }
 
-// dropCache drops a range of a file from the page cache, so that the medium answers the next read; n
-// of 0 means up to the end.
+// dropCache drops a range of a file from the page cache, so that the medium answers the next read;
+// n of 0 means up to the end.
 func dropCache(f *os.File, off, n int64) error {
 	if err := unix.Fadvise(int(f.Fd()), off, n, unix.FADV_DONTNEED); err != nil {
 		return fmt.Errorf("dropping the cache of %s: %w", f.Name(), err)

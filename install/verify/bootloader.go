@@ -75,7 +75,7 @@ func (l *layout) bootLoaderKind(t tree) bootloader.Kind {
 		}
 		return kind
 	}
-	for _, name := range l.fat.names {
+	for _, name := range l.fat.Names {
 		lower := strings.ToLower(name)
 		switch dir, base := path.Split(lower); {
 		case !strings.HasPrefix(lower, "efi/"):
@@ -129,7 +129,7 @@ func (c *loaderCheck) remake(ctx context.Context, kind bootloader.Kind, d *deplo
 	loader, _ := efiLoader(c.architecture())
 	uefi := false
 	if c.fat != nil {
-		_, uefi = c.fat.find(loader)
+		_, uefi = c.fat.Find(loader)
 	}
 	t := bootloader.Target{
 		Arch:     c.architecture(),
@@ -161,19 +161,19 @@ func (c *loaderCheck) remake(ctx context.Context, kind bootloader.Kind, d *deplo
 func (c *loaderCheck) compareESP(made *remade) {
 	for _, name := range slices.Sorted(maps.Keys(made.files)) {
 		want := made.files[name]
-		f, ok := c.fat.find(name)
+		f, ok := c.fat.Find(name)
 		if !ok {
 			c.fault(espPath(name), "it is missing")
 			continue
 		}
 		sum := sha256.New()
-		if _, err := io.Copy(sum, c.fat.reader(f)); err != nil {
+		if _, err := io.Copy(sum, c.fat.Reader(f)); err != nil {
 			c.fault(espPath(name), "it cannot be read: %v", err)
 			continue
 		}
-		if f.size != want.size || !bytes.Equal(sum.Sum(nil), want.sum[:]) {
+		if f.Size != want.size || !bytes.Equal(sum.Sum(nil), want.sum[:]) {
 			c.faultWith("if another version of the installer made this disk, its boot loader may differ and be well",
-				espPath(name), "it differs from the one that the image's own programs make: %d bytes instead of %d, or other ones", f.size, want.size)
+				espPath(name), "it differs from the one that the image's own programs make: %d bytes instead of %d, or other ones", f.Size, want.size)
 		}
 	}
 }
@@ -272,3 +272,12 @@ func (r *remade) ReadAt(p []byte, at int64) (int, error) {
 
 var _ bootloader.Place = (*remade)(nil)
 var _ bootloader.Disk = (*remade)(nil)
+
+func firstDifference(a, b []byte) int {
+	for n := range a {
+		if a[n] != b[n] {
+			return n
+		}
+	}
+	return -1
+}

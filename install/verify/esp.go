@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"installer/disk/fat"
 	"installer/disk/fsinfo"
 	"installer/install/size"
 )
@@ -38,7 +39,7 @@ func checkESP(f *findings, disk device, l *layout) {
 		return
 	}
 	r := disk.part(*l.esp)
-	v, err := openFAT(r, l.esp.Size)
+	v, err := fat.Open(r, l.esp.Size)
 	if err != nil {
 		f.fault(l.esp.String(), "%v", err)
 		return
@@ -47,17 +48,17 @@ func checkESP(f *findings, disk device, l *layout) {
 	if _, err := fsinfo.CheckClean(fsinfo.VFAT, r); err != nil {
 		f.fault(l.esp.String(), "%v", err)
 	}
-	for _, problem := range v.structure() {
+	for _, problem := range v.Structure() {
 		f.fault(l.esp.String(), "%s", problem)
 	}
-	v.walk(func(where, what string) {
+	v.Walk(func(where, what string) {
 		if where == "" {
 			f.fault(l.esp.String(), "%s", what)
 			return
 		}
 		f.fault(espPath(where), "%s", what)
 	})
-	f.say("FAT32 with %s, not in use", size.Count(len(v.files), "file"))
+	f.say("FAT32 with %s, not in use", size.Count(v.Files(), "file"))
 }
 
 // bootFilesCheck checks the files of the EFI system partition.
@@ -73,13 +74,13 @@ func (c *bootFilesCheck) check() {
 		return
 	}
 	loader, machine := efiLoader(c.architecture())
-	_, uefi := c.fat.find(loader)
+	_, uefi := c.fat.Find(loader)
 	if !uefi && !c.bootCode {
 		c.faultWith("expected after --bootloader none", espPath(loader), "it is missing, and the boot sector has no code: nothing starts this disk")
 	}
 	programs, foreign, configs, entries := 0, 0, 0, 0
-	for _, name := range c.fat.names {
-		f, ok := c.fat.find(name)
+	for _, name := range c.fat.Names {
+		f, ok := c.fat.Find(name)
 		if !ok {
 			continue
 		}
@@ -111,17 +112,17 @@ func (c *bootFilesCheck) check() {
 
 // checkProgram checks a program. Firmware of the disk's architecture must start the first one;
 // others may be for other machines, or drivers.
-func (c *bootFilesCheck) checkProgram(f *fatFile, machine uint16, first bool) {
-	data, err := c.fat.readFile(f, espLimit)
+func (c *bootFilesCheck) checkProgram(f *fat.File, machine uint16, first bool) {
+	data, err := c.fat.ReadFile(f, espLimit)
 	if err == nil {
 		err = checkEFIProgram(data, machine)
 	}
 	switch {
 	case err == nil:
 	case !first && errors.Is(err, errOtherProgram):
-		c.note(espPath(f.path), "%v", err)
+		c.note(espPath(f.Path), "%v", err)
 	default:
-		c.fault(espPath(f.path), "%v", err)
+		c.fault(espPath(f.Path), "%v", err)
 	}
 }
 
@@ -157,23 +158,23 @@ var uuidPattern = regexp.MustCompile(`\b[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A
 
 // checkGRUBConfig checks a configuration of GRUB on the EFI system partition. It may have others of
 // its directory read: bootupd's has its file system in bootuuid.cfg.
-func (c *bootFilesCheck) checkGRUBConfig(f *fatFile) {
-	data, err := c.fat.readFile(f, configLimit)
+func (c *bootFilesCheck) checkGRUBConfig(f *fat.File) {
+	data, err := c.fat.ReadFile(f, configLimit)
 	if err != nil {
-		c.fault(espPath(f.path), "%v", err)
+		c.fault(espPath(f.Path), "%v", err)
 		return
 	}
 	text := string(data)
 	for _, name := range sourcedBy(text) {
-		if other, ok := c.fat.find(path.Join(path.Dir(f.path), name)); ok {
-			more, err := c.fat.readFile(other, configLimit)
+		if other, ok := c.fat.Find(path.Join(path.Dir(f.Path), name)); ok {
+			more, err := c.fat.ReadFile(other, configLimit)
 			if err != nil {
-				c.fault(espPath(other.path), "%v", err)
+				c.fault(espPath(other.Path), "%v", err)
 			}
 			text += "\n" + string(more)
 		}
 	}
-	judgeGRUBConfig(c.findings, c.layout, espPath(f.path), text)
+	judgeGRUBConfig(c.findings, c.layout, espPath(f.Path), text)
 }
 
 // configLimit is the largest configuration that is read, in bytes.
@@ -257,26 +258,26 @@ func searchedFor(text string) []string {
 
 // checkESPEntry checks a boot entry that a loader reads from this partition: its files are here,
 // too.
-func (c *bootFilesCheck) checkESPEntry(f *fatFile) {
-	if !entryName.MatchString(path.Base(f.path)) {
-		c.note(espPath(f.path), "it is not a boot entry that ostree made, and was not checked")
+func (c *bootFilesCheck) checkESPEntry(f *fat.File) {
+	if !entryName.MatchString(path.Base(f.Path)) {
+		c.note(espPath(f.Path), "it is not a boot entry that ostree made, and was not checked")
 		return
 	}
-	text, err := c.fat.readFile(f, configLimit)
+	text, err := c.fat.ReadFile(f, configLimit)
 	if err != nil {
-		c.fault(espPath(f.path), "%v", err)
+		c.fault(espPath(f.Path), "%v", err)
 		return
 	}
-	entry, problems := parseEntry(path.Base(f.path), string(text))
+	entry, problems := parseEntry(path.Base(f.Path), string(text))
 	for _, problem := range problems {
-		c.fault(espPath(f.path), "%s", problem)
+		c.fault(espPath(f.Path), "%s", problem)
 	}
 	for _, name := range entry.files() {
-		if _, ok := c.fat.find(name); !ok {
-			c.fault(espPath(f.path), "it names %s, which is not on the EFI system partition", name)
+		if _, ok := c.fat.Find(name); !ok {
+			c.fault(espPath(f.Path), "it names %s, which is not on the EFI system partition", name)
 		}
 	}
-	checkRootArgument(c.findings, c.layout, espPath(f.path), entry)
+	checkRootArgument(c.findings, c.layout, espPath(f.Path), entry)
 }
 
 // checkRootArgument checks that the kernel is given the root that is on this disk.

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"installer/disk"
+	"installer/disk/fat"
 	"installer/disk/fsinfo"
 	"installer/finalize"
 	"installer/rootfs/bootloader"
@@ -398,7 +399,7 @@ func TestDisksOfPeers(t *testing.T) {
 
 // fatOf makes an EFI system partition of the files that are not empty, by the programs that others
 // wrote.
-func fatOf(t *testing.T, files map[string]string) *fatVolume {
+func fatOf(t *testing.T, files map[string]string) *fat.Volume {
 	t.Helper()
 	image, dir := filepath.Join(t.TempDir(), "esp"), t.TempDir()
 	for name, text := range files {
@@ -424,11 +425,11 @@ func fatOf(t *testing.T, files map[string]string) *fatVolume {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.Close() })
-	v, err := openFAT(f, size)
+	v, err := fat.Open(f, size)
 	if err != nil {
 		t.Fatal(err)
 	}
-	v.walk(func(where, what string) { t.Errorf("%s: %s", where, what) })
+	v.Walk(func(where, what string) { t.Errorf("%s: %s", where, what) })
 	return v
 }
 

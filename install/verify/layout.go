@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"installer/disk/fat"
 	"installer/disk/fsinfo"
 	"installer/finalize"
 )
@@ -31,7 +32,7 @@ type layout struct {
 
 	bootCode  bool              // the boot sector holds a program
 	grub      bool              // that of GRUB
-	fat       *fatVolume        // of esp
+	fat       *fat.Volume       // of esp
 	super     fsinfo.Superblock // of rootfs
 	superErr  error             // for which the root's could not be read
 	bootSuper fsinfo.Superblock // of boot
@@ -246,7 +247,7 @@ func (l *layout) architecture() string {
 	}
 	arm, _ := efiLoader("arm64")
 	if l.fat != nil {
-		if _, ok := l.fat.find(arm); ok && !l.bootCode {
+		if _, ok := l.fat.Find(arm); ok && !l.bootCode {
 			return "arm64"
 		}
 	}

@@ -1,4 +1,4 @@
-package verify
+package fat
 
 import (
 	"encoding/binary"
@@ -11,41 +11,41 @@ import (
 
 // Directory entries of FAT (Microsoft FAT specification, sections 6 and 7).
 const (
-	fatEntrySize  = 32
-	fatDeleted    = 0xe5
-	fatAttrLabel  = 0x08
-	fatAttrDir    = 0x10
-	fatAttrLong   = 0x0f
-	fatLongLast   = 0x40
-	fatDepthLimit = 32
+	entrySize  = 32
+	deleted    = 0xe5
+	attrLabel  = 0x08
+	attrDir    = 0x10
+	attrLong   = 0x0f
+	longLast   = 0x40
+	depthLimit = 32
 )
 
-// fatFile is a file in a volume.
-type fatFile struct {
-	path  string // as its directories spell it
-	size  int64
+// File is a file in a volume.
+type File struct {
+	Path  string // as its directories spell it
+	Size  int64
 	chain []uint32
 }
 
-// fatEntry is a directory entry as found.
-type fatEntry struct {
+// entry is a directory entry as found.
+type entry struct {
 	name  string
 	attr  byte
 	first uint32
 	size  int64
 }
 
-// walk reads the whole tree. Problems are given to report with the path that they are about; what a
+// Walk reads the whole tree. Problems are given to report with the path that they are about; what a
 // damaged directory held is left out.
-func (v *fatVolume) walk(report func(where, what string)) {
+func (v *Volume) Walk(report func(where, what string)) {
 	v.walkDir("", v.rootDir, 0, report)
 	if n := v.lost(); n > 0 {
 		report("", fmt.Sprintf("%d clusters are marked as taken and belong to no file", n))
 	}
 }
 
-func (v *fatVolume) walkDir(at string, first uint32, depth int, report func(where, what string)) {
-	if depth > fatDepthLimit {
+func (v *Volume) walkDir(at string, first uint32, depth int, report func(where, what string)) {
+	if depth > depthLimit {
 		report(at, "directories are nested too deeply")
 		return
 	}
@@ -59,7 +59,7 @@ func (v *fatVolume) walkDir(at string, first uint32, depth int, report func(wher
 	}
 	seen := map[string]bool{}
 	for _, e := range entries {
-		if e.name == "." || e.name == ".." || e.attr&fatAttrLabel != 0 {
+		if e.name == "." || e.name == ".." || e.attr&attrLabel != 0 {
 			continue
 		}
 		name := path.Join(at, e.name)
@@ -68,8 +68,8 @@ func (v *fatVolume) walkDir(at string, first uint32, depth int, report func(wher
 		} else {
 			seen[key] = true
 		}
-		v.names = append(v.names, name)
-		if e.attr&fatAttrDir != 0 {
+		v.Names = append(v.Names, name)
+		if e.attr&attrDir != 0 {
 			v.walkDir(name, e.first, depth+1, report)
 			continue
 		}
@@ -77,8 +77,8 @@ func (v *fatVolume) walkDir(at string, first uint32, depth int, report func(wher
 	}
 }
 
-func (v *fatVolume) addFile(name string, e fatEntry, report func(where, what string)) {
-	f := &fatFile{path: name, size: e.size}
+func (v *Volume) addFile(name string, e entry, report func(where, what string)) {
+	f := &File{Path: name, Size: e.size}
 	if e.size > 0 || e.first != 0 {
 		chain, err := v.chain(e.first)
 		if err != nil {
@@ -95,22 +95,22 @@ func (v *fatVolume) addFile(name string, e fatEntry, report func(where, what str
 }
 
 // readDir decodes the entries of a directory up to the one that ends it.
-func (v *fatVolume) readDir(chain []uint32) ([]fatEntry, error) {
-	var entries []fatEntry
+func (v *Volume) readDir(chain []uint32) ([]entry, error) {
+	var entries []entry
 	var long longName
 	buf := make([]byte, v.cluster)
 	for _, c := range chain {
 		if err := v.readCluster(c, buf); err != nil {
 			return entries, err
 		}
-		for at := 0; at < len(buf); at += fatEntrySize {
-			b := buf[at : at+fatEntrySize]
+		for at := 0; at < len(buf); at += entrySize {
+			b := buf[at : at+entrySize]
 			switch {
 			case b[0] == 0:
 				return entries, long.unfinished()
-			case b[0] == fatDeleted:
+			case b[0] == deleted:
 				long = longName{}
-			case b[11]&0x3f == fatAttrLong:
+			case b[11]&0x3f == attrLong:
 				if err := long.add(b); err != nil {
 					return entries, err
 				}
@@ -126,9 +126,9 @@ func (v *fatVolume) readDir(chain []uint32) ([]fatEntry, error) {
 	return entries, long.unfinished()
 }
 
-func decodeEntry(b []byte, long longName) (fatEntry, error) {
+func decodeEntry(b []byte, long longName) (entry, error) {
 	le := binary.LittleEndian
-	e := fatEntry{attr: b[11], first: uint32(le.Uint16(b[20:]))<<16 | uint32(le.Uint16(b[26:])), size: int64(le.Uint32(b[28:]))}
+	e := entry{attr: b[11], first: uint32(le.Uint16(b[20:]))<<16 | uint32(le.Uint16(b[26:])), size: int64(le.Uint32(b[28:]))}
 	if e.attr&0xc0 != 0 {
 		return e, fmt.Errorf("the entry %q has attributes %#02x", b[:11], e.attr)
 	}
@@ -178,9 +178,9 @@ type longName struct {
 
 func (l *longName) add(b []byte) error {
 	number := b[0]
-	if number&fatLongLast != 0 {
-		*l = longName{expect: number &^ fatLongLast, sum: b[13]}
-		number &^= fatLongLast
+	if number&longLast != 0 {
+		*l = longName{expect: number &^ longLast, sum: b[13]}
+		number &^= longLast
 	}
 	if number == 0 || number > 20 || number != l.expect || b[13] != l.sum {
 		return fmt.Errorf("a part of a long name is out of order")
@@ -213,16 +213,19 @@ func (l *longName) text() string {
 	return string(utf16.Decode(units))
 }
 
-// find looks a file up, without regard to case.
-func (v *fatVolume) find(name string) (*fatFile, bool) {
+// Files returns the number of files.
+func (v *Volume) Files() int { return len(v.files) }
+
+// Find looks a file up, without regard to case.
+func (v *Volume) Find(name string) (*File, bool) {
 	f, ok := v.files[strings.ToLower(strings.Trim(name, "/"))]
 	return f, ok
 }
 
-// reader reads a file from its beginning.
-func (v *fatVolume) reader(f *fatFile) io.Reader {
+// Reader returns the content of a file from its beginning.
+func (v *Volume) Reader(f *File) io.Reader {
 	parts := make([]io.Reader, 0, len(f.chain))
-	left := f.size
+	left := f.Size
 	for _, c := range f.chain {
 		n := min(left, v.cluster)
 		parts = append(parts, io.NewSectionReader(v.r, v.dataStart+(int64(c)-2)*v.cluster, n))
@@ -231,12 +234,12 @@ func (v *fatVolume) reader(f *fatFile) io.Reader {
 	return io.MultiReader(parts...)
 }
 
-// readFile reads a whole file of at most limit bytes.
-func (v *fatVolume) readFile(f *fatFile, limit int64) ([]byte, error) {
-	if f.size > limit {
-		return nil, fmt.Errorf("it has %d bytes, more than anything sensible", f.size)
+// ReadFile reads a whole file of at most limit bytes.
+func (v *Volume) ReadFile(f *File, limit int64) ([]byte, error) {
+	if f.Size > limit {
+		return nil, fmt.Errorf("it has %d bytes, more than anything sensible", f.Size)
 	}
-	b := make([]byte, f.size)
-	_, err := io.ReadFull(v.reader(f), b)
+	b := make([]byte, f.Size)
+	_, err := io.ReadFull(v.Reader(f), b)
 	return b, err
 }
