@@ -31,7 +31,7 @@ type userHome struct {
 	dir, bin, image string
 }
 
-// newUserHome lets that user into a directory of his own. Blobs of the image are hard links where that can be.
+// newUserHome lets that user into a directory of his own, with a copy of the image.
 func newUserHome(t *testing.T, image string) userHome {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "build-vm")
@@ -44,7 +44,7 @@ func newUserHome(t *testing.T, image string) userHome {
 	mustCommand(t, "install", "-m", "0755", BuildInstaller(t), h.bin)
 	src, tag := splitRef(image)
 	own := filepath.Join(dir, "oci")
-	mustCommand(t, "cp", "-RLl", "--", src, own)
+	mustCommand(t, "cp", "-RL", "--", src, own)
 	mustCommand(t, "chmod", "-R", "a+rX", own)
 	h.image = "oci:" + own + ":" + tag
 	return h
