@@ -45,7 +45,7 @@ func (f *configFlags) addBlockSetupTo(flags *pflag.FlagSet) {
 }
 
 func (f *configFlags) addTo(flags *pflag.FlagSet) {
-	flag{name: "bootloader", group: groupSystem, value: "KIND", choices: []string{string(bootloader.GRUB), string(bootloader.SystemdBoot), string(bootloader.None)},
+	flag{name: "bootloader", group: groupSystem, value: "KIND", choices: names(bootloader.Kinds()),
 		brief: "boot loader", config: "bootloader", fallback: string(bootloader.GRUB)}.text(flags, &f.bootloader)
 	flag{name: "stateroot", group: groupSystem, value: "NAME", brief: "name of the stateroot",
 		config: "stateroot", fallback: "default"}.text(flags, &f.stateroot)
@@ -93,4 +93,13 @@ func configRoot() string {
 		return ""
 	}
 	return "/"
+}
+
+// names returns the values of a choice as text.
+func names[T ~string](values []T) []string {
+	var all []string
+	for _, v := range values {
+		all = append(all, string(v))
+	}
+	return all
 }

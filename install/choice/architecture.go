@@ -41,10 +41,10 @@ func CheckArchitecture(ref image.Ref, arch, asked string, m Machine) (note strin
 
 // checkRunnable refuses a boot loader that is made by a program of an image whose programs do not run here.
 func checkRunnable(kind bootloader.Kind, arch string, m Machine) error {
-	if arch == m.Arch || kind != bootloader.GRUB {
+	if arch == m.Arch || !kind.RunsImage() {
 		return nil
 	}
 	return fmt.Errorf("boot loader %s is made by a program of the image, which is for %s and does not run on %s; "+
 		"to do: --bootloader %s, which is copied, or %s; or install on such a machine",
-		bootloader.GRUB, arch, m.Arch, bootloader.SystemdBoot, bootloader.None)
+		kind, arch, m.Arch, bootloader.SystemdBoot, bootloader.None)
 }

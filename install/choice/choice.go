@@ -50,7 +50,7 @@ func Make(o Options, f Facts, p Place, m Machine) (*Choice, error) {
 	}
 	c.Firmware = firmware
 	c.note(note)
-	c.Discoverable = f.Config.Discoverable != nil && *f.Config.Discoverable && !p.Made && c.Bootloader == bootloader.SystemdBoot
+	c.Discoverable = f.Config.Discoverable != nil && *f.Config.Discoverable && !p.Made && c.Bootloader.HasInterface()
 	if err := c.chooseSpecs(o, f, p); err != nil {
 		return nil, err
 	}

@@ -89,10 +89,10 @@ func (s *System) Import(ctx context.Context, img *image.Image, o image.ImportOpt
 	return n, nil
 }
 
-// repoConfig returns the repository's configuration, which is bootc's. systemd-boot reads the EFI
-// system partition alone, where the paths of a boot entry have no /boot before them.
+// repoConfig returns the repository's configuration, which is bootc's, but for loaders that
+// read the EFI system partition alone.
 func (s *System) repoConfig() ostree.Config {
-	return ostree.Config{Bootloader: "none", BootPrefix: s.choice.Bootloader != bootloader.SystemdBoot, ReadOnly: true}
+	return ostree.Config{Bootloader: "none", BootPrefix: !s.choice.Bootloader.KernelOnESP(), ReadOnly: true}
 }
 
 // Deploy makes the deployment, with the settings of the choice in it.

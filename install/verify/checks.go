@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"installer/rootfs/bootable"
-	"installer/rootfs/bootloader"
 )
 
 // check is one check. missing returns the reason for which it cannot be made, or "". run hands the
@@ -83,7 +82,7 @@ var checks = []check{
 		return checkDeployments(ctx, f, i.tree, i.repo, i.deployments, i.broken)
 	}},
 	{"bootable", "First boot and first update", (*inspection).noRoot, func(ctx context.Context, i *inspection, f *findings) error {
-		stub := i.bootLoaderKind(i.tree) == bootloader.SystemdBoot
+		stub := i.bootLoaderKind(i.tree).KernelOnESP()
 		return checkBootable(ctx, f, i.tree, i.deployments, bootable.Options{Arch: i.architecture(), EFIStub: stub})
 	}},
 	{"kernel", "Kernels", (*inspection).noRoot, func(ctx context.Context, i *inspection, f *findings) error {

@@ -31,6 +31,21 @@ const (
 	None Kind = "none"
 )
 
+// Kinds returns all boot loaders, the default first.
+func Kinds() []Kind { return []Kind{GRUB, SystemdBoot, None} }
+
+// KernelOnESP reports whether the loader starts kernels from the EFI system partition, as EFI
+// programs: the kernel's files are copied there, and the paths of boot entries have no /boot.
+func (k Kind) KernelOnESP() bool { return k == SystemdBoot }
+
+// HasInterface reports whether the loader implements the Boot Loader Interface, by which the
+// initramfs finds the root without a root= argument.
+func (k Kind) HasInterface() bool { return k == SystemdBoot }
+
+// RunsImage reports whether a program of the image makes the loader, which takes a machine of the
+// image's architecture.
+func (k Kind) RunsImage() bool { return k == GRUB }
+
 // ParseKind returns the boot loader called name. "grub2" and "systemd-boot" are accepted as other
 // spellings.
 func ParseKind(name string) (Kind, error) {

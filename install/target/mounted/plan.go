@@ -66,7 +66,7 @@ func (m *Mounted) checkRoom(c *choice.Choice, need target.Need) error {
 	}
 	if esp := m.tree.ESP; esp != nil && c.Firmware.UEFI {
 		room := int64(bootRoom)
-		if c.Bootloader == bootloader.SystemdBoot {
+		if c.Bootloader.KernelOnESP() {
 			room += need.Boot
 		}
 		return hasRoom(*esp, replaced, room, 0)

@@ -39,10 +39,10 @@ func (d *Disk) Plan(ctx context.Context, c *choice.Choice, need target.Need) (*t
 	}, nil
 }
 
-// espSize returns the bytes that the EFI system partition needs: systemd-boot has the kernel's files on it.
+// espSize returns the bytes that the EFI system partition needs: some loaders have the kernel's files on it.
 func espSize(kind bootloader.Kind, kernel int64) int64 {
 	const others = 32 * mib // the loader twice, entries, and FAT32 itself beside a hundredth
-	if kind == bootloader.SystemdBoot {
+	if kind.KernelOnESP() {
 		return max(disk.DefaultESPSize, (kernel+kernel/100+others+mib-1)/mib*mib)
 	}
 	return disk.DefaultESPSize
