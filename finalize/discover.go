@@ -99,8 +99,8 @@ func openMount(m mounts.Mount) (*os.File, error) {
 	return os.Open(fmt.Sprintf("/proc/self/fd/%d", place.Fd()))
 }
 
-// openDevice opens a block device by the kernel's name of it, by the mount's source, or by a node that
-// it makes where nobody sees it.
+// openDevice opens a block device by the kernel's name of it, by the mount's source, or by a node
+// that it makes where nobody sees it.
 func openDevice(number mounts.DevNum, m mounts.Mount) (Device, error) {
 	link, err := os.Readlink("/sys/dev/block/" + number.String())
 	if err != nil {

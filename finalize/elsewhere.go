@@ -21,8 +21,8 @@ type namespaceMounts struct {
 	list []mounts.Mount
 }
 
-// elsewhere returns the mounts of the target in other namespaces with all that stands on them, but for
-// those that go along with the unmount.
+// elsewhere returns the mounts of the target in other namespaces with all that stands on them, but
+// for those that go along with the unmount.
 func (r *Release) elsewhere(snapshot *mounts.Snapshot) []namespaceMounts {
 	goes := map[int]bool{}
 	for _, m := range r.reached {
@@ -69,8 +69,8 @@ type mountKey struct {
 
 func keyOf(m mounts.Mount) mountKey { return mountKey{m.Unique, m.ID} }
 
-// noteCopies remembers the mounts in other namespaces that are to be unmounted. When the superblock is
-// gone, its device number may soon be another's: no other mount is touched then.
+// noteCopies remembers the mounts in other namespaces that are to be unmounted. When the superblock
+// is gone, its device number may soon be another's: no other mount is touched then.
 func (r *Release) noteCopies(snapshot *mounts.Snapshot) {
 	r.copies = map[mountKey]bool{}
 	for _, e := range r.elsewhere(snapshot) {
@@ -111,8 +111,8 @@ func (r *Release) unmountElsewhere(ctx context.Context) ([]Elsewhere, error) {
 	}
 }
 
-// bindsAmong returns the mounts whose superblocks are not the target's: they may be peers of mounts that
-// stay, to which the unmount of a mount on them would be passed on.
+// bindsAmong returns the mounts whose superblocks are not the target's: they may be peers of mounts
+// that stay, to which the unmount of a mount on them would be passed on.
 func (r *Release) bindsAmong(list []mounts.Mount) []mounts.Mount {
 	return slices.DeleteFunc(slices.Clone(list), r.isOurs)
 }

@@ -11,8 +11,8 @@ import (
 	"installer/finalize/mounts"
 )
 
-// TestAllNamespaces releases targets that another namespace has a copy of: a holder, unless the release
-// unmounts copies too.
+// TestAllNamespaces releases targets that another namespace has a copy of: a holder, unless the
+// release unmounts copies too.
 func TestAllNamespaces(t *testing.T) {
 	for _, fs := range targettest.Filesystems() {
 		for _, kind := range []string{"clone-ns", "ns-fd"} {

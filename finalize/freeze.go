@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Requests of linux/fs.h that golang.org/x/sys does not carry; the same on all architectures but mips,
-// powerpc and sparc.
+// Requests of linux/fs.h that golang.org/x/sys does not carry; the same on all architectures but
+// mips, powerpc and sparc.
 const (
 	fiFreeze = 0xC0045877
 	fiThaw   = 0xC0045878
@@ -34,7 +34,8 @@ const (
 
 var errNoFreezer = errors.New("the program does not know the name " + FreezerArg0)
 
-// FreezerMain freezes and thaws the file system of its first inherited file, and returns the exit status.
+// FreezerMain freezes and thaws the file system of its first inherited file, and returns the exit
+// status.
 func FreezerMain() int {
 	if err := fdIoctl(freezerFD, fiFreeze, 0); err != nil {
 		var errno syscall.Errno
@@ -47,9 +48,9 @@ func FreezerMain() int {
 	return freezerDone
 }
 
-// freezeThaw freezes a file system and thaws it. A freeze outlives the process that made it: therefore
-// a process of its own makes it, in a session of its own, and this one thaws when that one was killed
-// between the two. When this one is killed, the other goes on to its end.
+// freezeThaw freezes a file system and thaws it. A freeze outlives the process that made it:
+// therefore a process of its own makes it, in a session of its own, and this one thaws when that
+// one was killed between the two. When this one is killed, the other goes on to its end.
 func freezeThaw(dir *os.File) error {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args, cmd.Env, cmd.Dir = []string{FreezerArg0}, []string{}, "/"

@@ -8,7 +8,8 @@ import (
 	"sync"
 )
 
-// Ledger records every handle that the program has open on the target. It is safe for concurrent use.
+// Ledger records every handle that the program has open on the target. It is safe for concurrent
+// use.
 type Ledger struct {
 	mu   sync.Mutex
 	next uint64

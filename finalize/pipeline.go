@@ -33,12 +33,12 @@ type Release struct {
 	changed []mounts.Mount // made read-only by us, as they were before
 }
 
-// Run releases the target. After a stage that fails none is run, and the report lists the rest as not
-// run; a stage that cannot prove its statement ends nothing. The report is never nil. observer, which
-// may be nil, is called with each stage as it ends.
+// Run releases the target. After a stage that fails none is run, and the report lists the rest as
+// not run; a stage that cannot prove its statement ends nothing. The report is never nil. observer,
+// which may be nil, is called with each stage as it ends.
 //
-// A target that something holds gives a *HeldError, statements that were not proven an *UnprovenError,
-// anything else that went wrong a *StageError.
+// A target that something holds gives a *HeldError, statements that were not proven an
+// *UnprovenError, anything else that went wrong a *StageError.
 func (p *Pipeline) Run(ctx context.Context, t Target, observer func(StageResult)) (*Report, error) {
 	report := &Report{Version: reportVersion, Mountpoint: t.Mountpoint}
 	for _, d := range t.Devices {
@@ -108,8 +108,9 @@ func begin(ctx context.Context, t Target) (*Release, error) {
 	return r, nil
 }
 
-// matchDevices makes sure that every file system of the target that is stored on devices has these in
-// the target: a file system without could not be proven to be released. The devices of others are dropped.
+// matchDevices makes sure that every file system of the target that is stored on devices has these
+// in the target: a file system without could not be proven to be released. The devices of others
+// are dropped.
 func (r *Release) matchDevices() error {
 	var devices []Device
 	for _, f := range r.systems {

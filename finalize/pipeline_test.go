@@ -168,7 +168,8 @@ func TestFrozenBeforehand(t *testing.T) {
 	}
 }
 
-// TestHeldIsLeftAsItWas has flags of a mount and of a superblock, which a release that fails late must restore.
+// TestHeldIsLeftAsItWas has flags of a mount and of a superblock, which a release that fails late
+// must restore.
 func TestHeldIsLeftAsItWas(t *testing.T) {
 	for _, fs := range targettest.Filesystems() {
 		x := targettest.New(t, fs)

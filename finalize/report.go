@@ -31,8 +31,8 @@ type Evidence interface {
 // noter is evidence that makes the stage's status a note.
 type noter interface{ IsNote() bool }
 
-// unprover is evidence that may fall short of a proof, with a sentence for each statement that is not
-// proven.
+// unprover is evidence that may fall short of a proof, with a sentence for each statement that is
+// not proven.
 type unprover interface{ NotProven() []string }
 
 // StageResult is one stage of the report.

@@ -15,7 +15,8 @@ import (
 // Clean is the evidence of prove-clean.
 type Clean struct {
 	Devices []CleanDevice `json:"devices"`
-	// Others are the file systems without a device: there is nothing on a disk that could be unclean.
+	// Others are the file systems without a device: there is nothing on a disk that could be
+	// unclean.
 	Others []string `json:"others,omitempty"`
 	// Unknown says of each file system of which no proof is known why.
 	Unknown []string `json:"not_proven,omitempty"`

@@ -15,8 +15,8 @@ import (
 	"installer/finalize/mounts"
 )
 
-// PerFilesystem is the evidence of a stage that treats each file system of the target, in the order of
-// unmounting.
+// PerFilesystem is the evidence of a stage that treats each file system of the target, in the order
+// of unmounting.
 type PerFilesystem struct {
 	Filesystems []FilesystemResult `json:"filesystems"`
 }
@@ -74,8 +74,8 @@ func (r *Release) each(step func(filesystem, *os.File) (FilesystemResult, error)
 	return evidence, nil
 }
 
-// withRoot runs a step with the root of a file system. A covered one is reached when the mount on top
-// of it is gone: see writeOutLate.
+// withRoot runs a step with the root of a file system. A covered one is reached when the mount on
+// top of it is gone: see writeOutLate.
 func withRoot(f filesystem, step func(filesystem, *os.File) (FilesystemResult, error)) (FilesystemResult, error) {
 	dir, err := openMount(f.Mount)
 	if errors.Is(err, errCovered) {
@@ -117,7 +117,8 @@ func lostWrite(m mounts.Mount, err error) error {
 // outOfSight is why nothing is done to a superblock.
 const outOfSight = "it may be in use outside of this PID namespace"
 
-// trim discards the blocks that the file system does not use. A failure harms nothing, and is a note.
+// trim discards the blocks that the file system does not use. A failure harms nothing, and is a
+// note.
 func trim(_ context.Context, r *Release) (Evidence, error) {
 	return r.each(func(f filesystem, dir *os.File) (FilesystemResult, error) {
 		if f.kind != stored {
@@ -138,8 +139,8 @@ func trim(_ context.Context, r *Release) (Evidence, error) {
 	})
 }
 
-// remountReadOnly writes everything out, reports any lost write, and makes the superblocks read-only,
-// which empties the log.
+// remountReadOnly writes everything out, reports any lost write, and makes the superblocks
+// read-only, which empties the log.
 func remountReadOnly(ctx context.Context, r *Release) (Evidence, error) {
 	return r.each(func(f filesystem, dir *os.File) (FilesystemResult, error) {
 		if err := unix.Syncfs(int(dir.Fd())); err != nil {
@@ -172,8 +173,8 @@ func remountReadOnly(ctx context.Context, r *Release) (Evidence, error) {
 	})
 }
 
-// restore makes writable again the superblocks that remountReadOnly changed: a target that is refused
-// is left as it was.
+// restore makes writable again the superblocks that remountReadOnly changed: a target that is
+// refused is left as it was.
 func (r *Release) restore() error {
 	var errs []error
 	for _, m := range slices.Backward(r.changed) {
@@ -231,9 +232,9 @@ func frozenHolder(m mounts.Mount) holders.Holder {
 	return holders.FrozenHolder(m, "the kernel refuses to reconfigure the superblock: device or resource busy")
 }
 
-// freezeThawEach proves that nobody keeps a file system frozen: an unmount under a freeze would leave the
-// superblock alive for good. It asks without freezing first. The freeze of a read-only superblock then
-// writes nothing; that the log is empty is for proveClean to prove.
+// freezeThawEach proves that nobody keeps a file system frozen: an unmount under a freeze would
+// leave the superblock alive for good. It asks without freezing first. The freeze of a read-only
+// superblock then writes nothing; that the log is empty is for proveClean to prove.
 func freezeThawEach(_ context.Context, r *Release) (Evidence, error) {
 	return r.each(func(f filesystem, dir *os.File) (FilesystemResult, error) {
 		frozen, err := frozenNow(f.Mount)

@@ -119,9 +119,10 @@ func countProcesses(n int) string {
 	return fmt.Sprintf("%d processes", n)
 }
 
-// proveUnshared is proveNoHolders before anything is changed. From a PID namespace of its own the process
-// sees neither the processes nor the mounts outside of it, where a file system may be in use: then nothing is
-// done to a superblock, and the unmount alone shows whether somebody else has it.
+// proveUnshared is proveNoHolders before anything is changed. From a PID namespace of its own the
+// process sees neither the processes nor the mounts outside of it, where a file system may be in
+// use: then nothing is done to a superblock, and the unmount alone shows whether somebody else has
+// it.
 func proveUnshared(ctx context.Context, r *Release) (Evidence, error) {
 	evidence, err := proveNoHolders(ctx, r)
 	if search, ok := evidence.(Search); ok && search.Blind(holders.OtherPIDNamespaces) {

@@ -57,8 +57,8 @@ func (d Dead) Line() string {
 // NotProven returns the layers that are not proven to be released.
 func (d Dead) NotProven() []string { return d.Open }
 
-// proveReleased proves of every superblock of the target that it is gone, and of every device that it
-// does not keep another one claimed.
+// proveReleased proves of every superblock of the target that it is gone, and of every device that
+// it does not keep another one claimed.
 func proveReleased(ctx context.Context, r *Release) (Evidence, error) {
 	var dead Dead
 	snapshot, err := mounts.List(ctx)

@@ -13,12 +13,13 @@ import (
 // one umount2 that it took.
 type Unmounted struct {
 	Mounts []mounts.Mount `json:"mounts"`
-	// Reached are the mounts in other namespaces that went along by propagation, which prove-released
-	// checks.
+	// Reached are the mounts in other namespaces that went along by propagation, which
+	// prove-released checks.
 	Reached []mounts.Mount `json:"reached,omitempty"`
 	// Elsewhere are the mounts that were unmounted in other namespaces.
 	Elsewhere []Elsewhere `json:"elsewhere,omitempty"`
-	// Binds are those of the mounts whose file systems are not the target's, and stay mounted elsewhere.
+	// Binds are those of the mounts whose file systems are not the target's, and stay mounted
+	// elsewhere.
 	Binds []Bind `json:"binds,omitempty"`
 }
 
@@ -41,8 +42,8 @@ func (u Unmounted) Line() string {
 	return line
 }
 
-// unmount takes the tree down leaf first, and stops at the first mount that will not go. A mount that
-// has gone along with another one of the tree needs no umount2 of its own.
+// unmount takes the tree down leaf first, and stops at the first mount that will not go. A mount
+// that has gone along with another one of the tree needs no umount2 of its own.
 func unmount(ctx context.Context, r *Release) (Evidence, error) {
 	var done Unmounted
 	r.changed = nil // a tree that is unmounted in part is better left read-only

@@ -61,8 +61,8 @@ func DiskStages() []Stage {
 	return append(MountedStages(), Unmount, ProveReleased, ProveClean, Detach)
 }
 
-// TreeStages returns the stages that release a tree that somebody else has mounted: nothing is changed
-// before it is known that nobody else has it.
+// TreeStages returns the stages that release a tree that somebody else has mounted: nothing is
+// changed before it is known that nobody else has it.
 func TreeStages() []Stage { return slices.Insert(DiskStages(), 2, ProveUnshared) }
 
 // MountedStages returns the stages that leave the target mounted, read-only.

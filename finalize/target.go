@@ -42,15 +42,15 @@ func (d Device) block() holders.Block {
 
 // Target is a mounted tree that is to be released.
 type Target struct {
-	// Mountpoint is the place of the tree in this process's mount namespace. Mounts below it are released
-	// with it.
+	// Mountpoint is the place of the tree in this process's mount namespace. Mounts below it are
+	// released with it.
 	Mountpoint string
 	// Handles are closed in this order, the repository's first.
 	Handles []Handle
 	// Ledger must be empty when the handles are closed; it may be nil.
 	Ledger *Ledger
-	// Devices carry the file systems of the target: all devices of each one that is stored on some. A
-	// release that has one too few refuses to begin.
+	// Devices carry the file systems of the target: all devices of each one that is stored on some.
+	// A release that has one too few refuses to begin.
 	Devices []Device
 	// Detach is given back last, in this order.
 	Detach []Detacher

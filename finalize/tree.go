@@ -10,8 +10,8 @@ import (
 	"installer/finalize/mounts"
 )
 
-// Bind is a mount of the tree whose superblock is not the target's: it is mounted elsewhere too, or is
-// an interface of the kernel's. It is unmounted, and nothing else is done to its file system.
+// Bind is a mount of the tree whose superblock is not the target's: it is mounted elsewhere too, or
+// is an interface of the kernel's. It is unmounted, and nothing else is done to its file system.
 type Bind struct {
 	Mount mounts.Mount `json:"mount"`
 	// Elsewhere is another mount of the superblock; empty for an interface of the kernel's.
@@ -25,8 +25,8 @@ type filesystem struct {
 }
 
 // sortTree finds out whose the superblocks of the tree are: that of the root mount is the target's,
-// another one if no mount of it stands outside of the tree. A mount that goes along with the unmount, or
-// is unmounted too, does not count.
+// another one if no mount of it stands outside of the tree. A mount that goes along with the
+// unmount, or is unmounted too, does not count.
 func (r *Release) sortTree(snapshot *mounts.Snapshot) {
 	outside := r.outside(snapshot)
 	seen := map[mounts.DevNum]bool{}
@@ -48,8 +48,8 @@ func (r *Release) sortTree(snapshot *mounts.Snapshot) {
 	}
 }
 
-// leaveSubdirectories takes mounts of a subdirectory for binds of a file system that is mounted where this
-// process cannot look.
+// leaveSubdirectories takes mounts of a subdirectory for binds of a file system that is mounted
+// where this process cannot look.
 func (r *Release) leaveSubdirectories() error {
 	r.systems = slices.DeleteFunc(r.systems, func(f filesystem) bool {
 		foreign := f.Dev != r.Root.Dev && f.Root != "/"
@@ -61,9 +61,9 @@ func (r *Release) leaveSubdirectories() error {
 	return r.matchDevices()
 }
 
-// findReached finds the mounts that go along with the unmount, by propagation. A bind mount in the tree
-// may be a peer of its original, as one of /dev or /sys made by mount --rbind: the unmount of a mount on
-// it would take the one on the original down too. Such a bind mount is to be cut off.
+// findReached finds the mounts that go along with the unmount, by propagation. A bind mount in the
+// tree may be a peer of its original, as one of /dev or /sys made by mount --rbind: the unmount of
+// a mount on it would take the one on the original down too. Such a bind mount is to be cut off.
 func (r *Release) findReached(snapshot *mounts.Snapshot) {
 	r.cut = map[int]bool{}
 	inTree := map[int]bool{}
@@ -128,8 +128,8 @@ func (r *Release) standsOnCopy(ns mounts.Namespace, m mounts.Mount) bool {
 	return false
 }
 
-// reachedBy returns the mount by which a superblock is to be treated: the root of the tree if it is of
-// that superblock, else the first whose root is a directory. A file may be mounted on a file.
+// reachedBy returns the mount by which a superblock is to be treated: the root of the tree if it is
+// of that superblock, else the first whose root is a directory. A file may be mounted on a file.
 func (r *Release) reachedBy(first mounts.Mount) mounts.Mount {
 	if first.Dev == r.Root.Dev {
 		return r.Root

@@ -134,7 +134,8 @@ func TestWithoutDevice(t *testing.T) {
 	}
 }
 
-// TestKinds sorts file systems by where they keep their content; a pool, a server, a program and a new type prove nothing.
+// TestKinds sorts file systems by where they keep their content; a pool, a server, a program and a
+// new type prove nothing.
 func TestKinds(t *testing.T) {
 	for line, want := range map[string]kind{
 		"tmpfs 0:40": inMemory, "overlay 0:40": layered, "proc 0:40": interfaces, "zfs 0:40": elsewhere, "nfs4 0:40": elsewhere,
@@ -157,8 +158,8 @@ func TestKinds(t *testing.T) {
 	}
 }
 
-// TestForeignBind has binds of another file system below the root, which has a writer: that file system
-// is left alone.
+// TestForeignBind has binds of another file system below the root, which has a writer: that file
+// system is left alone.
 func TestForeignBind(t *testing.T) {
 	for _, fs := range targettest.Filesystems() {
 		host, x := targettest.New(t, fs), targettest.New(t, "ext4")
@@ -185,8 +186,8 @@ func TestForeignBind(t *testing.T) {
 	}
 }
 
-// TestPeersOfBindsStay has a bind that is a peer of its original, as mount --rbind of /dev makes it where
-// mounts are shared: the mounts on the original stay.
+// TestPeersOfBindsStay has a bind that is a peer of its original, as mount --rbind of /dev makes it
+// where mounts are shared: the mounts on the original stay.
 func TestPeersOfBindsStay(t *testing.T) {
 	base := t.TempDir()
 	mount(t, "-t", "tmpfs", "test", base)
@@ -251,7 +252,8 @@ func TestReadOnlyType(t *testing.T) {
 	}
 }
 
-// TestFIFO has a FIFO of the target bound within the tree, and of another file system: to open it would wait for ever.
+// TestFIFO has a FIFO of the target bound within the tree, and of another file system: to open it
+// would wait for ever.
 func TestFIFO(t *testing.T) {
 	x := targettest.New(t, "ext4")
 	outside := filepath.Join(t.TempDir(), "fifo")
@@ -326,8 +328,8 @@ func TestDeviceWithoutNode(t *testing.T) {
 	}
 }
 
-// TestEveryRequiredProof leaves each stage out in turn: the target is not released then, unless the stage's proof
-// follows from others.
+// TestEveryRequiredProof leaves each stage out in turn: the target is not released then, unless the
+// stage's proof follows from others.
 func TestEveryRequiredProof(t *testing.T) {
 	all := DiskStages()
 	var held []Proof

@@ -26,7 +26,8 @@ import (
 	"installer/rootfs/xattr"
 )
 
-// installation holds the values that its steps hand on. Each is set once, by the step that is named beside it.
+// installation holds the values that its steps hand on. Each is set once, by the step that is named
+// beside it.
 type installation struct {
 	run    *run
 	opts   Options
@@ -181,7 +182,8 @@ func (i *installation) checkImage(ctx context.Context, inv *image.Inventory) (er
 	return nil
 }
 
-// programsOf returns a function that finds a program of an image, as [exec.LookPath] does on a machine.
+// programsOf returns a function that finds a program of an image, as [exec.LookPath] does on a
+// machine.
 func programsOf(tree *image.Tree) func(name string) (string, error) {
 	return func(name string) (string, error) {
 		for _, dir := range []string{"usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin"} {

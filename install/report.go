@@ -65,7 +65,8 @@ type DiskReport struct {
 	Partitions []disk.Partition `json:"partitions,omitempty"`
 	Filesystem disk.Filesystem  `json:"filesystem"`
 	RootUUID   string           `json:"root_uuid,omitempty"`
-	// Mounted are the file systems that were installed to, of to-filesystem; Path is the first one's mount point.
+	// Mounted are the file systems that were installed to, of to-filesystem; Path is the first
+	// one's mount point.
 	Mounted    []MountedFilesystem `json:"mounted,omitempty"`
 	Bootloader bootloader.Kind     `json:"bootloader"`
 }

@@ -67,7 +67,8 @@ func arm64Image(t *testing.T, loader []byte) string {
 	return "oci:" + filepath.Join(dir, "oci") + ":latest"
 }
 
-// An image for ARM64 is installed where that is asked for, without any program of it being run: there is none in it.
+// An image for ARM64 is installed where that is asked for, without any program of it being run:
+// there is none in it.
 func TestInstallARM64(t *testing.T) {
 	loader := efiProgram(t, pe.IMAGE_FILE_MACHINE_ARM64)
 	ref := arm64Image(t, loader)

@@ -26,8 +26,8 @@ func rivals(b testing.TB) []rival {
 }
 
 // BenchmarkHolders prints how long a full scan takes beside other tools, with 1,000 and 5,000 idle
-// processes of 14 open files each: medians of five, taken in turn, and as a share of lsof's time. Run
-// it on an idle machine:
+// processes of 14 open files each: medians of five, taken in turn, and as a share of lsof's time.
+// Run it on an idle machine:
 //
 //	go test ./tests -run '^$' -bench Holders -benchtime 1x
 func BenchmarkHolders(b *testing.B) {

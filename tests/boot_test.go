@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// An installed disk boots, by both kinds of firmware and both boot loaders, on every file system, and
-// reports that nothing was amiss. The disks are those that TestDiskOnHost judges.
+// An installed disk boots, by both kinds of firmware and both boot loaders, on every file system,
+// and reports that nothing was amiss. The disks are those that TestDiskOnHost judges.
 //
 // A boot takes a minute or more in emulation, mostly of one core: the machines run aside.
 func TestBoot(t *testing.T) {
@@ -32,8 +32,8 @@ func TestBoot(t *testing.T) {
 	}
 }
 
-// A deployment that ostree itself makes on the running host boots next, by a loader whose configuration
-// nobody has touched.
+// A deployment that ostree itself makes on the running host boots next, by a loader whose
+// configuration nobody has touched.
 func TestBootLaterDeployment(t *testing.T) {
 	d := Installed(t, setup{"xfs", "grub", "deploy"})
 	disk := filepath.Join(t.TempDir(), "disk.qcow2")
@@ -51,15 +51,16 @@ func TestBootLaterDeployment(t *testing.T) {
 	if !strings.Contains(second.Cmdline, "installer.selftest=again") || !strings.Contains(bootedStatus(second), d.report.Deployment.Commit+".1") {
 		t.Errorf("the second boot is of %q, by %q", bootedStatus(second), second.Cmdline)
 	}
-	// The repository as ostree left it in the guest is judged here, many times as fast as in emulation.
+	// The repository as ostree left it in the guest is judged here, many times as fast as in
+	// emulation.
 	raw := filepath.Join(t.TempDir(), "disk.raw")
 	mustCommand(t, "qemu-img", "convert", "-f", "qcow2", "-O", "raw", disk, raw)
 	FsckAll(t, raw, d.filesystem)
 	OstreeChecks(t, MountRootReadOnly(t, raw))
 }
 
-// bootAside boots once for each of options, one after another, aside. The function that is returned waits for the boots,
-// and fails a test for everything that is not as it must be.
+// bootAside boots once for each of options, one after another, aside. The function that is returned
+// waits for the boots, and fails a test for everything that is not as it must be.
 func bootAside(t *testing.T, options ...BootOptions) func(*testing.T) []*Evidence {
 	t.Helper()
 	var boots []*Evidence

@@ -78,8 +78,9 @@ func (s store) args(more ...string) []string {
 	return append([]string{"--root", s.root(), "--runroot", s.dir + "/run", "--tmpdir", s.dir + "/tmp", "--storage-driver", s.driver}, more...)
 }
 
-// boundTo looks at an installed disk as its host would: podman has bootc's storage as an additional one,
-// read-only, and an own one that is empty. It returns the digests of the images by their names.
+// boundTo looks at an installed disk as its host would: podman has bootc's storage as an additional
+// one, read-only, and an own one that is empty. It returns the digests of the images by their
+// names.
 type boundTo struct {
 	t    *testing.T
 	host store
@@ -126,8 +127,8 @@ func (b boundTo) clean(layers int) {
 	}
 }
 
-// The images that an image binds are copied from this machine's storage, with its digest, whatever name it is bound
-// by, and a dry run lists it.
+// The images that an image binds are copied from this machine's storage, with its digest, whatever
+// name it is bound by, and a dry run lists it.
 func TestBoundImagesStored(t *testing.T) {
 	app, tool := boundApps(t)
 	s := machineStore(t)
@@ -162,8 +163,8 @@ func TestBoundImagesStored(t *testing.T) {
 	disk.has("localhost/tool:latest", toolDigest, s, "localhost/tool:latest")
 }
 
-// A bound image that is not in this machine's storage is refused before the first write, and so is a machine
-// that has no storage.
+// A bound image that is not in this machine's storage is refused before the first write, and so is
+// a machine that has no storage.
 func TestBoundImagesMissing(t *testing.T) {
 	app, _ := boundApps(t)
 	s := machineStore(t)
@@ -231,7 +232,8 @@ func TestBoundImagesPulled(t *testing.T) {
 	}
 }
 
-// pushIndex makes an index of the image with a tag and one for another machine, and returns its digest.
+// pushIndex makes an index of the image with a tag and one for another machine, and returns its
+// digest.
 func pushIndex(t *testing.T, manifests, tag, as string) string {
 	t.Helper()
 	resp, err := http.Get(manifests + tag)

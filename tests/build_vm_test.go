@@ -109,8 +109,8 @@ func (h userHome) holds(t *testing.T, names ...string) {
 	}
 }
 
-// The command of README's recipes for CI, as an ordinary user, makes a disk that is complete: released in the guest, whole
-// as a qcow2, cheap where it is empty, and accepted by verify.
+// The command of README's recipes for CI, as an ordinary user, makes a disk that is complete:
+// released in the guest, whole as a qcow2, cheap where it is empty, and accepted by verify.
 func TestBuildByAnOrdinaryUser(t *testing.T) {
 	line := recipe(t)
 	h := newUserHome(t, CacheImage(t))
@@ -151,8 +151,8 @@ func TestBuildByAnOrdinaryUser(t *testing.T) {
 	verifyInMachine(t, h, disk)
 }
 
-// recipe returns the command by which README's recipes for CI build a disk: all of a recipe's commands but for sudo are
-// the same in both, and each reads the result of the one before.
+// recipe returns the command by which README's recipes for CI build a disk: all of a recipe's
+// commands but for sudo are the same in both, and each reads the result of the one before.
 func recipe(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(repoRoot(t), "README.md"))
@@ -180,8 +180,8 @@ func recipe(t *testing.T) string {
 	return lines[3]
 }
 
-// checkRecord looks at the disk's record of its own making and at the source of its updates: there is nothing of the
-// machine that it was made in. It damages an object.
+// checkRecord looks at the disk's record of its own making and at the source of its updates: there
+// is nothing of the machine that it was made in. It damages an object.
 func checkRecord(t *testing.T, qcow2 string) {
 	t.Helper()
 	raw := filepath.Join(t.TempDir(), "disk.raw")
@@ -194,8 +194,8 @@ func checkRecord(t *testing.T, qcow2 string) {
 	mustCommand(t, "qemu-io", "-f", "qcow2", "-c", fmt.Sprintf("write -P 0x5a %d 512", at), qcow2)
 }
 
-// verifyInMachine verifies a disk with a damaged object, as root and as the ordinary user. That one's checks
-// are made in a virtual machine, and are the same.
+// verifyInMachine verifies a disk with a damaged object, as root and as the ordinary user. That
+// one's checks are made in a virtual machine, and are the same.
 func verifyInMachine(t *testing.T, h userHome, disk string) {
 	t.Helper()
 	mustCommand(t, "chown", fmt.Sprint(ordinaryUser), disk)
@@ -223,7 +223,8 @@ func verifyInMachine(t *testing.T, h userHome, disk string) {
 // guestDevice matches names of disks that only the guest knows.
 var guestDevice = regexp.MustCompile(`/dev/vd[a-z]|/dev/installer-|"vd[a-z]|/run/source`)
 
-// checkBuildReport looks at the statements of a build about itself: they are the host's where it can know.
+// checkBuildReport looks at the statements of a build about itself: they are the host's where it
+// can know.
 func checkBuildReport(t *testing.T, path, image string) {
 	t.Helper()
 	data, err := os.ReadFile(path)
@@ -268,7 +269,8 @@ func checkBuildReport(t *testing.T, path, image string) {
 	}
 }
 
-// A build that is killed or interrupted, and one whose machine is killed, leaves no process and no file.
+// A build that is killed or interrupted, and one whose machine is killed, leaves no process and no
+// file.
 func TestBuildKilled(t *testing.T) {
 	h := newUserHome(t, CacheImage(t))
 	for _, c := range []struct {
@@ -311,7 +313,8 @@ func own(_ *testing.T, cmd *exec.Cmd) int { return cmd.Process.Pid }
 
 func childOf(t *testing.T, cmd *exec.Cmd) int { return childNamed(t, cmd, "qemu-system") }
 
-// childNamed waits for a child process whose name begins so, a few milliseconds after it was announced.
+// childNamed waits for a child process whose name begins so, a few milliseconds after it was
+// announced.
 func childNamed(t *testing.T, cmd *exec.Cmd, prefix string) int {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
@@ -345,8 +348,8 @@ func gone(t *testing.T, pid int) {
 	t.Errorf("process %d is left", pid)
 }
 
-// Faults of an image or a request that to-disk refuses, build refuses on the host, before a machine is started, with the same words
-// and status; a dry run refuses the same.
+// Faults of an image or a request that to-disk refuses, build refuses on the host, before a machine
+// is started, with the same words and status; a dry run refuses the same.
 func TestBuildRefusals(t *testing.T) {
 	whole := Variant(t, TinyImage(t), emptyFiles("usr/sbin/mkfs.xfs", "usr/lib/modules/6.1.0/modules.dep")) // but for a boot loader
 	without := func(names ...string) string { return Variant(t, whole, emptyFiles(names...)) }
@@ -458,7 +461,8 @@ func TestBuildDryRun(t *testing.T) {
 	}
 }
 
-// The file system of the output fills up, first under the image's tree, then under the disk that the guest writes.
+// The file system of the output fills up, first under the image's tree, then under the disk that
+// the guest writes.
 func TestBuildOutputFull(t *testing.T) {
 	h := newUserHome(t, CacheImage(t))
 	for size, where := range map[string]string{"100m": "Reading the image", "450m": "the virtual machine"} {

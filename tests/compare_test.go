@@ -22,7 +22,8 @@ import (
 type Rules struct {
 	// Moved maps a top-level name of the oracle to where it is looked for.
 	Moved map[string]string
-	// Emptied are top-level directories whose content is dropped; the directory itself must be there.
+	// Emptied are top-level directories whose content is dropped; the directory itself must be
+	// there.
 	Emptied []string
 	// Ignored are paths of the compared tree that need no counterpart, with their subtrees.
 	Ignored []string
@@ -41,7 +42,8 @@ func DeploymentRules() Rules {
 }
 
 // CompareTrees fails the test for every difference between a deployment and the tree an independent
-// tool made of the same image: names, types, modes, owners, contents, link targets, xattrs, hard links.
+// tool made of the same image: names, types, modes, owners, contents, link targets, xattrs, hard
+// links.
 func CompareTrees(t testing.TB, deployment, oracle string, r Rules) {
 	t.Helper()
 	diffs, err := compareTrees(deployment, oracle, r)

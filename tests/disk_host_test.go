@@ -55,9 +55,9 @@ func TestTreeChecksumsDiffer(t *testing.T) {
 	}
 }
 
-// ostreeTree commits the unpacked image by ostree itself and returns the checksums of the commit's tree.
-// The rules are those of ostree's documentation for a bootable tree: the image's /etc is /usr/etc, and
-// the mount points of the running system are empty.
+// ostreeTree commits the unpacked image by ostree itself and returns the checksums of the commit's
+// tree. The rules are those of ostree's documentation for a bootable tree: the image's /etc is
+// /usr/etc, and the mount points of the running system are empty.
 func ostreeTree(t *testing.T, oracle string) string {
 	t.Helper()
 	staged := filepath.Join(filepath.Dir(oracle), "staged")
@@ -93,8 +93,8 @@ func treeChecksums(t *testing.T, repo, commit string) string {
 	return fields[4] + " " + fields[5]
 }
 
-// checkPartitions compares the table as sfdisk reads it with the report, and the root's size with the
-// partition's.
+// checkPartitions compares the table as sfdisk reads it with the report, and the root's size with
+// the partition's.
 func checkPartitions(t *testing.T, d *installed) {
 	t.Helper()
 	parts, err := Partitions(t.Context(), d.raw)

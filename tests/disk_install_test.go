@@ -29,7 +29,8 @@ type installed struct {
 	report runReport
 }
 
-// runReport holds the fields of --report that the tests read: as a script would, by the names in the JSON.
+// runReport holds the fields of --report that the tests read: as a script would, by the names in
+// the JSON.
 type runReport struct {
 	Version    int
 	Outcome    string

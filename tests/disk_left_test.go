@@ -20,8 +20,8 @@ const workspaceDir = "/run/installer"
 // nothingLeft fails the test if a finished or killed run of the installer on a file below dir left
 // something. A killed process is torn down by the kernel in its own time, so it gets some.
 //
-// A mount of the target in whatever namespace, even one that no process is in, keeps the loop device, and
-// that names its file: no loop device on the file means no mount of it.
+// A mount of the target in whatever namespace, even one that no process is in, keeps the loop
+// device, and that names its file: no loop device on the file means no mount of it.
 func nothingLeft(t testing.TB, dir string) {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
@@ -74,8 +74,9 @@ func leftovers(dir string) ([]string, error) {
 	return left, nil
 }
 
-// processesOn lists the processes that this one did not start itself and yet are its children, that is
-// orphans (see adoptOrphans), and the installers that work on a file below dir. A boot that runs aside is neither.
+// processesOn lists the processes that this one did not start itself and yet are its children, that
+// is orphans (see adoptOrphans), and the installers that work on a file below dir. A boot that runs
+// aside is neither.
 func processesOn(dir string) ([]string, error) {
 	children.Lock()
 	defer children.Unlock()
@@ -105,7 +106,8 @@ func goesOnAside(pid string) bool {
 	return err == nil && children.pids[n]
 }
 
-// adoptOrphans makes processes that a killed installer leaves children of this process: it cannot hide.
+// adoptOrphans makes processes that a killed installer leaves children of this process: it cannot
+// hide.
 func adoptOrphans(t testing.TB) {
 	t.Helper()
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
@@ -118,8 +120,8 @@ func adoptOrphans(t testing.TB) {
 	})
 }
 
-// orphan reports whether a process is a child of this one that runs; a zombie is reaped. It is asked only
-// while the test waits for no child of its own.
+// orphan reports whether a process is a child of this one that runs; a zombie is reaped. It is
+// asked only while the test waits for no child of its own.
 func orphan(pid string) bool {
 	stat, err := os.ReadFile("/proc/" + pid + "/stat")
 	if err != nil {

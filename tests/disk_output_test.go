@@ -72,7 +72,8 @@ func checkSummary(t *testing.T, d *installed) {
 	}
 }
 
-// A script reads every line as one JSON object: the steps in their order, each stage, and the report.
+// A script reads every line as one JSON object: the steps in their order, each stage, and the
+// report.
 func TestProgressJSON(t *testing.T) {
 	raw := filepath.Join(t.TempDir(), "disk.raw")
 	makeRaw(t, raw, tinySize)

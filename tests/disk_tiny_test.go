@@ -15,8 +15,8 @@ import (
 	"installer/tests/layout"
 )
 
-// tinySize is the size of the raw disk files that the small image goes on, in bytes: xfs wants 300 MiB
-// for the root.
+// tinySize is the size of the raw disk files that the small image goes on, in bytes: xfs wants 300
+// MiB for the root.
 const tinySize = 1 << 30
 
 var tiny struct {
@@ -24,8 +24,9 @@ var tiny struct {
 	ref string
 }
 
-// TinyImage is an image of a few files that is shaped like a system, made once a run: an image that cannot boot
-// may be installed with --bootloader none. One directory is large enough for its object to be mapped.
+// TinyImage is an image of a few files that is shaped like a system, made once a run: an image that
+// cannot boot may be installed with --bootloader none. One directory is large enough for its object
+// to be mapped.
 func TinyImage(t testing.TB) string {
 	t.Helper()
 	tiny.Lock()

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// Each mount that the installer makes is unmounted by one umount2, which succeeds at once: none is lazy,
-// none is repeated.
+// Each mount that the installer makes is unmounted by one umount2, which succeeds at once: none is
+// lazy, none is repeated.
 func TestUnmountsUnderStrace(t *testing.T) {
 	for _, s := range hostSetups() {
 		t.Run(s.filesystem, func(t *testing.T) {
@@ -33,8 +33,8 @@ func TestUnmountsUnderStrace(t *testing.T) {
 
 var mountTarget = regexp.MustCompile(`^\d+<[^>]*>, "", \d+<([^>]*)>, ""`)
 
-// mountPoints lists where the installer mounted, in order. It mounts by move_mount alone; calls of mount(2)
-// are made by the helper of a confined program, in that program's own namespace.
+// mountPoints lists where the installer mounted, in order. It mounts by move_mount alone; calls of
+// mount(2) are made by the helper of a confined program, in that program's own namespace.
 func mountPoints(t *testing.T, calls []Syscall) []string {
 	t.Helper()
 	var points []string
@@ -48,7 +48,8 @@ func mountPoints(t *testing.T, calls []Syscall) []string {
 	return points
 }
 
-// withoutQuestions leaves out the call that asks the kernel whether umount2 is permitted: it names no mount.
+// withoutQuestions leaves out the call that asks the kernel whether umount2 is permitted: it names
+// no mount.
 func withoutQuestions(calls []Syscall) []Syscall {
 	return slices.DeleteFunc(slices.Clone(calls), func(c Syscall) bool {
 		return c.Name == "umount2" && strings.HasPrefix(c.Args, `""`) && strings.HasPrefix(c.Result, "-1 ENOENT")
@@ -71,9 +72,10 @@ func checkUnmounts(t *testing.T, got []Unmount, points []string) {
 
 var nanosleep = regexp.MustCompile(`^\{tv_sec=(\d+), tv_nsec=(\d+)\}`)
 
-// checkSleeps allows the Go runtime's own naps: its monitor thread sleeps by nanosleep for at most 10 ms
-// (sysmon in the runtime's proc.go). Nothing else in a program that waits for nobody sleeps, the helper
-// programs included. A time.Sleep makes no such call: TestNoWaitingInSource looks for that.
+// checkSleeps allows the Go runtime's own naps: its monitor thread sleeps by nanosleep for at most
+// 10 ms (sysmon in the runtime's proc.go). Nothing else in a program that waits for nobody sleeps,
+// the helper programs included. A time.Sleep makes no such call: TestNoWaitingInSource looks for
+// that.
 func checkSleeps(t *testing.T, calls []Syscall) {
 	t.Helper()
 	for _, c := range Named(calls, "clock_nanosleep") {
@@ -97,7 +99,8 @@ func checkSleeps(t *testing.T, calls []Syscall) {
 // waiting are the names by which a Go program waits for time to pass, or unmounts lazily.
 var waiting = []string{"Sleep", "After", "Tick", "NewTimer", "NewTicker", "Nanosleep", "ClockNanosleep", "MNT_DETACH", "MNT_FORCE"}
 
-// Code that decides about busy must not wait for it: no such name is in the code that releases and detaches.
+// Code that decides about busy must not wait for it: no such name is in the code that releases and
+// detaches.
 func TestNoWaitingInSource(t *testing.T) {
 	for _, dir := range []string{"finalize", "disk"} {
 		files := 0

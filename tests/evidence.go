@@ -72,8 +72,9 @@ var (
 	booted      = regexp.MustCompile(`(?m)^\* \S+ [0-9a-f]{64}\.\d+`)
 )
 
-// Problems lists everything that is not as it must be on the first boot of an installed disk; none is
-// the pass. It judges the facts that any such disk must show, whatever the file system and the boot loader.
+// Problems lists everything that is not as it must be on the first boot of an installed disk; none
+// is the pass. It judges the facts that any such disk must show, whatever the file system and the
+// boot loader.
 func (e *Evidence) Problems() []string {
 	var bad []string
 	check := func(ok bool, format string, args ...any) {

@@ -9,8 +9,9 @@ import (
 	"installer/tests/layout"
 )
 
-// hostileScript stands in the image where grub-mkimage should. It tries to get out, to stay, to mount, to unmount, to
-// write and to kill; each success fails the installation by name. Then it does its real work.
+// hostileScript stands in the image where grub-mkimage should. It tries to get out, to stay, to
+// mount, to unmount, to write and to kill; each success fails the installation by name. Then it
+// does its real work.
 const hostileScript = `#!/bin/sh
 bad=
 try() { name=$1; shift; if "$@" >/dev/null 2>&1; then bad="$bad [$name]"; fi; }
@@ -47,8 +48,8 @@ if [ -n "$bad" ]; then echo "HOSTILE: got away with$bad" >&2; exit 1; fi
 exec /usr/bin/grub-mkimage.real "$@"
 `
 
-// A hostile program of the image is contained: nothing that it tries succeeds, nothing of it stays, and the disk is
-// its value without the attack.
+// A hostile program of the image is contained: nothing that it tries succeeds, nothing of it stays,
+// and the disk is its value without the attack.
 func TestHostileProgram(t *testing.T) {
 	adoptOrphans(t)
 	grub, err := os.ReadFile("/usr/bin/grub-mkimage") // of this machine's package grub-common, the same Debian

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// The fault suite with a small count: tests/faults has it with more. Each kind must be there, most faults must strike,
-// and no run may break a promise.
+// The fault suite with a small count: tests/faults has it with more. Each kind must be there, most
+// faults must strike, and no run may break a promise.
 func TestFaults(t *testing.T) {
 	bin := filepath.Join(t.TempDir(), "faults")
 	build := exec.Command("go", "build", "-buildvcs=false", "-tags", baseTags, "-o", bin, "./tests/cmd/faults")

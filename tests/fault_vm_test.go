@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// failingQEMU stands before QEMU in PATH and gives the machine's target disk a fault: writes to some sectors fail, or
-// the disk sits in a port from which it can be pulled.
+// failingQEMU stands before QEMU in PATH and gives the machine's target disk a fault: writes to
+// some sectors fail, or the disk sits in a port from which it can be pulled.
 const failingQEMU = `#!/bin/bash
 args=()
 for a; do
@@ -45,8 +45,8 @@ fi
 exec /usr/bin/qemu-system-x86_64 "${args[@]}"
 `
 
-// In the virtual machine, on a disk that fails: the run fails, names the device, and where the guest's kernel reported
-// it the step, says nothing of success, and leaves no output.
+// In the virtual machine, on a disk that fails: the run fails, names the device, and where the
+// guest's kernel reported it the step, says nothing of success, and leaves no output.
 func TestBuildOnFailingDisk(t *testing.T) {
 	var sectors []string
 	for at := 40 << 20; at < 160<<20; at += 8 << 20 { // of the qcow2 file, which grows as the guest writes

@@ -13,7 +13,8 @@ import (
 	"installer/tests/layout"
 )
 
-// hugeSize is that of a file whose length does not fit 32 bits, in bytes. All but its ends is a hole.
+// hugeSize is that of a file whose length does not fit 32 bits, in bytes. All but its ends is a
+// hole.
 const hugeSize = 4<<30 + 1<<20
 
 // item is an entry of a layer.
@@ -95,8 +96,8 @@ func accessList() string {
 	return string(b)
 }
 
-// featureLayers are layers with everything that an image's tars can hold, lowest first. Those that Go
-// cannot write come from GNU tar, see gnuTree.
+// featureLayers are layers with everything that an image's tars can hold, lowest first. Those that
+// Go cannot write come from GNU tar, see gnuTree.
 func featureLayers() [][]item {
 	const d = "usr/share/features/"
 	long := d + strings.Repeat("a-directory-with-a-long-name/", 12)
@@ -170,8 +171,9 @@ func gnuTar(t *testing.T, tree string, args ...string) string {
 	return name
 }
 
-// featureImage is TinyImage under all of these layers. The oracle is the tree that umoci makes of it,
-// but for the uppermost layer, whose file of several GiB would take umoci a minute: GNU tar adds it.
+// featureImage is TinyImage under all of these layers. The oracle is the tree that umoci makes of
+// it, but for the uppermost layer, whose file of several GiB would take umoci a minute: GNU tar
+// adds it.
 func featureImage(t *testing.T) (ref, oracle string) {
 	t.Helper()
 	tree := gnuTree(t)

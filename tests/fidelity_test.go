@@ -14,8 +14,8 @@ import (
 	"installer/tests/layout"
 )
 
-// followed is the image that the hosts of these tests take updates from, and the ref of that name: each
-// character that a ref cannot have is written _HEX_ (ostree-ext's rule).
+// followed is the image that the hosts of these tests take updates from, and the ref of that name:
+// each character that a ref cannot have is written _HEX_ (ostree-ext's rule).
 const (
 	followed    = "docker://quay.io/os_name/image:v1"
 	followedRef = "ostree/container/image/docker_3A__2F__2F_quay_2E_io/os__name/image_3A_v1"
@@ -113,7 +113,8 @@ func blobRef(l v1.Descriptor) string {
 	return "ostree/container/blob/sha256_3A_" + l.Digest.Encoded()
 }
 
-// checkMetadata wants the merge commit to carry manifest and configuration with sorted keys and without spaces.
+// checkMetadata wants the merge commit to carry manifest and configuration with sorted keys and
+// without spaces.
 func checkMetadata(t *testing.T, repo, dir, commit string) {
 	t.Helper()
 	d, err := layout.First(dir)
@@ -147,8 +148,8 @@ func checkMetadata(t *testing.T, repo, dir, commit string) {
 	}
 }
 
-// metadataString reads a string that ostree prints as GVariant text. Either kind of quotes is used, and
-// their content escaped as in JSON.
+// metadataString reads a string that ostree prints as GVariant text. Either kind of quotes is used,
+// and their content escaped as in JSON.
 func metadataString(t *testing.T, repo, commit, key string) string {
 	t.Helper()
 	text := strings.TrimSpace(mustCommand(t, "ostree", "show", "--repo="+repo, "--print-metadata-key="+key, commit))
@@ -165,7 +166,8 @@ func metadataString(t *testing.T, repo, commit, key string) string {
 	return s
 }
 
-// checkLayerCommits wants in each layer's commit the files of the layer: whiteouts are plain files there.
+// checkLayerCommits wants in each layer's commit the files of the layer: whiteouts are plain files
+// there.
 func checkLayerCommits(t *testing.T, repo, dir string) {
 	t.Helper()
 	_, manifest, _, err := layout.Read(dir)
@@ -190,8 +192,8 @@ func checkLayerCommits(t *testing.T, repo, dir string) {
 	}
 }
 
-// largeDirectory makes sure that the image has the shape that set off a leaked mapping elsewhere: a directory
-// object of more than 16 KiB, changed by an opaque whiteout.
+// largeDirectory makes sure that the image has the shape that set off a leaked mapping elsewhere: a
+// directory object of more than 16 KiB, changed by an opaque whiteout.
 func largeDirectory(t *testing.T, repo string) {
 	t.Helper()
 	found, err := filepath.Glob(repo + "/objects/*/*.dirtree")

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// finalizeInContainers releases file systems that a container has mounted in namespaces of its own: from
-// outside by its process, by the file of its namespace, and as copies of the host's mount; and from within a
-// container that sees nothing else, one of its own and one that the host has too.
+// finalizeInContainers releases file systems that a container has mounted in namespaces of its own:
+// from outside by its process, by the file of its namespace, and as copies of the host's mount; and
+// from within a container that sees nothing else, one of its own and one that the host has too.
 func finalizeInContainers(t *testing.T, p podman) {
 	LoopSnapshot(t)
 	x := (&workplace{t, p.keeper}).target("ext4")

@@ -60,7 +60,7 @@ func (x *target) descriptorsOn() []string {
 }
 
 // TestFailureSelfPinned has a helper that unmounts for its parent from a namespace of its own: the
-// unmount succeeds, and the super block lives as long as the helper, which waits for its death. Ours
+// unmount succeeds, and the superblock lives as long as the helper, which waits for its death. Ours
 // names the namespace, or works in it, as a whole.
 func TestFailureSelfPinned(t *testing.T) {
 	LoopSnapshot(t)
@@ -70,7 +70,7 @@ func TestFailureSelfPinned(t *testing.T) {
 	x.run("umount", x.dir) // the parent's mount goes at once
 	for range 20 {         // the helper could poll for ever: it waits for itself
 		if x.dead() {
-			t.Fatal("the super block is gone: the test does not test what it should")
+			t.Fatal("the superblock is gone: the test does not test what it should")
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -86,7 +86,8 @@ func TestFailureSelfPinned(t *testing.T) {
 	helper.stop()
 	x.mount()
 
-	// A parent that stays behind pins the namespace that it left: no proof can be made in the new one.
+	// A parent that stays behind pins the namespace that it left: no proof can be made in the new
+	// one.
 	stay := x.argv("unshare", "--mount", "--propagation", "private", "--fork", BuildInstaller(t), "finalize", x.dir)
 	left := RunBinary(t, stay[0], stay[1:]...)
 	if left.Code != 3 || !strings.Contains(left.Stderr, "namespace by process") {
@@ -96,7 +97,7 @@ func TestFailureSelfPinned(t *testing.T) {
 }
 
 // TestFailureNotPropagated has an unmount that had to reach another namespace and did not, since
-// propagation was cut first: the unmount succeeds, and the other copy keeps the super block. Ours
+// propagation was cut first: the unmount succeeds, and the other copy keeps the superblock. Ours
 // sees beforehand which namespaces are reached, and unmounts elsewhere with the flag for it.
 func TestFailureNotPropagated(t *testing.T) {
 	LoopSnapshot(t)
@@ -118,7 +119,7 @@ func TestFailureNotPropagated(t *testing.T) {
 		x.run("mount", "--make-private", parent)
 		x.run("umount", x.dir)
 		if x.dead() {
-			t.Fatalf("%s: the super block is gone: the test does not test what it should", fs)
+			t.Fatalf("%s: the superblock is gone: the test does not test what it should", fs)
 		}
 		x.mount()
 
@@ -143,9 +144,9 @@ func (x *target) onShared() {
 	x.mount()
 }
 
-// TestFailureOutlivesItsMounts has a super block that lives on with no mount and no holder in user
-// space: frozen, and pinned by a context. The unmount says all is well. Ours finds the freeze before the
-// unmount, and names the rest afterwards, with evidence, instead of success.
+// TestFailureOutlivesItsMounts has a superblock that lives on with no mount and no holder in user
+// space: frozen, and pinned by a context. The unmount says all is well. Ours finds the freeze
+// before the unmount, and names the rest afterwards, with evidence, instead of success.
 func TestFailureOutlivesItsMounts(t *testing.T) {
 	LoopSnapshot(t)
 	w := newWorkplace(t)
@@ -155,7 +156,7 @@ func TestFailureOutlivesItsMounts(t *testing.T) {
 		x.refusedFrozen()
 		x.run("umount", x.dir) // the usual way succeeds, and releases nothing
 		if x.dead() {
-			t.Fatalf("%s: the super block is gone: the test does not test what it should", fs)
+			t.Fatalf("%s: the superblock is gone: the test does not test what it should", fs)
 		}
 		report := x.examine(x.node, 3)
 		report.has(t, "kernel", 0, x.node)

@@ -22,9 +22,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Guest is a virtual machine in which a shell script runs as root, in the tree of the bootable image (read-only, with
-// tmpfs on /run, /tmp and /var), on that image's kernel. The script finds the installer in its
-// PATH, the layout of the image to install in /run/image, and each disk as /dev/disk-NAME.
+// Guest is a virtual machine in which a shell script runs as root, in the tree of the bootable
+// image (read-only, with tmpfs on /run, /tmp and /var), on that image's kernel. The script finds
+// the installer in its PATH, the layout of the image to install in /run/image, and each disk as
+// /dev/disk-NAME.
 type Guest struct {
 	Script  string
 	Image   string            // "oci:DIR:TAG": its layout is on /run/image
@@ -37,8 +38,9 @@ type Guest struct {
 	Timeout time.Duration // 0 is 4 minutes
 }
 
-// Prepare readies the machine. run boots it, and may be called by another goroutine than the test's; result returns the
-// script's output and exit status afterwards. Failures of the machine itself fail the test.
+// Prepare readies the machine. run boots it, and may be called by another goroutine than the
+// test's; result returns the script's output and exit status afterwards. Failures of the machine
+// itself fail the test.
 func (g Guest) Prepare(t *testing.T) (run func(), result func() Result) {
 	t.Helper()
 	work := t.TempDir()

@@ -44,7 +44,8 @@ func TestHoldersSayWhatTheyCannotSee(t *testing.T) {
 			}
 		})
 	}
-	// Where the holder is out of sight the kernel still refuses, and finalize says that it does not know by whom.
+	// Where the holder is out of sight the kernel still refuses, and finalize says that it does not
+	// know by whom.
 	argv := x.argv("unshare", "--pid", "--fork", "--mount-proc", binary, "finalize", x.dir)
 	if r := RunBinary(t, argv[0], argv[1:]...); r.Code == 0 {
 		t.Errorf("released what is held\n%s", r.Stdout)
@@ -78,8 +79,8 @@ func TestHungFileSystemElsewhere(t *testing.T) {
 	hung.stop()
 }
 
-// TestDeviceKeptByNamespaceAlone has a device that is mounted in a namespace that no process is in: an
-// installation on it is refused with that namespace named, before anything is written.
+// TestDeviceKeptByNamespaceAlone has a device that is mounted in a namespace that no process is in:
+// an installation on it is refused with that namespace named, before anything is written.
 func TestDeviceKeptByNamespaceAlone(t *testing.T) {
 	LoopSnapshot(t)
 	w := newWorkplace(t)
@@ -102,8 +103,9 @@ func TestDeviceKeptByNamespaceAlone(t *testing.T) {
 	unix.Close(fd)
 }
 
-// TestWipeNeedsAVerdict has files that are to be deleted, where the installer cannot see who uses them:
-// as in a container without --pid=host. They are refused before one is deleted, with how to see more.
+// TestWipeNeedsAVerdict has files that are to be deleted, where the installer cannot see who uses
+// them: as in a container without --pid=host. They are refused before one is deleted, with how to
+// see more.
 func TestWipeNeedsAVerdict(t *testing.T) {
 	LoopSnapshot(t)
 	w := newWorkplace(t)
@@ -130,8 +132,8 @@ func TestWipeNeedsAVerdict(t *testing.T) {
 	}
 }
 
-// TestSummarySaysWhatWasNotSeen installs where not all processes can be seen: the disk is proven to be
-// released by its superblock, and the summary says that a holder would not have been named.
+// TestSummarySaysWhatWasNotSeen installs where not all processes can be seen: the disk is proven to
+// be released by its superblock, and the summary says that a holder would not have been named.
 func TestSummarySaysWhatWasNotSeen(t *testing.T) {
 	raw := filepath.Join(t.TempDir(), "disk.raw")
 	makeRaw(t, raw, tinySize)

@@ -11,8 +11,8 @@ import (
 
 var threeFilesystems = []string{"xfs", "ext4", "btrfs"}
 
-// processKinds are the ways in which a process holds: the kind for the program hold, on which name of
-// the target, and the holder that must be found.
+// processKinds are the ways in which a process holds: the kind for the program hold, on which name
+// of the target, and the holder that must be found.
 var processKinds = []struct{ kind, name, class, path string }{
 	{"fd", "file", "fd", "/file"},
 	{"fd", "dir", "fd", "/dir"},
@@ -44,9 +44,9 @@ var processKinds = []struct{ kind, name, class, path string }{
 	{"ring", "file", "io-uring", "/file"},
 }
 
-// TestHoldersInProcesses has every class of holder that is in a process, on every file system: found by
-// class, process and path; refused by finalize with the mount left as it was; released at once, with
-// one umount2, when the holder is gone.
+// TestHoldersInProcesses has every class of holder that is in a process, on every file system:
+// found by class, process and path; refused by finalize with the mount left as it was; released at
+// once, with one umount2, when the holder is gone.
 func TestHoldersInProcesses(t *testing.T) {
 	LoopSnapshot(t)
 	w := newWorkplace(t)
@@ -151,8 +151,8 @@ func TestHoldersByState(t *testing.T) {
 	})
 }
 
-// bindNamespace keeps a copy of the workplace's namespace by a bind mount alone. The kernel takes only a
-// namespace that it believes to be younger, and numbers them by processor: one of them is.
+// bindNamespace keeps a copy of the workplace's namespace by a bind mount alone. The kernel takes
+// only a namespace that it believes to be younger, and numbers them by processor: one of them is.
 func bindNamespace(x *target, point string) {
 	x.t.Helper()
 	for i := range 64 {

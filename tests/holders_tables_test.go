@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// tableKind is a holder that only the kernel's own tables show. make returns the function that takes it down again;
-// nil when the file system cannot have it.
+// tableKind is a holder that only the kernel's own tables show. make returns the function that
+// takes it down again; nil when the file system cannot have it.
 type tableKind struct {
 	class string
 	make  func(x *target) (path string, undo func())
@@ -186,7 +186,8 @@ func TestNestedMounts(t *testing.T) {
 	}
 }
 
-// TestHoldersOfADevice asks about a device instead of a mount: everything that uses it is a holder then.
+// TestHoldersOfADevice asks about a device instead of a mount: everything that uses it is a holder
+// then.
 func TestHoldersOfADevice(t *testing.T) {
 	LoopSnapshot(t)
 	w := newWorkplace(t)

@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// workplace is a mount namespace in which a test makes its targets: in the first one, whoever makes a
-// namespace meanwhile gets a copy of them. A process keeps it; its mounts go with it.
+// workplace is a mount namespace in which a test makes its targets: in the first one, whoever makes
+// a namespace meanwhile gets a copy of them. A process keeps it; its mounts go with it.
 type workplace struct {
 	t      testing.TB
 	keeper *holder

@@ -27,7 +27,8 @@ var cacheImage = sync.OnceValues(func() (string, error) {
 	}
 	ref := strings.TrimSpace(string(out))
 	dir, tag := splitRef(ref)
-	// The name is a link that another run may point elsewhere; this run keeps the target that it found.
+	// The name is a link that another run may point elsewhere; this run keeps the target that it
+	// found.
 	dir, err = filepath.EvalSymlinks(dir)
 	return "oci:" + dir + ":" + tag, err
 })

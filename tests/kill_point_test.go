@@ -48,8 +48,8 @@ func landmarks(events []runEvent) []string {
 
 func landmark(e runEvent) bool { return e.Event == "step" || e.Event == "done" || e.Event == "stage" }
 
-// see has the process killed when the point has come: aside, as the reader must go on. One that has ended
-// meanwhile is left alone.
+// see has the process killed when the point has come: aside, as the reader must go on. One that has
+// ended meanwhile is left alone.
 func (p *point) see(process *os.Process, e runEvent) {
 	if !landmark(e) {
 		return

@@ -61,8 +61,8 @@ func runWatched(t testing.TB, args []string, raw string, see func(p *os.Process,
 // tempDirOf is the TMPDIR of the runs that are watched.
 func tempDirOf(raw string) string { return filepath.Join(filepath.Dir(raw), "tmp") }
 
-// Killed at any point the installer leaves nothing: no mount, no loop device, no process, no temporary
-// directory with content; and the same command then succeeds.
+// Killed at any point the installer leaves nothing: no mount, no loop device, no process, no
+// temporary directory with content; and the same command then succeeds.
 func TestKill(t *testing.T) {
 	adoptOrphans(t)
 	points, seed := killPlan(t)
@@ -151,7 +151,8 @@ func emptyBut(t testing.TB, dir string, names ...string) {
 	}
 }
 
-// A person who presses Ctrl-C, or an init system that stops the job, gets everything back, and a line for each thing.
+// A person who presses Ctrl-C, or an init system that stops the job, gets everything back, and a
+// line for each thing.
 func TestInterrupt(t *testing.T) {
 	adoptOrphans(t)
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {

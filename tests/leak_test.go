@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// faultVariable makes the installer leave something on the target on purpose. Only a binary built with
-// the tag faults knows it.
+// faultVariable makes the installer leave something on the target on purpose. Only a binary built
+// with the tag faults knows it.
 const faultVariable = "INSTALLER_FAULT"
 
-// A handle that the program forgets on the target must fail the run before anything is unmounted, and be named:
-// the object, the owner, and where the handle was opened.
+// A handle that the program forgets on the target must fail the run before anything is unmounted,
+// and be named: the object, the owner, and where the handle was opened.
 func TestLeaks(t *testing.T) {
 	const here = `\S*install/fault_inject\.go:\d+ \S*install\.leak`
 	for _, leak := range []struct {
@@ -105,8 +105,8 @@ func failedStage(t *testing.T, report, stage string) {
 	}
 }
 
-// failedBeforeUnmount wants the target's mount left as it was, and its loop device: both end with the
-// process's own namespace.
+// failedBeforeUnmount wants the target's mount left as it was, and its loop device: both end with
+// the process's own namespace.
 func failedBeforeUnmount(t *testing.T, calls []Syscall) {
 	t.Helper()
 	if points := mountPoints(t, calls); !slices.Contains(points, workspaceDir+"/root") {

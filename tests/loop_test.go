@@ -16,8 +16,8 @@ import (
 
 // LoopSnapshot fails the test at its end if a loop device on a file below the test's temporary
 // directories is left. Other loop devices are other programs' business. The kernel may take some
-// milliseconds for the last steps of a release that was already reported, and a program that looks at
-// block devices, or copies a mount namespace, holds one for a moment: that is not a leak.
+// milliseconds for the last steps of a release that was already reported, and a program that looks
+// at block devices, or copies a mount namespace, holds one for a moment: that is not a leak.
 func LoopSnapshot(t testing.TB) {
 	t.Helper()
 	mine := filepath.Dir(t.TempDir())
@@ -72,8 +72,8 @@ func loopsBelow(dir string) (map[string]string, error) {
 	return found, nil
 }
 
-// attach attaches a range of a file to a loop device, which the kernel detaches when its last user is
-// gone: the returned file is one, a mount is another. Mode is os.O_RDONLY or os.O_RDWR.
+// attach attaches a range of a file to a loop device, which the kernel detaches when its last user
+// is gone: the returned file is one, a mount is another. Mode is os.O_RDONLY or os.O_RDWR.
 func attach(file string, mode int, start, size int64) (*os.File, error) {
 	back, err := os.OpenFile(file, mode, 0)
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestMain gives the run a directory for files that its tests share, and refuses to run as less than root:
-// a test that cannot attach a loop device has shown nothing.
+// TestMain gives the run a directory for files that its tests share, and refuses to run as less
+// than root: a test that cannot attach a loop device has shown nothing.
 func TestMain(m *testing.M) {
 	os.Exit(run(m))
 }

@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A report replaces nothing that the command uses, under whatever name, and nothing that is no report: also in a dry run.
+// A report replaces nothing that the command uses, under whatever name, and nothing that is no
+// report: also in a dry run.
 func TestReportReplacesNothingElse(t *testing.T) {
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
@@ -69,7 +70,8 @@ func refusedBusy(t *testing.T, status int, args []string, want string) {
 	checkMessage(t, Run(t, args...), status, want)
 }
 
-// A relative path is that of the directory that the user was in, and a report that is replaced keeps its mode and owner.
+// A relative path is that of the directory that the user was in, and a report that is replaced
+// keeps its mode and owner.
 func TestReportStaysWhereItWas(t *testing.T) {
 	dir, root := t.TempDir(), mountTiny(t)
 	report := filepath.Join(dir, "rel.json")
@@ -93,7 +95,8 @@ func TestReportStaysWhereItWas(t *testing.T) {
 	}
 }
 
-// An installation whose output was lost has failed, and so has one whose reader went away; both are done to their end.
+// An installation whose output was lost has failed, and so has one whose reader went away; both are
+// done to their end.
 func TestLostOutput(t *testing.T) {
 	for name, tail := range map[string]string{"full": ">/dev/full", "pipe": "| true"} {
 		raw := filepath.Join(t.TempDir(), "disk.raw")
@@ -110,7 +113,8 @@ func TestLostOutput(t *testing.T) {
 	}
 }
 
-// A machine that lacks something that an installation needs in the end is refused before the first write.
+// A machine that lacks something that an installation needs in the end is refused before the first
+// write.
 func TestRefusedPlace(t *testing.T) {
 	inside := func(script string) []string {
 		return []string{"unshare", "--mount", "--propagation", "private", "sh", "-c", script + ` && exec "$@"`, "sh"}

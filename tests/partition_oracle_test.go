@@ -12,12 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A judge of the installer must itself be able to fail: each oracle is shown something good, then the
-// same thing spoiled.
+// A judge of the installer must itself be able to fail: each oracle is shown something good, then
+// the same thing spoiled.
 
 const mib = 1 << 20
 
-// smallDisk makes by standard tools a disk like the installer's: a table, an ESP, a root with one file.
+// smallDisk makes by standard tools a disk like the installer's: a table, an ESP, a root with one
+// file.
 func smallDisk(t *testing.T, fs string) string {
 	t.Helper()
 	disk := blankDisk(t, 640*mib)
@@ -66,8 +67,8 @@ func writeRoot(t *testing.T, disk, fs string) {
 	})
 }
 
-// superblock is where in its partition each file system's first super block has something to spoil: the
-// number of blocks, or btrfs's generation.
+// superblock is where in its partition each file system's first superblock has something to spoil:
+// the number of blocks, or btrfs's generation.
 var superblock = map[string]int64{"xfs": 8, "ext4": 1024 + 8, "btrfs": 64<<10 + 0x48}
 
 func TestFsckAll(t *testing.T) {
@@ -86,7 +87,7 @@ func TestFsckAll(t *testing.T) {
 			for what, off := range map[string]int64{
 				"backup table":       640*mib - 512 + 16,
 				"second FAT":         espSecondFAT(t, disk, esp.Start),
-				"root's super block": root.Start + superblock[fs],
+				"root's superblock": root.Start + superblock[fs],
 			} {
 				if err := whileSpoiled(t, disk, off, func() error { return fsckAll(t.Context(), disk, fs) }); err == nil {
 					t.Errorf("a spoiled %s was not found", what)
@@ -96,8 +97,8 @@ func TestFsckAll(t *testing.T) {
 	}
 }
 
-// espSecondFAT finds the second file allocation table by the BIOS parameter block: reserved sectors at
-// 14, sectors for each table at 36.
+// espSecondFAT finds the second file allocation table by the BIOS parameter block: reserved sectors
+// at 14, sectors for each table at 36.
 func espSecondFAT(t *testing.T, disk string, start int64) int64 {
 	t.Helper()
 	b := make([]byte, 64)

@@ -64,8 +64,8 @@ func partitionOfType(ctx context.Context, raw, guid string) (partition, error) {
 }
 
 // MountRootReadOnly mounts the root partition of a raw disk image and returns where. Nothing is
-// written, a log is not replayed: a file system that needs it shows its unrecovered state. The mount is
-// taken down at the end of the test.
+// written, a log is not replayed: a file system that needs it shows its unrecovered state. The
+// mount is taken down at the end of the test.
 func MountRootReadOnly(t testing.TB, raw string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -119,8 +119,8 @@ func probe(ctx context.Context, dev string) (string, error) {
 	return strings.TrimSpace(out), err
 }
 
-// FsckAll fails the test unless sgdisk finds the partition table sound, fsck.fat the ESP, and the root
-// file system's own checker the root. Nothing is repaired.
+// FsckAll fails the test unless sgdisk finds the partition table sound, fsck.fat the ESP, and the
+// root file system's own checker the root. Nothing is repaired.
 func FsckAll(t testing.TB, raw, fs string) {
 	t.Helper()
 	if err := fsckAll(t.Context(), raw, fs); err != nil {
@@ -145,8 +145,8 @@ func fsckAll(ctx context.Context, raw, fs string) error {
 		checkPartition(ctx, raw, typeRoot, fs, checker))
 }
 
-// checkTable reads the output of sgdisk: it mends errors in memory, exits with 0, and finds no problem
-// then.
+// checkTable reads the output of sgdisk: it mends errors in memory, exits with 0, and finds no
+// problem then.
 func checkTable(ctx context.Context, raw string) error {
 	r, err := runProgram(ctx, "sgdisk", "--verify", raw)
 	if err != nil {

@@ -18,8 +18,8 @@ func (zeros) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// plainTwins is a small image with uncompressed layers and one large content under two names. It returns
-// its directory and the digest of its top layer.
+// plainTwins is a small image with uncompressed layers and one large content under two names. It
+// returns its directory and the digest of its top layer.
 func plainTwins(t *testing.T, size int64) (dir, top string) {
 	t.Helper()
 	src, _ := splitRef(Variant(t, TinyImage(t), func(w *tar.Writer) error {
@@ -40,8 +40,8 @@ func plainTwins(t *testing.T, size int64) (dir, top string) {
 	return dir, manifest.Layers[len(manifest.Layers)-1].Digest.Encoded()
 }
 
-// A disk that is too small only if equal contents count twice is not: where contents were passed over,
-// they are looked at before it is refused.
+// A disk that is too small only if equal contents count twice is not: where contents were passed
+// over, they are looked at before it is refused.
 func TestEqualContentsNeedRoomOnce(t *testing.T) {
 	const mib = 1 << 20
 	const others = 516 * mib // partitions beside the root, and the tables
@@ -56,8 +56,8 @@ func TestEqualContentsNeedRoomOnce(t *testing.T) {
 	refused(t, 4, installArgs(ref, raw, "--filesystem", "ext4", "--wipe"), `too small`)
 }
 
-// The digest of a layer that lies uncompressed is known when the layer was read, which is after the first
-// write. It ends the installation all the same.
+// The digest of a layer that lies uncompressed is known when the layer was read, which is after the
+// first write. It ends the installation all the same.
 func TestPlainLayerOfWrongDigest(t *testing.T) {
 	const content = 512 // of the layer's first file
 	dir, top := plainTwins(t, 1<<20)

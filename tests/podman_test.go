@@ -12,9 +12,9 @@ import (
 	"testing"
 )
 
-// podman is a store of containers of its own, with the image of the installer in it. It stands where
-// podman has its storage on any machine, in a mount namespace of the test's, whose mounts are shared as
-// those of a host with systemd are.
+// podman is a store of containers of its own, with the image of the installer in it. It stands
+// where podman has its storage on any machine, in a mount namespace of the test's, whose mounts are
+// shared as those of a host with systemd are.
 type podman struct {
 	*workplace
 	state string // podman takes no path of more than 50 characters
@@ -48,8 +48,9 @@ func newPodman(t *testing.T) podman {
 	return p
 }
 
-// readme runs the one command of README.md that matches a pattern, in a directory, with the names that a
-// reader has to put in for those that stand there, and with the flags that podman needs on this machine.
+// readme runs the one command of README.md that matches a pattern, in a directory, with the names
+// that a reader has to put in for those that stand there, and with the flags that podman needs on
+// this machine.
 func (p podman) readme(t *testing.T, dir, pattern string, names ...string) Result {
 	t.Helper()
 	commands := readmeCommands(t, pattern)
@@ -61,7 +62,8 @@ func (p podman) readme(t *testing.T, dir, pattern string, names ...string) Resul
 	return RunBinary(t, argv[0], argv[1:]...)
 }
 
-// podman is a command of podman in a directory, with the flags that it takes where limits cannot be raised and no network can be made.
+// podman is a command of podman in a directory, with the flags that it takes where limits cannot be
+// raised and no network can be made.
 func (p podman) podman(dir, command string, args ...string) []string {
 	argv := p.argv("env", "--chdir="+dir, "podman", "--runroot", p.state, "--tmpdir", p.state+"/tmp", "--runtime", "runc", command)
 	if command == "run" {
@@ -96,8 +98,8 @@ func copyTo(t *testing.T, from, to string, mode os.FileMode) {
 	must(t, out.Close())
 }
 
-// The image installs itself from inside a container: from a layout on a raw disk file, and by the commands
-// of the README.
+// The image installs itself from inside a container: from a layout on a raw disk file, and by the
+// commands of the README.
 func TestPodman(t *testing.T) {
 	p := newPodman(t)
 	t.Run("layout to file", func(t *testing.T) {
@@ -124,8 +126,8 @@ func TestPodman(t *testing.T) {
 	t.Run("finalize", func(t *testing.T) { finalizeInContainers(t, p) })
 }
 
-// On a block device the kernel knows the new partitions in the end, also in place of older ones, and the
-// device is free.
+// On a block device the kernel knows the new partitions in the end, also in place of older ones,
+// and the device is free.
 func TestBlockDevice(t *testing.T) {
 	raw := filepath.Join(t.TempDir(), "disk.raw")
 	makeRaw(t, raw, tinySize)

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// readmeCommands returns the commands of README.md that match a pattern, each as one line of shell. They
-// stand in code blocks, and end where no backslash continues them.
+// readmeCommands returns the commands of README.md that match a pattern, each as one line of shell.
+// They stand in code blocks, and end where no backslash continues them.
 func readmeCommands(t *testing.T, pattern string) []string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(repoRoot(t), "README.md"))
@@ -28,8 +28,8 @@ func readmeCommands(t *testing.T, pattern string) []string {
 	return found
 }
 
-// readmeToDisk is the first command that a reader gives: the image installs itself, from podman's own
-// storage, on a device.
+// readmeToDisk is the first command that a reader gives: the image installs itself, from podman's
+// own storage, on a device.
 func readmeToDisk(t *testing.T, p podman) {
 	raw := filepath.Join(t.TempDir(), "disk.raw")
 	makeRaw(t, raw, diskSize)
@@ -47,8 +47,9 @@ func readmeToDisk(t *testing.T, p podman) {
 	}
 }
 
-// readmeToFilesystem is the command that installs on file systems which are mounted on the host. They
-// show a second time in the container, below the mount of podman's storage, and a third time outside.
+// readmeToFilesystem is the command that installs on file systems which are mounted on the host.
+// They show a second time in the container, below the mount of podman's storage, and a third time
+// outside.
 func readmeToFilesystem(t *testing.T, p podman) {
 	dir := t.TempDir()
 	raw := filepath.Join(dir, "disk.raw")

@@ -18,8 +18,8 @@ const initialSIDs = "kernel security unlabeled fs file file_labels init any_sock
 	"icmp_socket tcp_socket sysctl_modprobe sysctl sysctl_fs sysctl_kernel sysctl_net sysctl_net_unix sysctl_vm sysctl_dev " +
 	"kmod policy scmp_packet devnull"
 
-// allowAll is an SELinux policy in CIL: every process is a process_t, every file a file_t, and a process may do everything to
-// both. Classes that it does not have are allowed.
+// allowAll is an SELinux policy in CIL: every process is a process_t, every file a file_t, and a
+// process may do everything to both. Classes that it does not have are allowed.
 func allowAll() string {
 	classes := map[string]string{
 		"file":       "ioctl read write create getattr setattr lock relabelfrom relabelto append map unlink link rename execute entrypoint open mounton",
@@ -88,7 +88,8 @@ func shapesImage(t *testing.T) string {
 	})
 }
 
-// On a machine that labels every file with SELinux, the installed system is whole for the ostree and the verify of one that does not.
+// On a machine that labels every file with SELinux, the installed system is whole for the ostree
+// and the verify of one that does not.
 func TestInstallWithSELinuxLoaded(t *testing.T) {
 	dir := t.TempDir()
 	whole, root := filepath.Join(dir, "whole.raw"), filepath.Join(dir, "root.raw")

@@ -111,7 +111,8 @@ func judgeSource(t *testing.T, raw, report string) fromSource {
 	return fromSource{r.Source.Digest, r.Deployment.Commit, treeChecksums(t, repo, r.Deployment.Commit)}
 }
 
-// insecureRegistry makes the registry one that is spoken to over plain HTTP, as registries.conf says.
+// insecureRegistry makes the registry one that is spoken to over plain HTTP, as registries.conf
+// says.
 func insecureRegistry(t *testing.T, host string) {
 	t.Helper()
 	conf := filepath.Join(t.TempDir(), "registries.conf")
@@ -165,7 +166,8 @@ func (s store) ref(name string) string {
 	return fmt.Sprintf("containers-storage:[%s@%s+%s/run]%s", s.driver, s.root(), s.dir, name)
 }
 
-// run runs the installer in a privileged container, with the limits of one that may not raise its own.
+// run runs the installer in a privileged container, with the limits of one that may not raise its
+// own.
 func (s store) run(t *testing.T, image string, volumes []string, args ...string) Result {
 	t.Helper()
 	all := []string{"--root", s.root(), "--runroot", s.dir + "/run", "--tmpdir", s.dir + "/tmp", "--storage-driver", s.driver, "--runtime", "runc",

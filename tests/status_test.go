@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// The README's table of exit statuses, for each cause and every command that it can happen to: the status is the same.
+// The README's table of exit statuses, for each cause and every command that it can happen to: the
+// status is the same.
 func TestExitStatuses(t *testing.T) {
 	ref, dir := TinyImage(t), t.TempDir()
 	raw, none, disk := filepath.Join(dir, "disk.raw"), filepath.Join(dir, "none"), filepath.Join(dir, "new.qcow2")

@@ -32,8 +32,8 @@ type Unmount struct {
 // sleep. The ? lets strace run where the architecture lacks a call.
 const tracedCalls = "?umount,umount2,mount,?move_mount,?open_tree,?fsmount,?fspick,?mount_setattr,nanosleep,clock_nanosleep,pivot_root,setns,unshare"
 
-// Strace runs a program and everything it starts under strace. Descriptors are shown with the files that they
-// are of, as 3</path>.
+// Strace runs a program and everything it starts under strace. Descriptors are shown with the files
+// that they are of, as 3</path>.
 func Strace(t testing.TB, bin string, args ...string) (Result, []Syscall) {
 	t.Helper()
 	log := filepath.Join(t.TempDir(), "strace")
@@ -58,8 +58,8 @@ var (
 	straceOther = regexp.MustCompile(`^\d+\s+(\+\+\+|---|\?\?\?\((\)\s+= \?| <(?:detached|unfinished) \.\.\.>)$|<\.\.\. \w+ resumed>.*= \?)`)
 )
 
-// parseStrace joins the lines that strace -f splits when threads interleave. A line it does not know is an
-// error: a call that is not seen would let a test pass.
+// parseStrace joins the lines that strace -f splits when threads interleave. A line it does not
+// know is an error: a call that is not seen would let a test pass.
 func parseStrace(r io.Reader) ([]Syscall, error) {
 	var calls []Syscall
 	begun := map[string]string{} // "pid name" to the arguments so far

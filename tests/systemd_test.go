@@ -7,8 +7,9 @@ import (
 	"testing"
 )
 
-// On a machine with systemd, whose services have mount namespaces with copies of every mount, a disk is installed and
-// released, and a mount that nobody uses has no holder: a mount that goes with an unmount does not hold it.
+// On a machine with systemd, whose services have mount namespaces with copies of every mount, a
+// disk is installed and released, and a mount that nobody uses has no holder: a mount that goes
+// with an unmount does not hold it.
 func TestInstallBesideUdevAndLogind(t *testing.T) {
 	dir := t.TempDir()
 	whole, root := filepath.Join(dir, "whole.raw"), filepath.Join(dir, "root.raw")

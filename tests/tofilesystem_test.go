@@ -189,8 +189,8 @@ func checkMountedReport(t *testing.T, m *ownMounts, r runReport) {
 	}
 }
 
-// checkBootOf wants kernels and boot entries on the boot file system, where there is one, and mounted by
-// the installed system.
+// checkBootOf wants kernels and boot entries on the boot file system, where there is one, and
+// mounted by the installed system.
 func checkBootOf(t *testing.T, m *ownMounts, r runReport) {
 	t.Helper()
 	fstab := filepath.Join(m.root, r.Deployment.Path, "etc/fstab")
@@ -218,8 +218,8 @@ func checkBootOf(t *testing.T, m *ownMounts, r runReport) {
 	must(t, unix.Mount(m.devices[1].Name(), m.points[1], m.boot, unix.MS_RDONLY, ""))
 }
 
-// The command works in the mount namespace of its caller, also where that is a copy, as a container's is:
-// its mounts are another's too.
+// The command works in the mount namespace of its caller, also where that is a copy, as a
+// container's is: its mounts are another's too.
 func TestToFilesystemInACopiedNamespace(t *testing.T) {
 	m := mountOwn(t, tinySize, "ext4", "")
 	args := append([]string{"--mount", "--propagation", "private", BuildInstaller(t)}, tinyArgs(t, m.root)...)
@@ -374,7 +374,8 @@ func TestToFilesystemOnTheRunningRoot(t *testing.T) {
 	OstreeChecks(t, m.root)
 }
 
-// A signal ends the installation: everything of the installer's is given back, and the message names the rest.
+// A signal ends the installation: everything of the installer's is given back, and the message
+// names the rest.
 func TestToFilesystemInterrupted(t *testing.T) {
 	adoptOrphans(t)
 	m := mountOwn(t, diskSize, "ext4", "")
@@ -394,7 +395,8 @@ func TestToFilesystemInterrupted(t *testing.T) {
 	m.check()
 }
 
-// Somebody who takes hold of the target meanwhile is named, and the mounts stay as they were: writable.
+// Somebody who takes hold of the target meanwhile is named, and the mounts stay as they were:
+// writable.
 func TestToFilesystemHeld(t *testing.T) {
 	adoptOrphans(t)
 	m := mountOwn(t, diskSize, "xfs", "")

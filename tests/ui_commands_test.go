@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// validator checks documents, one a line, against a schema, by Debian's python3-jsonschema. A member that the schema does
-// not describe is an error too, though the schema itself allows it.
+// validator checks documents, one a line, against a schema, by Debian's python3-jsonschema. A
+// member that the schema does not describe is an error too, though the schema itself allows it.
 const validator = `
 import json, sys, jsonschema
 schema = json.load(open(sys.argv[1]))
@@ -59,7 +59,8 @@ func faults(t *testing.T, schema string, documents ...string) string {
 	return text
 }
 
-// Output for programs is as its schema says: of success, of a refusal, of a failure, and of a dry run.
+// Output for programs is as its schema says: of success, of a refusal, of a failure, and of a dry
+// run.
 func TestSchemaOfInstallation(t *testing.T) {
 	dir := t.TempDir()
 	raw, report := filepath.Join(dir, "disk.raw"), filepath.Join(dir, "report.json")

@@ -30,7 +30,8 @@ func browse(t *testing.T, page string, args ...string) string {
 	return RunBinary(t, "env", all...).Must(t).Stdout
 }
 
-// removeWhenLeft removes a browser's home. Its helpers write there until they have ended, which is after it has.
+// removeWhenLeft removes a browser's home. Its helpers write there until they have ended, which is
+// after it has.
 func removeWhenLeft(t *testing.T, home string) {
 	t.Helper()
 	left := func() bool {
@@ -52,8 +53,8 @@ func removeWhenLeft(t *testing.T, home string) {
 	}
 }
 
-// A report as a page: by the suffix of --report, and from the JSON of another run. The browser's own reading of it is
-// complete, and its drawing is to scale.
+// A report as a page: by the suffix of --report, and from the JSON of another run. The browser's
+// own reading of it is complete, and its drawing is to scale.
 func TestReportPage(t *testing.T) {
 	dir := t.TempDir()
 	raw := filepath.Join(dir, "disk.raw")
@@ -110,8 +111,8 @@ func checkPage(t *testing.T, page string, wants ...string) {
 	}
 }
 
-// checkDrawing measures, in the browser's drawings at two widths, the picture of the disk: the small disk's EFI system
-// partition takes as much as its root.
+// checkDrawing measures, in the browser's drawings at two widths, the picture of the disk: the
+// small disk's EFI system partition takes as much as its root.
 func checkDrawing(t *testing.T, page string) {
 	t.Helper()
 	for _, width := range []int{800, 1400} {
@@ -146,7 +147,8 @@ func widest(img image.Image, want color.RGBA) int {
 	return longest
 }
 
-// A release that is stopped names the holder and the remedy on its page too; holders --report makes the same.
+// A release that is stopped names the holder and the remedy on its page too; holders --report makes
+// the same.
 func TestReportPageOfHolders(t *testing.T) {
 	x := mountTiny(t)
 	f, err := os.Create(filepath.Join(x, "open"))

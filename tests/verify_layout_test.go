@@ -9,8 +9,9 @@ import (
 	"installer/install/verify"
 )
 
-// TestVerifyBootFilesystem verifies a system that to-filesystem makes: /boot on a file system of its own, and GRUB for BIOS
-// alone. Then it damages the content of /boot, a bit or a file at a time.
+// TestVerifyBootFilesystem verifies a system that to-filesystem makes: /boot on a file system of
+// its own, and GRUB for BIOS alone. Then it damages the content of /boot, a bit or a file at a
+// time.
 func TestVerifyBootFilesystem(t *testing.T) {
 	LoopSnapshot(t)
 	m := mountOwn(t, diskSize, "xfs", "ext4")
@@ -55,7 +56,8 @@ func verifyTypedBoot(t *testing.T, raw string) {
 	wantNamed(t, report, code, named{"boot-super-block", "partition 2", "checksum"})
 }
 
-// wantAccepted fails the test unless everything was checked and is well. The system's fstab is changed, for /boot.
+// wantAccepted fails the test unless everything was checked and is well. The system's fstab is
+// changed, for /boot.
 func wantAccepted(t *testing.T, disk string) {
 	t.Helper()
 	report, code := verified(t, disk)

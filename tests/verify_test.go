@@ -23,7 +23,8 @@ import (
 	"installer/install/verify"
 )
 
-// verifyDisk installs the image on a new disk file, and returns its path and the path of its deployment.
+// verifyDisk installs the image on a new disk file, and returns its path and the path of its
+// deployment.
 func verifyDisk(t *testing.T, flags ...string) (raw, deployment string) {
 	t.Helper()
 	raw = filepath.Join(t.TempDir(), "disk.raw")
@@ -75,7 +76,8 @@ func wantSound(t *testing.T, disk string) {
 // named is a finding that is looked for: its check, and parts of its place and of its text.
 type named struct{ check, where, what string }
 
-// wantNamed fails the test unless the report has a fault for each, and the exit status is that of damage.
+// wantNamed fails the test unless the report has a fault for each, and the exit status is that of
+// damage.
 func wantNamed(t *testing.T, report *verify.Report, code int, wanted ...named) {
 	t.Helper()
 	if code != 1 || report.Outcome != verify.Damaged {
@@ -146,8 +148,9 @@ func digest(t *testing.T, file string) string {
 	}
 }
 
-// onRoot runs a shell script with the root of a raw disk mounted at $1, in a mount namespace of the script's own: in the
-// one that all tests share, another test's installer would take a copy of the mount along, and keep it alive.
+// onRoot runs a shell script with the root of a raw disk mounted at $1, in a mount namespace of the
+// script's own: in the one that all tests share, another test's installer would take a copy of the
+// mount along, and keep it alive.
 func onRoot(t *testing.T, raw string, mode int, script string, args ...string) string {
 	t.Helper()
 	return onPartition(t, raw, typeRoot, mode, script, args...)
@@ -176,7 +179,8 @@ func onPartition(t *testing.T, raw, guid string, mode int, script string, args .
 
 var firstExtent = regexp.MustCompile(`(?m)^\s*0:\s+0\.\.\s*\d+:\s+(\d+)\.\.`)
 
-// physical asks filefrag where the data of a file on an xfs or ext4 begins, in bytes from the start of the disk.
+// physical asks filefrag where the data of a file on an xfs or ext4 begins, in bytes from the start
+// of the disk.
 func physical(t *testing.T, raw, file string) int64 {
 	t.Helper()
 	return physicalOn(t, raw, typeRoot, file)
@@ -253,7 +257,7 @@ func TestVerifyFindsFlippedBytes(t *testing.T) {
 		{"core.img", bios.Start + 20000, []named{{"boot-loader", "(BIOS-BOOT)", "GRUB's code"}}},
 		{"EFI program", onESP(t, raw, "/EFI/BOOT/BOOTX64.EFI") + 100000, []named{{"boot-loader", "ESP:/EFI/BOOT/BOOTX64.EFI", "differs from the one"}}},
 		{"allocation table", mustPartition(t, raw, typeESP).Start + 32*512 + 12, []named{{"esp-file-system", "(EFI-SYSTEM)", "tables differ"}}},
-		{"super block", root.Start + 108, []named{{"root-super-block", "(root)", "checksum"}}},
+		{"superblock", root.Start + 108, []named{{"root-super-block", "(root)", "checksum"}}},
 	}
 	config := ESPFile(t, raw, "/EFI/debian/grub.cfg")
 	uuidAt := int64(bytes.Index(config, []byte("--fs-uuid")))
@@ -293,7 +297,8 @@ func TestVerifyFindsFlippedBytes(t *testing.T) {
 
 var uuidPattern = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 
-// TestVerifyFindsChanges changes a deployed ext4 through the kernel, and looks at it while it is mounted.
+// TestVerifyFindsChanges changes a deployed ext4 through the kernel, and looks at it while it is
+// mounted.
 func TestVerifyFindsChanges(t *testing.T) {
 	LoopSnapshot(t)
 	raw, deployment := verifyDisk(t, "--filesystem", "ext4")
@@ -393,7 +398,8 @@ func TestVerifyOrdinaryUser(t *testing.T) {
 	wantNamed(t, report, code, named{"boot-loader", "ESP:/ostree/default-", "differs from the one"})
 }
 
-// verifyUncopied has root verify a qcow2 with no place for a copy of it; killed in the middle, that leaves nothing.
+// verifyUncopied has root verify a qcow2 with no place for a copy of it; killed in the middle, that
+// leaves nothing.
 func verifyUncopied(t *testing.T, qcow2 string) {
 	t.Helper()
 	for _, kill := range []bool{false, true} {
@@ -460,7 +466,8 @@ func onlyPrograms(t *testing.T, names ...string) string {
 	return dir
 }
 
-// asNobody runs a program as a user without rights, who may write to /tmp like everyone, and has no virtual machine.
+// asNobody runs a program as a user without rights, who may write to /tmp like everyone, and has no
+// virtual machine.
 func asNobody(t *testing.T, bin string, args ...string) (*verify.Report, int) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer

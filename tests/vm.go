@@ -1,5 +1,6 @@
-// Package tests holds tests that need root, loop devices, containers or a virtual machine: those of the
-// whole program, the machine that boots an installed disk, and the outside oracles that judge it.
+// Package tests holds tests that need root, loop devices, containers or a virtual machine: those of
+// the whole program, the machine that boots an installed disk, and the outside oracles that judge
+// it.
 //
 // A test of one package that needs none of these lives beside that package. Nothing here is imported
 // by the program.
@@ -29,7 +30,8 @@ const (
 	BIOS Firmware = "bios"
 )
 
-// BootOptions name the disk and the manner of a boot. Zero values stand for the defaults in the comments.
+// BootOptions name the disk and the manner of a boot. Zero values stand for the defaults in the
+// comments.
 type BootOptions struct {
 	Disk     string        // image file
 	Format   string        // "raw" or "qcow2"; "" is raw
@@ -38,8 +40,8 @@ type BootOptions struct {
 	Timeout  time.Duration // for the whole boot; 0 is 15 minutes
 	// Slack multiplies the deadline of every phase; 0 is 1.
 	Slack float64
-	// Accel is QEMU's accelerator; "" is "tcg,thread=multi". KVM is never chosen by itself: there are
-	// hosts where it opens and then no guest runs.
+	// Accel is QEMU's accelerator; "" is "tcg,thread=multi". KVM is never chosen by itself: there
+	// are hosts where it opens and then no guest runs.
 	Accel   string
 	Memory  int         // MiB; 0 is 2048
 	Console string      // file that gets the console as it comes; "" is none
@@ -63,8 +65,8 @@ func (e *BootError) Unwrap() error { return e.Err }
 // errNoProgress is the cause when a phase outlived its deadline.
 var errNoProgress = errors.New("deadline passed")
 
-// deadlines bound each phase under software emulation on two busy cores; alone, a boot takes a minute
-// in all, half of it the report.
+// deadlines bound each phase under software emulation on two busy cores; alone, a boot takes a
+// minute in all, half of it the report.
 var deadlines = [...]time.Duration{
 	PhaseFirmware: 90 * time.Second,
 	PhaseKernel:   90 * time.Second,
@@ -74,12 +76,12 @@ var deadlines = [...]time.Duration{
 	PhaseOff:      90 * time.Second,
 }
 
-// silence is how long a console may say nothing before the self-test speaks (which is silent while it
-// computes checksums).
+// silence is how long a console may say nothing before the self-test speaks (which is silent while
+// it computes checksums).
 const silence = 60 * time.Second
 
-// Boot starts the disk once, waits for the self-test's report and for the power to go, and returns the
-// report. The installed kernel arguments must have console=ttyS0 and installer.selftest. Every
+// Boot starts the disk once, waits for the self-test's report and for the power to go, and returns
+// the report. The installed kernel arguments must have console=ttyS0 and installer.selftest. Every
 // error after QEMU started is a *BootError. No process and no file is left behind.
 func Boot(ctx context.Context, o BootOptions) (*Evidence, error) {
 	o = o.withDefaults()
@@ -186,8 +188,8 @@ func flashArgs(work string) ([]string, error) {
 	}, nil
 }
 
-// Overlay makes the qcow2 file path, which reads from disk and keeps writes to itself: several boots of
-// one installed disk, each seeing the one before, are writable boots of one overlay.
+// Overlay makes the qcow2 file path, which reads from disk and keeps writes to itself: several
+// boots of one installed disk, each seeing the one before, are writable boots of one overlay.
 func Overlay(ctx context.Context, disk, format, path string) error {
 	abs, err := filepath.Abs(disk)
 	if err != nil {
@@ -207,8 +209,8 @@ type machine struct {
 	kill   context.CancelFunc
 }
 
-// children are processes that this one waits for while tests go on, none of which may take them for processes that
-// a killed installer left.
+// children are processes that this one waits for while tests go on, none of which may take them for
+// processes that a killed installer left.
 var children struct {
 	sync.Mutex
 	pids map[int]bool
@@ -234,8 +236,8 @@ func runChild(cmd *exec.Cmd) error {
 	return err
 }
 
-// startQEMU runs QEMU in a thread of its own: the kernel kills QEMU when that thread ends, so that it
-// must live as long as QEMU, and that also ends QEMU should the test process die.
+// startQEMU runs QEMU in a thread of its own: the kernel kills QEMU when that thread ends, so that
+// it must live as long as QEMU, and that also ends QEMU should the test process die.
 func startQEMU(ctx context.Context, args []string) machine {
 	ctx, kill := context.WithCancel(ctx)
 	output, exit := make(chan []byte, 64), make(chan error, 1)

@@ -80,7 +80,8 @@ func blankDisk(t *testing.T, size int64) string {
 	return name
 }
 
-// noChildOn fails the test if a QEMU that this process started is alive, or any process has the disk.
+// noChildOn fails the test if a QEMU that this process started is alive, or any process has the
+// disk.
 func noChildOn(t *testing.T, disk string) {
 	t.Helper()
 	procs, err := filepath.Glob("/proc/[0-9]*")

@@ -28,7 +28,8 @@ func newGuestCommand() *cobra.Command {
 	}
 }
 
-// guestFlags are hidden flags of to-disk, by which build passes its knowledge to to-disk in the guest.
+// guestFlags are hidden flags of to-disk, by which build passes its knowledge to to-disk in the
+// guest.
 type guestFlags struct {
 	sourceName string
 	survey     string

@@ -13,8 +13,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// configFlags configure the installed system. The image's own configuration counts where a flag is not
-// given.
+// configFlags configure the installed system. The image's own configuration counts where a flag is
+// not given.
 type configFlags struct {
 	filesystem     string
 	blockSetup     string

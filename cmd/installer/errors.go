@@ -12,8 +12,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// adviser is an error that knows its remedy. Whether an errno has one depends on the operation, so only the
-// error type of the operation says so.
+// adviser is an error that knows its remedy. Whether an errno has one depends on the operation, so
+// only the error type of the operation says so.
 type adviser interface {
 	error
 	Advice() string
@@ -34,8 +34,8 @@ type advisedError struct {
 func (e *advisedError) Unwrap() error  { return e.error }
 func (e *advisedError) Advice() string { return e.advice }
 
-// writeError says why a command failed, in the form of all errors: the operation, its object, the cause, and the
-// remedy if there is one.
+// writeError says why a command failed, in the form of all errors: the operation, its object, the
+// cause, and the remedy if there is one.
 func writeError(w io.Writer, cmd *cobra.Command, err error) {
 	text := printable.Error(err)
 	if todo := advice(err); todo != "" {
@@ -55,8 +55,8 @@ func writeError(w io.Writer, cmd *cobra.Command, err error) {
 	}
 }
 
-// advice returns the remedies of an error, one of each of the errors that were joined: the outermost, which
-// knows most of the operation.
+// advice returns the remedies of an error, one of each of the errors that were joined: the
+// outermost, which knows most of the operation.
 func advice(err error) string {
 	var list []string
 	walk(err, func(e error) bool {

@@ -60,7 +60,8 @@ type listed struct{ error }
 
 func (listed) Details() []string { return []string{"first\x1b", "second"} }
 
-// The message of an error is a line for each failure, and a list that it leaves out comes with --verbose.
+// The message of an error is a line for each failure, and a list that it leaves out comes with
+// --verbose.
 func TestWriteError(t *testing.T) {
 	err := errors.Join(fmt.Errorf("step: %w", listed{errors.New("it is in use\ninstaller: error: forged")}), errors.New("second"))
 	const head = "installer: error: step: it is in use\\ninstaller: error: forged\ninstaller: error: second\n"

@@ -39,8 +39,8 @@ type noTargetError struct{ cause error }
 func (e *noTargetError) Error() string { return "finding the target: " + e.cause.Error() }
 func (e *noTargetError) Unwrap() error { return e.cause }
 
-// requireTarget refuses a path that leads nowhere; whatever it leads to is judged by the command. A link
-// counts as itself.
+// requireTarget refuses a path that leads nowhere; whatever it leads to is judged by the command. A
+// link counts as itself.
 func requireTarget(path string) error {
 	_, err := os.Lstat(path)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {

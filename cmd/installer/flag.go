@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// flag declares a flag, once. Its check, its help, its completion and its place on the manual page are all
-// derived from this.
+// flag declares a flag, once. Its check, its help, its completion and its place on the manual page
+// are all derived from this.
 type flag struct {
 	name, short string
 	group       group
@@ -19,8 +19,8 @@ type flag struct {
 	initial     string   // value where it is not given
 	brief       string   // help in a line
 	detail      string   // for --help-all and the manual page
-	// config is the key of the image's install configuration that counts where the flag is not given,
-	// and fallback the value where the image has none either.
+	// config is the key of the image's install configuration that counts where the flag is not
+	// given, and fallback the value where the image has none either.
 	config, fallback string
 	hidden           bool
 }
@@ -110,7 +110,8 @@ func (c *choice) String() string {
 
 func (c *choice) Type() string { return "string" }
 
-// Set refuses a value that is none of the choices, and proposes the one that is nearest to it. An empty value is none given.
+// Set refuses a value that is none of the choices, and proposes the one that is nearest to it. An
+// empty value is none given.
 func (c *choice) Set(s string) error {
 	if s != "" && !slices.Contains(c.choices, s) {
 		return fmt.Errorf("unknown value %q: want %s%s", s, enumerate(c.choices), didYouMean(s, c.choices))

@@ -16,8 +16,8 @@ import (
 	"installer/finalize/mounts"
 )
 
-// Environment variables by which the program hands over to itself in another mount namespace, where the
-// directory that the user was in may be another or none.
+// Environment variables by which the program hands over to itself in another mount namespace, where
+// the directory that the user was in may be another or none.
 const (
 	directoryVariable = "INSTALLER_DIRECTORY"
 	reportVariable    = "INSTALLER_REPORT_DIRECTORY" // the descriptor of the directory of the report
@@ -28,9 +28,9 @@ type statusError struct{ status int }
 
 func (e *statusError) Error() string { return fmt.Sprintf("exit status %d", e.status) }
 
-// enterNamespace moves the process, as a whole, into the mount namespace of a process or of a file; it
-// executes the program anew there. It returns the directory that relative paths are relative to. The
-// report stays where the user named it.
+// enterNamespace moves the process, as a whole, into the mount namespace of a process or of a file;
+// it executes the program anew there. It returns the directory that relative paths are relative to.
+// The report stays where the user named it.
 //
 // /proc of a container shows the processes of its PID namespace alone. For a process of another PID
 // namespace a child in that one does the work, and the error is its exit status.
@@ -83,8 +83,8 @@ func leaveDirectory(report *reportFile) error {
 	return os.Setenv(reportVariable, strconv.Itoa(fd))
 }
 
-// workAmong runs the program again in the PID namespace of the processes in a mount namespace, unless
-// that is the own one or no process is there.
+// workAmong runs the program again in the PID namespace of the processes in a mount namespace,
+// unless that is the own one or no process is there.
 func workAmong(mountNamespace string) error {
 	processes, err := foreignProcesses(mountNamespace)
 	if err != nil || processes == "" {
@@ -97,8 +97,9 @@ func workAmong(mountNamespace string) error {
 	return runAgain()
 }
 
-// foreignProcesses returns the PID namespace, as a file of /proc, of a process in a mount namespace: that of
-// the process which the mount namespace is named by, or of any. "" means that it is the own one.
+// foreignProcesses returns the PID namespace, as a file of /proc, of a process in a mount
+// namespace: that of the process which the mount namespace is named by, or of any. "" means that it
+// is the own one.
 func foreignProcesses(mountNamespace string) (string, error) {
 	wanted, err := os.Stat(mountNamespace)
 	if err != nil {

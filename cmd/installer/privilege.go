@@ -49,7 +49,8 @@ func (e *notRootError) Advice() string {
 
 // settle readies the process, in the mount namespace that it is to work in.
 func settle() error {
-	// The name that ps and other installers show; executed through a descriptor, it is that one's number.
+	// The name that ps and other installers show; executed through a descriptor, it is that one's
+	// number.
 	if err := os.WriteFile("/proc/self/comm", []byte("installer"), 0); err != nil {
 		return fmt.Errorf("naming the process: %w", err)
 	}
@@ -97,8 +98,8 @@ func (e *signalError) Error() string { return fmt.Sprintf("received %v", e.signa
 // Unwrap makes it an end that was asked for.
 func (e *signalError) Unwrap() error { return context.Canceled }
 
-// notifyStop passes on the signals that stop a command, but for those that were ignored when the program started:
-// nohup(1), and a shell that starts a job in the background, do that.
+// notifyStop passes on the signals that stop a command, but for those that were ignored when the
+// program started: nohup(1), and a shell that starts a job in the background, do that.
 func notifyStop(signals chan<- os.Signal) {
 	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		if !signal.Ignored(s) {

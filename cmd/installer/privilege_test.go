@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// A signal to stop ends the context, and one that was ignored when the program started (nohup) does not.
+// A signal to stop ends the context, and one that was ignored when the program started (nohup) does
+// not.
 func TestUntilSignal(t *testing.T) {
 	signal.Ignore(syscall.SIGHUP)
 	defer signal.Reset(syscall.SIGHUP)

@@ -18,8 +18,8 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// evil is a name as an image, a path or a program may choose it: control sequences of both kinds, a change of
-// direction, no UTF-8, and a line that pretends to be ours.
+// evil is a name as an image, a path or a program may choose it: control sequences of both kinds, a
+// change of direction, no UTF-8, and a line that pretends to be ours.
 const evil = "x\x1b[2J\x1b]0;t\a\u009b31m\x9b\u202e\u2066\xff\r\ninstaller: error: forged\n"
 
 // evilReport is a report whose texts are all of others.

@@ -22,8 +22,9 @@ type reportFile struct {
 	file  *outfile.File
 }
 
-// open makes the file of the report, at the begin of a run: a relative path is that of the directory that
-// the user was in, and a file that must not be replaced is refused. The refusal is a usage error.
+// open makes the file of the report, at the begin of a run: a relative path is that of the
+// directory that the user was in, and a file that must not be replaced is refused. The refusal is a
+// usage error.
 func (f *reportFile) open(guard *outfile.Guard) (err error) {
 	if f.path == "" || f.file != nil {
 		return nil

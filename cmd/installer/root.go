@@ -55,7 +55,8 @@ func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
 	return root
 }
 
-// flagError makes the refusal of a flag a usage error, and proposes the flag that a mistyped one probably stands for.
+// flagError makes the refusal of a flag a usage error, and proposes the flag that a mistyped one
+// probably stands for.
 func flagError(cmd *cobra.Command, err error) error {
 	var refused *pflag.InvalidValueError
 	if errors.As(err, &refused) {

@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// sink passes on the standard output of a command and remembers the first write that failed: a command whose
-// output was lost has failed, whatever else it did.
+// sink passes on the standard output of a command and remembers the first write that failed: a
+// command whose output was lost has failed, whatever else it did.
 type sink struct {
 	io.Writer
 	mu  sync.Mutex
@@ -29,7 +29,8 @@ func (s *sink) remember(err error) {
 	}
 }
 
-// close closes standard output, since some file systems report a failed write only then, and returns the first error.
+// close closes standard output, since some file systems report a failed write only then, and
+// returns the first error.
 func (s *sink) close() error {
 	if file, isFile := s.Writer.(*os.File); isFile && file == os.Stdout {
 		s.remember(file.Close())

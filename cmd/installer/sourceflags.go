@@ -97,8 +97,8 @@ func readable(flag, path string) error {
 	return nil
 }
 
-// parseSource reads a reference to a source. One without a transport, as podman and docker take it, is
-// answered with the reference that was probably meant.
+// parseSource reads a reference to a source. One without a transport, as podman and docker take it,
+// is answered with the reference that was probably meant.
 func parseSource(flag, s string) (image.Ref, error) {
 	ref, err := image.ParseRef(s)
 	if is[*image.UnknownTransportError](err) {

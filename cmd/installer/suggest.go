@@ -16,7 +16,8 @@ func didYouMean(typed string, names []string) string {
 	return fmt.Sprintf(" (did you mean %q?)", best)
 }
 
-// distance counts the letters that have to be changed, added, left out or swapped with their neighbour to make b of a.
+// distance counts the letters that have to be changed, added, left out or swapped with their
+// neighbour to make b of a.
 func distance(a, b string) int {
 	x, y := []rune(a), []rune(b)
 	rows := make([][]int, len(x)+1)

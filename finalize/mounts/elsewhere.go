@@ -36,8 +36,8 @@ func UnmountIn(ctx context.Context, ns Namespace, list, cut []Mount) error {
 // ErrEnded says that a mount namespace has ended: the kernel lists it no longer.
 var ErrEnded = errors.New("the mount namespace has ended")
 
-// errNoProcess says that a namespace was not found on a kernel that lists none. A file or a bind mount
-// may keep it.
+// errNoProcess says that a namespace was not found on a kernel that lists none. A file or a bind
+// mount may keep it.
 var errNoProcess = errors.New("no process is in it, and this kernel does not show whether it has ended (Linux 6.12 needed)")
 
 // within calls f on a thread that is in a mount namespace, with a file descriptor of the namespace.
@@ -61,9 +61,9 @@ func within(ctx context.Context, ns Namespace, f func(fd int) error) error {
 	return err
 }
 
-// withinByProcess is within for a kernel that does not number namespaces (before Linux 6.11): a thread
-// in the namespace leads there. The inode number of a namespace is not used again while a file of it is
-// open.
+// withinByProcess is within for a kernel that does not number namespaces (before Linux 6.11): a
+// thread in the namespace leads there. The inode number of a namespace is not used again while a
+// file of it is open.
 func withinByProcess(ns Namespace, f func(fd int) error) error {
 	files, err := filepath.Glob("/proc/[0-9]*/task/[0-9]*/ns/mnt")
 	if err != nil {

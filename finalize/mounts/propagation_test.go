@@ -132,7 +132,8 @@ func TestUnmountInContainer(t *testing.T) {
 	}
 }
 
-// TestNamespaceWithoutProcess distinguishes a namespace that a bind mount keeps from one that has ended.
+// TestNamespaceWithoutProcess distinguishes a namespace that a bind mount keeps from one that has
+// ended.
 func TestNamespaceWithoutProcess(t *testing.T) {
 	m := tmpfs(t, t.TempDir()+"/m")
 	helper := targettest.Hold(t, "clone-ns")

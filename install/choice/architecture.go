@@ -39,7 +39,8 @@ func CheckArchitecture(ref image.Ref, arch, asked string, m Machine) (note strin
 	return "", &image.SourceError{Ref: ref.String(), Err: err}
 }
 
-// checkRunnable refuses a boot loader that is made by a program of an image whose programs do not run here.
+// checkRunnable refuses a boot loader that is made by a program of an image whose programs do not
+// run here.
 func checkRunnable(kind bootloader.Kind, arch string, m Machine) error {
 	if arch == m.Arch || !kind.RunsImage() {
 		return nil

@@ -27,7 +27,8 @@ type Facts struct {
 	tree     *image.Tree
 }
 
-// Files of a deployment that an installation writes, in a directory of its own /etc, which is a copy of the image's.
+// Files of a deployment that an installation writes, in a directory of its own /etc, which is a
+// copy of the image's.
 const (
 	// RootKeysPath is where bootc has systemd put root's keys. tmpfiles.d(5) makes the file at each
 	// start if it is not there, so that the keys are root's also where /root is lost or emptied.
@@ -62,7 +63,8 @@ func (f Facts) checkFile(name string) error {
 	return nil
 }
 
-// FactFiles lists the files of an image that ReadFacts and the checks of the packages bootable, bootloader and deploy read, as paths of a scan.
+// FactFiles lists the files of an image that ReadFacts and the checks of the packages bootable,
+// bootloader and deploy read, as paths of a scan.
 func FactFiles() []string {
 	files := append(config.ImageFiles(), bootloader.CheckedFiles()...)
 	for _, name := range append(deploy.PrepareRootFiles(), osrelease.Paths()...) {

@@ -111,7 +111,8 @@ func checkKargs(entries []string) error {
 	return nil
 }
 
-// reservedKargs are the kernel arguments that an installation adds itself, with the remedy of who wants to give them.
+// reservedKargs are the kernel arguments that an installation adds itself, with the remedy of who
+// wants to give them.
 var reservedKargs = map[string]string{
 	"ostree": "it names the deployment that starts, and is added at each installation and update",
 	"root":   "the root file system is named by its UUID; to-filesystem takes another name by --root-mount-spec, and --karg-delete=root makes room for your own",
@@ -156,7 +157,8 @@ func noteReserved(kargs []string) (notes []string) {
 // x86 and arm64, without the NUL at its end). The rest is cut off.
 const maxCommandLine = 2047
 
-// addedKargs bounds the arguments that a boot loader and the deployment add, in bytes: BOOT_IMAGE= of GRUB, and ostree=.
+// addedKargs bounds the arguments that a boot loader and the deployment add, in bytes: BOOT_IMAGE=
+// of GRUB, and ostree=.
 func addedKargs(stateroot string) int {
 	const checksum, version = 64, 64
 	return len("BOOT_IMAGE=(hd99,gpt999)/boot/ostree/-/vmlinuz- ostree=/ostree/boot.1///0 ") + 2*(len(stateroot)+checksum) + version

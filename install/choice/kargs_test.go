@@ -79,7 +79,8 @@ func TestReservedKargs(t *testing.T) {
 	}
 }
 
-// The kernel cuts a command line off after 2,047 bytes. The longest that is accepted fits with all that is added.
+// The kernel cuts a command line off after 2,047 bytes. The longest that is accepted fits with all
+// that is added.
 func TestCommandLineLength(t *testing.T) {
 	const stateroot = "default"
 	for n := 1500; ; n++ {

@@ -29,7 +29,8 @@ type Options struct {
 	// else is the file system's UUID. "" is none: the initramfs is left to find the root. Only for
 	// a root that is made already.
 	RootMountSpec *string
-	// BootMountSpec is the device of a separate boot file system, with the same defaults. "" leaves it to the image.
+	// BootMountSpec is the device of a separate boot file system, with the same defaults. "" leaves
+	// it to the image.
 	BootMountSpec *string
 }
 

@@ -12,7 +12,8 @@ import (
 	"strings"
 )
 
-// checkSSHKeys refuses a file that holds no public key in the format of authorized_keys, see sshd(8).
+// checkSSHKeys refuses a file that holds no public key in the format of authorized_keys, see
+// sshd(8).
 func checkSSHKeys(keys []byte) error {
 	if bytes.Contains(keys, []byte("PRIVATE KEY-----")) {
 		return errors.New("the file of root's SSH keys holds a private key: give the public one, whose name ends in .pub")
@@ -23,7 +24,8 @@ func checkSSHKeys(keys []byte) error {
 	return nil
 }
 
-// keyType is the form of the name of a key's type, such as ssh-ed25519 and sk-ecdsa-sha2-nistp256@openssh.com.
+// keyType is the form of the name of a key's type, such as ssh-ed25519 and
+// sk-ecdsa-sha2-nistp256@openssh.com.
 var keyType = regexp.MustCompile(`^(ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9.@-]+$`)
 
 // countKeys returns how many lines name the type of a key, with something behind it, and how many

@@ -140,7 +140,8 @@ func lookup(name string) (string, error) {
 	return "", fmt.Errorf("finding %s in the image: %w", name, os.ErrNotExist)
 }
 
-// limit bounds the program, which would exhaust this machine otherwise. A program that exceeds a bound is ended.
+// limit bounds the program, which would exhaust this machine otherwise. A program that exceeds a
+// bound is ended.
 func limit() error {
 	for _, l := range []struct {
 		resource int

@@ -55,7 +55,8 @@ func (j *Journal) Drop(u *Undo) {
 	}
 }
 
-// Unwind gives everything back, newest first, and calls undone for each. One that fails does not stop the others.
+// Unwind gives everything back, newest first, and calls undone for each. One that fails does not
+// stop the others.
 func (j *Journal) Unwind(undone func(what string, err error)) error {
 	var errs []error
 	for len(j.entries) > 0 {

@@ -41,9 +41,9 @@ func (e *ForeignError) Error() string {
 // Advice is the remedy.
 func (e *ForeignError) Advice() string { return "name another file, or remove that one" }
 
-// Guard is a set of files, directories and file systems that no output may replace or lie in. Files are
-// compared by device and inode number, devices by their numbers, and files that are yet to be made by their
-// directory and name, so that links, bind mounts and other spellings are recognised.
+// Guard is a set of files, directories and file systems that no output may replace or lie in. Files
+// are compared by device and inode number, devices by their numbers, and files that are yet to be
+// made by their directory and name, so that links, bind mounts and other spellings are recognised.
 type Guard struct {
 	files   map[object]string // with the role of each
 	trees   map[object]string
@@ -67,7 +67,8 @@ func NewGuard() *Guard {
 		devices: map[uint64]string{}, systems: map[mounts.DevNum]string{}}
 }
 
-// AddFile protects a file or device, or the name of a file that is yet to be made. An empty path is no file.
+// AddFile protects a file or device, or the name of a file that is yet to be made. An empty path is
+// no file.
 func (g *Guard) AddFile(role, path string) error {
 	if path == "" {
 		return nil
@@ -97,9 +98,9 @@ func (g *Guard) AddFile(role, path string) error {
 	return nil
 }
 
-// AddTree protects a directory with everything in it. A path that is a file is protected as such. Other
-// file systems that are mounted below, as the roots of running containers in podman's storage, are left
-// out.
+// AddTree protects a directory with everything in it. A path that is a file is protected as such.
+// Other file systems that are mounted below, as the roots of running containers in podman's
+// storage, are left out.
 func (g *Guard) AddTree(role, path string) error {
 	var top unix.Stat_t
 	err := filepath.WalkDir(path+"/", func(path string, d fs.DirEntry, err error) error {
@@ -130,7 +131,8 @@ func (g *Guard) AddTree(role, path string) error {
 	return nil
 }
 
-// AddFilesystem protects the directory path, and the file system that it lies on, wherever that is mounted.
+// AddFilesystem protects the directory path, and the file system that it lies on, wherever that is
+// mounted.
 func (g *Guard) AddFilesystem(role, path string) error {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
@@ -235,7 +237,8 @@ func (p place) entry() (entry, error) {
 	return entry{object{st.Dev, st.Ino}, p.name}, nil
 }
 
-// filesystemOf returns the file system of a directory, as mountinfo shows it: st_dev differs between the subvolumes of a btrfs.
+// filesystemOf returns the file system of a directory, as mountinfo shows it: st_dev differs
+// between the subvolumes of a btrfs.
 func filesystemOf(fd int) (mounts.DevNum, object, error) {
 	var st unix.Statx_t
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_INO|unix.STATX_MNT_ID, &st); err != nil {

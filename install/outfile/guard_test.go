@@ -127,7 +127,8 @@ func TestModeAndOwnerStay(t *testing.T) {
 	}
 }
 
-// The place is settled when the file is opened: neither the working directory nor a link that appears later moves it.
+// The place is settled when the file is opened: neither the working directory nor a link that
+// appears later moves it.
 func TestPlaceIsSettledEarly(t *testing.T) {
 	dir, elsewhere := t.TempDir(), t.TempDir()
 	t.Chdir(dir)

@@ -111,7 +111,8 @@ func (p *place) close() {
 // maxEarlier is the size of the largest file that is looked at for an earlier output, in bytes.
 const maxEarlier = 64 << 20
 
-// replaceable refuses a file with content that nobody meant to lose, and one that the kernel will not replace.
+// replaceable refuses a file with content that nobody meant to lose, and one that the kernel will
+// not replace.
 func (p place) replaceable(mine func([]byte) bool) error {
 	if err := p.renameable(); err != nil {
 		return err

@@ -1,8 +1,9 @@
-// Package place judges the machine, or the container, that an installation runs in: whether it has all
-// that the installation needs until its end, so that none of that is missed after the first write.
+// Package place judges the machine, or the container, that an installation runs in: whether it has
+// all that the installation needs until its end, so that none of that is missed after the first
+// write.
 //
-// The package holds facts about the running process and kernel, and the needs of an installation. The
-// target, the image, and the programs that an installation runs belong elsewhere.
+// The package holds facts about the running process and kernel, and the needs of an installation.
+// The target, the image, and the programs that an installation runs belong elsewhere.
 package place
 
 import (
@@ -91,8 +92,9 @@ var capabilities = []struct {
 // leastMemory is the memory of an installation of a small image, in bytes.
 const leastMemory = 96 << 20
 
-// NeededFiles returns how many files an installation has open at a time at most: the directories of the object
-// store, two files for each of the workers on each processor that import, check out and look for holders, and some others.
+// NeededFiles returns how many files an installation has open at a time at most: the directories of
+// the object store, two files for each of the workers on each processor that import, check out and
+// look for holders, and some others.
 func NeededFiles(cpus int) uint64 {
 	const objectDirs, perCPU, others = 256, 8, 48
 	return uint64(objectDirs + perCPU*cpus + others)
@@ -135,7 +137,8 @@ func (f Facts) missingCapabilities(job Job) []string {
 	return names
 }
 
-// Check refuses a place that a job cannot be done in, and raises the soft limit of open files to the need of the job.
+// Check refuses a place that a job cannot be done in, and raises the soft limit of open files to
+// the need of the job.
 func Check(job Job) error {
 	f := Read()
 	if lacks := f.Missing(job); len(lacks) > 0 {

@@ -33,8 +33,8 @@ func Read() Facts {
 }
 
 // InUserNamespace reports whether the process is in another user namespace than the first one
-// (user_namespaces(7)), such as a rootless container's, whose root cannot mount a disk. A kernel without
-// user namespaces has no list of their users.
+// (user_namespaces(7)), such as a rootless container's, whose root cannot mount a disk. A kernel
+// without user namespaces has no list of their users.
 func InUserNamespace() bool {
 	ids, err := os.ReadFile("/proc/self/uid_map")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -65,7 +65,8 @@ func effective(status string) uint64 {
 	return 0
 }
 
-// available reads the bytes of memory that can be taken from /proc/meminfo; -1 if it does not show them.
+// available reads the bytes of memory that can be taken from /proc/meminfo; -1 if it does not show
+// them.
 func available(meminfo string) int64 {
 	for line := range strings.Lines(meminfo) {
 		fields := strings.Fields(line)
@@ -78,8 +79,8 @@ func available(meminfo string) int64 {
 	return -1
 }
 
-// cgroupMemory returns the bytes that the cgroup of the process, and those above it, leave (cgroup-v2.rst, memory.max;
-// page cache counts as left); -1 for no bound.
+// cgroupMemory returns the bytes that the cgroup of the process, and those above it, leave
+// (cgroup-v2.rst, memory.max; page cache counts as left); -1 for no bound.
 func cgroupMemory(list, root string) int64 {
 	text, err := os.ReadFile(list)
 	if err != nil {
@@ -139,8 +140,8 @@ func least(a, b int64) int64 {
 	return a
 }
 
-// denied tries the system calls that an installation cannot do without, with arguments that change nothing: a kernel
-// that has a call, and lets it through, finds fault with its arguments.
+// denied tries the system calls that an installation cannot do without, with arguments that change
+// nothing: a kernel that has a call, and lets it through, finds fault with its arguments.
 func denied() []string {
 	var names []string
 	try := func(name string, err error) {

@@ -1,8 +1,8 @@
 // Package printable makes text that others chose (names of files, labels of images, messages of
 // programs and of the guest) safe for a terminal or a log.
 //
-// The package escapes and shortens. The choice of the text belongs elsewhere, and so does JSON, which is
-// exact.
+// The package escapes and shortens. The choice of the text belongs elsewhere, and so does JSON,
+// which is exact.
 package printable
 
 import (
@@ -21,9 +21,9 @@ const (
 	keepEnd = 500
 )
 
-// Line returns s as one line that a terminal only shows: line breaks, control characters, characters
-// that change the direction of the text, and bytes that are no UTF-8 are escaped as in a Go string. A line
-// of more than 2,000 characters loses its middle.
+// Line returns s as one line that a terminal only shows: line breaks, control characters,
+// characters that change the direction of the text, and bytes that are no UTF-8 are escaped as in a
+// Go string. A line of more than 2,000 characters loses its middle.
 func Line(s string) string { return shorten(escape(s)) }
 
 // Text returns the lines of s, each as [Line] returns it.
@@ -77,8 +77,8 @@ func structured(err error) string {
 	return b.String() + escape(text)
 }
 
-// Sprintf formats as [fmt.Sprintf] does, with the text of every argument escaped as [Line] does it: line
-// breaks and control characters come from format alone.
+// Sprintf formats as [fmt.Sprintf] does, with the text of every argument escaped as [Line] does it:
+// line breaks and control characters come from format alone.
 func Sprintf(format string, args ...any) string { return fmt.Sprintf(format, clean(args)...) }
 
 // Fprintf formats as [Sprintf] does, and writes to w.
@@ -126,8 +126,9 @@ func escape(s string) string {
 	return b.String()
 }
 
-// unprintable reports whether a character must not reach a terminal: controls of C0 and C1, separators of
-// lines, format characters such as those of direction, and characters that nobody has assigned.
+// unprintable reports whether a character must not reach a terminal: controls of C0 and C1,
+// separators of lines, format characters such as those of direction, and characters that nobody has
+// assigned.
 func unprintable(r rune) bool { return !unicode.IsPrint(r) }
 
 // shorten takes out the middle of a line that is too long.

@@ -18,7 +18,8 @@ import (
 	"installer/install/vm"
 )
 
-// types are the Go types that each definition describes; those that a document has beside them are in more.
+// types are the Go types that each definition describes; those that a document has beside them are
+// in more.
 var types = map[string]any{
 	"event": install.Event{}, "report": vm.Report{}, "step": install.StepResult{}, "source": install.SourceReport{},
 	"disk": install.DiskReport{}, "partition": disk.Partition{}, "found": disk.Found{}, "plan": install.Plan{},

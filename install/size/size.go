@@ -66,7 +66,8 @@ func Format(n int64) string {
 	return fmt.Sprintf("%d bytes", n)
 }
 
-// Count writes a number of things, whose name takes -s or -es in the plural: "1 fault", "2 faults", "3 processes".
+// Count writes a number of things, whose name takes -s or -es in the plural: "1 fault", "2 faults",
+// "3 processes".
 func Count(n int, thing string) string {
 	switch {
 	case n == 1:

@@ -38,7 +38,8 @@ type Source struct {
 // labels by which an image says that it is made to be booted (bootc's and ostree's own).
 var bootableLabels = []string{"containers.bootc", "ostree.bootable"}
 
-// Open opens the source, to be closed by Close or the journal, and refuses one that is made for another machine.
+// Open opens the source, to be closed by Close or the journal, and refuses one that is made for
+// another machine.
 func Open(ctx context.Context, o Options, m choice.Machine, j *journal.Journal, log journal.Log) (*Source, error) {
 	s := &Source{o: o, journal: j, log: log}
 	if err := s.openImage(ctx); err != nil {
@@ -128,7 +129,8 @@ func (s *Source) CheckBootable(inv *image.Inventory, efiStub bool) error {
 	return nil
 }
 
-// ImportOptions bounds the reading of an image of so many bytes, and reports its progress; less than 0 is unknown.
+// ImportOptions bounds the reading of an image of so many bytes, and reports its progress; less
+// than 0 is unknown.
 func (s *Source) ImportOptions(total int64) image.ImportOptions {
 	var done atomic.Int64
 	return image.ImportOptions{
@@ -137,7 +139,8 @@ func (s *Source) ImportOptions(total int64) image.ImportOptions {
 	}
 }
 
-// DemandSignature opens the image anew where its own configuration demands a signature and the user did not.
+// DemandSignature opens the image anew where its own configuration demands a signature and the user
+// did not.
 func (s *Source) DemandSignature(ctx context.Context) error {
 	if s.o.Open.EnforceSigPolicy {
 		return nil

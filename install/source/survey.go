@@ -20,7 +20,8 @@ type Survey struct {
 	Inodes  int64  `json:"inodes"`  // likewise
 }
 
-// Survey makes the survey of a source that was scanned and measured, whose merged tree will stand in dir.
+// Survey makes the survey of a source that was scanned and measured, whose merged tree will stand
+// in dir.
 func (s *Source) Survey(dir string, inv *image.Inventory, n Need) *Survey {
 	return &Survey{Digest: s.Image.ManifestDigest, Tree: dir, Stored: inv.Stored, Objects: inv.Objects, Content: n.Content, Inodes: n.Inodes}
 }

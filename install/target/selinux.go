@@ -29,7 +29,8 @@ func Unlabelled(dir string) ([]string, error) {
 	return options, nil
 }
 
-// contextOption chooses by the label of a directory. The kernel answers with one only while a policy is loaded.
+// contextOption chooses by the label of a directory. The kernel answers with one only while a
+// policy is loaded.
 func contextOption(label string, err error) ([]string, error) {
 	switch {
 	case errors.Is(err, unix.ENODATA), errors.Is(err, unix.EOPNOTSUPP):

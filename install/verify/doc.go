@@ -1,10 +1,10 @@
 // Package verify checks a finished disk against the promises of an installation, without changing a
 // bit of it.
 //
-// It belongs here to read a disk (a raw file, a block device or a qcow2) and judging all that
-// stands on it, from the partition table to the last object of each deployment; and the list of
-// findings. What does not: repairing, the formats that other packages know already (objects, super
-// blocks, boot loaders), and printing.
+// It reads a disk (a raw file, a block device or a qcow2) and judges all that stands on it, from
+// the partition table to the last object of each deployment, as a list of findings. It repairs and
+// prints nothing, and leaves formats to the packages that know them (objects, superblocks, boot
+// loaders).
 //
 // Nothing is opened for writing: the disk is opened O_RDONLY, its root is mounted read-only over a
 // read-only loop device with the option that keeps the log from being replayed. What needs no mount

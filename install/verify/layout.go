@@ -101,7 +101,7 @@ func (c *layoutCheck) withFilesystem() []filesystem {
 		case err == nil:
 			known = append(known, filesystem{p, super})
 		case p.Type == typeBoot:
-			c.fault(p.String(), "its type is that of /boot, and its super block: %v", err)
+			c.fault(p.String(), "its type is that of /boot, and its superblock: %v", err)
 		default:
 			c.note(p.String(), "it cannot be a part of the system, and was not checked: %v", err)
 		}

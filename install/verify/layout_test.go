@@ -33,7 +33,7 @@ func (s shelf) OpenRoot(_ context.Context, v Volume) (*Root, error) {
 	return &Root{Dir: dir, Close: dir.Close}, nil
 }
 
-// ext4Disk has an ext4 at the start of each MiB, as far as a super block tells; its UUID ends in
+// ext4Disk has an ext4 at the start of each MiB, as far as a superblock tells; its UUID ends in
 // the number.
 type ext4Disk struct{}
 

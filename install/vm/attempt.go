@@ -104,8 +104,8 @@ func (b *build) hardware(accel Accel) (hw hardware, inherited []*os.File, done f
 	return hw, h.files, func() { hw.source.Close() }, nil
 }
 
-// judge decides how the installation in the guest ended. The statements of the guest count only where the host cannot
-// know better.
+// judge decides how the installation in the guest ended. The statements of the guest count only
+// where the host cannot know better.
 func (b *build) judge(w *watcher) error {
 	switch exit := w.exit; {
 	case exit.Status == 0:

@@ -49,9 +49,10 @@ type build struct {
 	guest  *install.Report // of the installer in the guest
 }
 
-// Build makes the output, or with DryRun plans it. The report is complete as far as the build came, also with an error;
-// a failed build leaves nothing behind. Errors to look for with errors.As: [*MissingProgramError], [*OutputRefusedError],
-// [*DirFullError], [*GuestError], [*MachineError], [*OutputError], [*image.SourceError] and [*disk.TooSmallError].
+// Build makes the output, or with DryRun plans it. The report is complete as far as the build came,
+// also with an error; a failed build leaves nothing behind. Errors to look for with errors.As:
+// [*MissingProgramError], [*OutputRefusedError], [*DirFullError], [*GuestError], [*MachineError],
+// [*OutputError], [*image.SourceError] and [*disk.TooSmallError].
 func Build(ctx context.Context, o Options, observe install.Observer) (*Report, error) {
 	b := newBuild(o, observe)
 	err := b.run(ctx)
@@ -300,7 +301,8 @@ func (b *build) read(ctx context.Context) (string, error) {
 	return fmt.Sprintf("kernel %s, a tree of %s", t.version, install.FormatBytes(t.size)), nil
 }
 
-// check compresses the output if that was asked for, and checks it. It frees the room of the image's tree first.
+// check compresses the output if that was asked for, and checks it. It frees the room of the
+// image's tree first.
 func (b *build) check(ctx context.Context) (string, error) {
 	if err := b.tree.close(); err != nil {
 		return "", err
@@ -344,8 +346,8 @@ func (b *build) compress(ctx context.Context) error {
 	return b.explainOutput(err)
 }
 
-// explainOutput returns a [*DirFullError] if err is due to a full file system. The message of qemu-img does not say so
-// reliably, so the free space decides.
+// explainOutput returns a [*DirFullError] if err is due to a full file system. The message of
+// qemu-img does not say so reliably, so the free space decides.
 func (b *build) explainOutput(err error) error {
 	var st unix.Statfs_t
 	const little = 64 << 10

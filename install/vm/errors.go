@@ -58,7 +58,8 @@ func (e *GuestError) Unwrap() []error {
 	return append([]error{err}, consoleLines(e.Console)...)
 }
 
-// consoleLines returns the console as errors, because a printer keeps the line breaks between joined errors only.
+// consoleLines returns the console as errors, because a printer keeps the line breaks between
+// joined errors only.
 func consoleLines(console string) []error {
 	if console == "" {
 		return nil
@@ -95,7 +96,8 @@ func (e *OutputRefusedError) Advice() string {
 	return ""
 }
 
-// DirFullError is a file system without room for the output, or for the files that a build writes beside it.
+// DirFullError is a file system without room for the output, or for the files that a build writes
+// beside it.
 type DirFullError struct {
 	Dir  string
 	Temp bool  // Dir holds temporary files

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// makeInitramfs makes the initramfs of a guest: the installer, the modules and the instructions, to which it adds the list
-// of modules.
+// makeInitramfs makes the initramfs of a guest: the installer, the modules and the instructions, to
+// which it adds the list of modules.
 func makeInitramfs(k kernel, todo wire.Instructions, required, optional []string) (_ *os.File, err error) {
 	exe, err := ownProgram()
 	if err != nil {

@@ -23,8 +23,8 @@ type job struct {
 	attempts []string                // machines that ended before the installer started, with the reasons
 }
 
-// run runs the machine: with KVM if that is there and works, else emulated. The watcher holds the state of the last
-// machine, and is nil if none started.
+// run runs the machine: with KVM if that is there and works, else emulated. The watcher holds the
+// state of the last machine, and is nil if none started.
 func (j *job) run(ctx context.Context) (*watcher, error) {
 	accels, why := accelerators(j.accel, j.kvm)
 	if why != "" {
@@ -41,12 +41,14 @@ func (j *job) run(ctx context.Context) (*watcher, error) {
 	return nil, errors.New("no accelerator to try")
 }
 
-// hopeful reports whether another accelerator may help: the installer has not started, so the disk is unchanged.
+// hopeful reports whether another accelerator may help: the installer has not started, so the disk
+// is unchanged.
 func hopeful(w *watcher) bool {
 	return w != nil && (w.phase == PhaseStart || w.phase == PhaseKernel || w.phase == PhaseDevices)
 }
 
-// accelerators returns the accelerators to try, and the reason for leaving KVM out where it could have been one.
+// accelerators returns the accelerators to try, and the reason for leaving KVM out where it could
+// have been one.
 func accelerators(asked Accel, kvm string) (list []Accel, why string) {
 	if asked != AccelAuto {
 		return []Accel{asked}, ""

@@ -55,8 +55,8 @@ func (k kernel) image() (*os.File, error) {
 	return f, nil
 }
 
-// hostKernel finds a kernel of this machine that has the required modules: the running one, else the one of the highest
-// version.
+// hostKernel finds a kernel of this machine that has the required modules: the running one, else
+// the one of the highest version.
 func hostKernel(root string, required []string) (kernel, error) {
 	root = filepath.Join("/", root)
 	var why []error
@@ -128,7 +128,8 @@ func compareVersions(a, b string) int {
 	return cmp.Compare(len(a), len(b))
 }
 
-// hostOpener opens files of a kernel of this machine. The kernel itself is beside its modules, or in /boot.
+// hostOpener opens files of a kernel of this machine. The kernel itself is beside its modules, or
+// in /boot.
 func hostOpener(root, version string) kmod.Opener {
 	return func(name string) (io.Reader, error) {
 		f, err := os.Open(filepath.Join(root, "lib/modules", version, name))

@@ -36,10 +36,10 @@ type hardware struct {
 	monitor   *os.File
 }
 
-// kernelArgs returns the kernel's arguments for a guest that lives for minutes and protects nothing from its own
-// programs: auditing and mitigations are off. The words after the two dashes are arguments of the first process. The
-// kernel would also pass to it each word without "=" that it does not know, so there are only words that every kernel
-// knows.
+// kernelArgs returns the kernel's arguments for a guest that lives for minutes and protects nothing
+// from its own programs: auditing and mitigations are off. The words after the two dashes are
+// arguments of the first process. The kernel would also pass to it each word without "=" that it
+// does not know, so there are only words that every kernel knows.
 func kernelArgs() string {
 	console := platforms[runtime.GOARCH].console
 	args := []string{
@@ -53,9 +53,9 @@ func kernelArgs() string {
 	return strings.Join(append(args, "--", wire.GuestCommand, wire.GuestInit), " ")
 }
 
-// args returns QEMU's command line. QEMU inherits every file and opens it again through /proc, since most have no name. A
-// failed write stops the machine, and the monitor reports it; the guest does not see it. Flushes are ignored: in the end
-// this program makes the whole file durable.
+// args returns QEMU's command line. QEMU inherits every file and opens it again through /proc,
+// since most have no name. A failed write stops the machine, and the monitor reports it; the guest
+// does not see it. Flushes are ignored: in the end this program makes the whole file durable.
 func (m *hardware) args(h *handles) []string {
 	args := []string{
 		"-machine", platforms[runtime.GOARCH].machine, "-accel", m.accelArg(), "-cpu", "max",

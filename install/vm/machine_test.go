@@ -129,9 +129,11 @@ func TestConsoleTail(t *testing.T) {
 	}
 }
 
-// The error of a machine that goes off in the middle of the installation has the kernel's last words.
+// The error of a machine that goes off in the middle of the installation has the kernel's last
+// words.
 func TestMachineThatGoesOffDuringInstallation(t *testing.T) {
-	// Of the descriptors 3 is the one file that stands for all, 4 the console, 5 the monitor, 6 the channel.
+	// Of the descriptors 3 is the one file that stands for all, 4 the console, 5 the monitor, 6 the
+	// channel.
 	b, _ := fakeBuild(t, `
 		read greeting <&5 # not gone before it is spoken to
 		echo 'watchdog: BUG: soft lockup' >&4

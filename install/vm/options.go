@@ -58,8 +58,8 @@ const (
 
 // Options are the choices of the user for a build.
 type Options struct {
-	// Install describes the installation; Target is chosen already. The fields for the machine that installs (Device,
-	// ViaLoopback, Wipe, WorkDir, ConfigRoot, Confirm, GenericImage) are ignored.
+	// Install describes the installation; Target is chosen already. The fields for the machine that
+	// installs (Device, ViaLoopback, Wipe, WorkDir, ConfigRoot, Confirm, GenericImage) are ignored.
 	Install  install.Options
 	Output   string // path of the file to make; an existing file is replaced at the end
 	Format   Format
@@ -86,8 +86,8 @@ func (o Options) Validate() error {
 // cpus returns the number of processors of the guest. More than 4 gain nothing.
 func cpus() int { return min(4, runtime.NumCPU()) }
 
-// argv returns the command line of the installer in the guest. Like the user's, it leaves choices to the configuration of
-// the image.
+// argv returns the command line of the installer in the guest. Like the user's, it leaves choices
+// to the configuration of the image.
 func (o Options) argv() []string {
 	in := o.Install
 	source := wire.SourceRef

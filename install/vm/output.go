@@ -18,7 +18,8 @@ import (
 	"installer/rootfs/bootloader"
 )
 
-// openOutput refuses an output that cannot be made or replaced, and makes the file that will get its name.
+// openOutput refuses an output that cannot be made or replaced, and makes the file that will get
+// its name.
 func openOutput(path string) (*outfile.File, error) {
 	f, err := outfile.Create(path)
 	if err == nil {
@@ -45,10 +46,11 @@ func (e *OutputError) Error() string {
 	return text
 }
 
-// checkOutput runs the checks of package verify that need no mount on the disk that the machine made. The report then has
-// the findings of the host in place of the guest's statements.
+// checkOutput runs the checks of package verify that need no mount on the disk that the machine
+// made. The report then has the findings of the host in place of the guest's statements.
 func (b *build) checkOutput(ctx context.Context) (string, error) {
-	// On a file system without nameless files the output has an exclusive lock; verify takes a shared one.
+	// On a file system without nameless files the output has an exclusive lock; verify takes a
+	// shared one.
 	if err := unix.Flock(int(b.output.Fd()), unix.LOCK_SH|unix.LOCK_NB); err != nil {
 		return "", fmt.Errorf("locking the output: %w", err)
 	}
@@ -99,12 +101,14 @@ func skipped(checks []verify.Check) (n int) {
 	return n
 }
 
-// expected reports whether a finding follows from the options: a disk without a boot loader does not start.
+// expected reports whether a finding follows from the options: a disk without a boot loader does
+// not start.
 func (b *build) expected(f verify.Finding) bool {
 	return f.Check == "esp-boot-files" && b.report.Disk.Bootloader == bootloader.None
 }
 
-// compareOutput compares the disk with the plan that the host has made for it, and takes over its identifiers.
+// compareOutput compares the disk with the plan that the host has made for it, and takes over its
+// identifiers.
 func (b *build) compareOutput(d verify.DiskInfo, add func(string, ...any)) {
 	r := &b.report.Disk
 	if d.Size != r.Size || d.SectorSize != r.SectorSize {

@@ -17,8 +17,9 @@ const (
 // silence is the longest pause between two heartbeats. A busy host can stop a guest for seconds.
 const silence = 60 * time.Second
 
-// limits returns the longest duration of each phase; for the installer, of the time between two of its events. Emulation
-// on a busy machine is slow. KVM is fast where it works, and fails in the first two phases where it does not.
+// limits returns the longest duration of each phase; for the installer, of the time between two of
+// its events. Emulation on a busy machine is slow. KVM is fast where it works, and fails in the
+// first two phases where it does not.
 func limits(a Accel) map[Phase]time.Duration {
 	if a == AccelKVM {
 		return map[Phase]time.Duration{

@@ -5,8 +5,8 @@ import (
 	"installer/install/verify"
 )
 
-// Report is the evidence of a build: of the installation in the guest, and of the virtual machine. --report writes it as
-// JSON.
+// Report is the evidence of a build: of the installation in the guest, and of the virtual machine.
+// --report writes it as JSON.
 type Report struct {
 	install.Report
 	Machine MachineReport `json:"machine"`

@@ -119,9 +119,9 @@ func (s *source) close() error {
 	return errors.Join(errs...)
 }
 
-// descriptor returns a VMDK descriptor ("Virtual Disk Format 5.0": extents of type FLAT) of the disk that consists of the
-// pieces: this is the format in which QEMU joins parts of files. name returns the path of a file for QEMU. No line may be
-// empty: QEMU would read the next line twice.
+// descriptor returns a VMDK descriptor ("Virtual Disk Format 5.0": extents of type FLAT) of the
+// disk that consists of the pieces: this is the format in which QEMU joins parts of files. name
+// returns the path of a file for QEMU. No line may be empty: QEMU would read the next line twice.
 func (s *source) descriptor(name func(*os.File) string) []byte {
 	var b bytes.Buffer
 	b.WriteString("# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\ncreateType=\"twoGbMaxExtentFlat\"\n")
@@ -174,7 +174,8 @@ func blobName(digest string) string { return "blobs/" + strings.Replace(digest, 
 
 func padding(size int64) int64 { return (sector - size%sector) % sector }
 
-// tarHeader returns the tar header of a file: one sector for every size, which only GNU's format has.
+// tarHeader returns the tar header of a file: one sector for every size, which only GNU's format
+// has.
 func tarHeader(name string, size int64) ([]byte, error) {
 	var b bytes.Buffer
 	err := tar.NewWriter(&b).WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o644, Format: tar.FormatGNU})
@@ -184,8 +185,8 @@ func tarHeader(name string, size int64) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// copySource writes an OCI archive of an image whose layers are streams to f, with each layer as its source serves it. It
-// does not verify the layers: the reader of the copy does.
+// copySource writes an OCI archive of an image whose layers are streams to f, with each layer as
+// its source serves it. It does not verify the layers: the reader of the copy does.
 func copySource(ctx context.Context, img *image.Image, f *os.File, progress func(int64)) error {
 	head, err := layoutHead(img)
 	if err != nil {
@@ -218,7 +219,8 @@ func copySource(ctx context.Context, img *image.Image, f *os.File, progress func
 	return nil
 }
 
-// copyLayer writes a layer, and then the header before it, which has the size. It returns the offset of the next entry.
+// copyLayer writes a layer, and then the header before it, which has the size. It returns the
+// offset of the next entry.
 func copyLayer(ctx context.Context, layer *image.ServedLayer, f *os.File, at int64, progress func(int64)) (int64, error) {
 	stop := context.AfterFunc(ctx, func() { layer.Close() }) // ends a read that is blocked
 	defer stop()

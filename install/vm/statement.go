@@ -14,7 +14,8 @@ import (
 	"installer/install/vm/internal/wire"
 )
 
-// Bounds of a guest's statements. An installation makes a few thousand, of less than a kilobyte each.
+// Bounds of a guest's statements. An installation makes a few thousand, of less than a kilobyte
+// each.
 const (
 	maxMessages = 1 << 20
 	maxLine     = 4 << 20 // bytes of one message; the report is the longest
@@ -25,7 +26,8 @@ const (
 // deviceNames are the names that a person has for the guest's devices.
 type deviceNames struct{ target, source string }
 
-// inText replaces the guest's names of its devices, and escapes every character that a terminal does not just show.
+// inText replaces the guest's names of its devices, and escapes every character that a terminal
+// does not just show.
 func (d deviceNames) inText(text string) string {
 	return printable.Line(strings.NewReplacer(
 		wire.SourceRef, d.source, wire.SourceTreeRef, d.source, wire.SourceNode, d.source, wire.TargetNode, d.target,
@@ -65,7 +67,8 @@ func (d deviceNames) inValue(value any) any {
 	return value
 }
 
-// parseEvent reads an event of the installer in the guest. Numbers that only a display uses are made to fit.
+// parseEvent reads an event of the installer in the guest. Numbers that only a display uses are
+// made to fit.
 func parseEvent(line []byte) (e install.Event, err error) {
 	if len(line) > maxEvent {
 		return e, fmt.Errorf("the guest sent an event of %d bytes", len(line))
@@ -99,8 +102,9 @@ func knownStatus(s finalize.Status) bool {
 	return s == finalize.OK || s == finalize.Note || s == finalize.Failed || s == finalize.NotRun
 }
 
-// checkSuccess returns the reason why the report of an installer that ended with exit status 0 is not that of a success.
-// digest is that of the image's manifest, and stateroot the name, as the host knows them.
+// checkSuccess returns the reason why the report of an installer that ended with exit status 0 is
+// not that of a success. digest is that of the image's manifest, and stateroot the name, as the
+// host knows them.
 func checkSuccess(r *install.Report, digest, stateroot string) error {
 	switch {
 	case r == nil || r.Outcome != install.Complete:
@@ -128,7 +132,8 @@ func isChecksum(s string) bool {
 	return len(s) == length && strings.Trim(s, "0123456789abcdef") == ""
 }
 
-// parseCheck reads a statement of the verifier in the guest. A check must have a known status, and a fault if it failed.
+// parseCheck reads a statement of the verifier in the guest. A check must have a known status, and
+// a fault if it failed.
 func parseCheck(line []byte) (e verify.Event, err error) {
 	if err := json.Unmarshal(line, &e); err != nil {
 		return e, fmt.Errorf("the guest sent something that is no check: %w", err)

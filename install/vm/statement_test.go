@@ -30,8 +30,8 @@ const goodReport = `{"event":"report","report":{"version":1,"outcome":"complete"
 	`"deployment":{"commit":"` + checksum + `","boot_checksum":"` + checksum + `","path":"ostree/deploy/default/deploy/` + checksum + `.0"},` +
 	`"finalize":{"version":1,"mount_point":"/","released":true,"stages":[{"name":"unmount","status":"ok","seconds":1}]}}}`
 
-// say runs a machine whose guest sends these lines of its installer's output and this exit message, and returns how the
-// build takes it.
+// say runs a machine whose guest sends these lines of its installer's output and this exit message,
+// and returns how the build takes it.
 func say(t *testing.T, exit string, lines ...string) (*build, []install.Event, error) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "messages")
@@ -59,7 +59,8 @@ func TestHonestGuestIsBelieved(t *testing.T) {
 	}
 }
 
-// Only a success that the host can confirm is one; everything else is a failure with a status that a command has.
+// Only a success that the host can confirm is one; everything else is a failure with a status that
+// a command has.
 func TestHostileGuestIsNotBelieved(t *testing.T) {
 	in := func(old, new string) string { return strings.Replace(goodReport, old, new, 1) }
 	for name, c := range map[string]struct {
@@ -122,8 +123,9 @@ func TestHostileGuestIsNotBelieved(t *testing.T) {
 	}
 }
 
-// Characters that command a terminal or change the direction of its text come out of a guest escaped, and long texts
-// shortened: in events, in the report, in errors and in the console's last lines.
+// Characters that command a terminal or change the direction of its text come out of a guest
+// escaped, and long texts shortened: in events, in the report, in errors and in the console's last
+// lines.
 func TestTextsOfAGuestAreClean(t *testing.T) {
 	const evil = `\u001b[2J\u001b]0;x\u0007\nInstallation complete\r\u202e\u2028\u009b\u0000`
 	report := strings.Replace(goodReport, `"version":1,`, `"version":1,"notes":["`+evil+`"],"steps":[{"name":"`+evil+`"}],"error":"`+evil+`",`, 1)
@@ -218,7 +220,8 @@ func TestGuestMessagesAreBounded(t *testing.T) {
 	}
 }
 
-// The guest's names of its devices are replaced with the names that the user knows, in messages and in JSON.
+// The guest's names of its devices are replaced with the names that the user knows, in messages and
+// in JSON.
 func TestGuestDevicesAreNotNamed(t *testing.T) {
 	names := deviceNames{target: `a"b/disk.qcow2`, source: "docker://os"}
 	line, err := names.inJSON([]byte(`{"message":"reading oci-archive:/dev/installer-source to /dev/installer-target, rootfs:/run/source","done":9007199254740993}`))

@@ -83,7 +83,8 @@ func kernelVersion(t *image.Tree) string {
 	return ""
 }
 
-// containerRoot returns the root for a container: it adds /etc to the merged tree, which has only /usr/etc.
+// containerRoot returns the root for a container: it adds /etc to the merged tree, which has only
+// /usr/etc.
 func containerRoot(root *image.Node) *image.Node {
 	out := *root
 	out.Children = map[string]*image.Node{}

@@ -14,8 +14,8 @@ import (
 	"installer/rootfs/image"
 )
 
-// Verifier checks a disk in a virtual machine, for users who may not mount the disk. Its method Verify is a
-// [verify.Guest].
+// Verifier checks a disk in a virtual machine, for users who may not mount the disk. Its method
+// Verify is a [verify.Guest].
 type Verifier struct {
 	Image     image.Ref // whose kernel the guest runs; the zero value is this machine's
 	ImageOpen image.OpenOptions
@@ -77,7 +77,8 @@ func (v *Verifier) job(d verify.GuestDisk) *job {
 	return j
 }
 
-// verifyLimits returns the limits of a guest that reports a check when it ends, and reads a whole disk for one check.
+// verifyLimits returns the limits of a guest that reports a check when it ends, and reads a whole
+// disk for one check.
 func verifyLimits(a Accel) map[Phase]time.Duration {
 	l := limits(a)
 	l[PhaseInstaller] = time.Hour
@@ -119,7 +120,8 @@ func (v *Verifier) system(ctx context.Context) (file, initrd *os.File, err error
 	return file, initrd, nil
 }
 
-// verifyModules are the modules that every guest needs; rootModules are those of the root file systems.
+// verifyModules are the modules that every guest needs; rootModules are those of the root file
+// systems.
 func verifyModules() []string { return []string{"virtio_pci", "virtio_blk", "virtio_console", "loop"} }
 
 func rootModules() []string {

@@ -66,7 +66,8 @@ func (w *watcher) failed(err error) error {
 	return &MachineError{Phase: w.phase, Accel: w.accel, Console: w.console.Lines(25), Err: err}
 }
 
-// guestError is the failure of the installer in the guest. A status that no command has is that of a failure.
+// guestError is the failure of the installer in the guest. A status that no command has is that of
+// a failure.
 func (w *watcher) guestError(message string) error {
 	const failed, last = 1, 5
 	e := &GuestError{Status: w.exit.Status, Message: message}

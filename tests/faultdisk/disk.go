@@ -31,7 +31,8 @@ type Op struct {
 	Off, Len int64 // bytes; 0 for a flush
 }
 
-// Fault decides whether a request fails, and how; 0 lets it through. It is called for one request at a time.
+// Fault decides whether a request fails, and how; 0 lets it through. It is called for one request
+// at a time.
 type Fault func(Op) unix.Errno
 
 // Disk is a raw disk file whose storage can fail.
@@ -49,8 +50,8 @@ type Disk struct {
 	log    *Log
 }
 
-// New makes a disk of size bytes, all zeros, on a file system mounted on dir/mount; its content lies in dir/store.
-// It needs root and /dev/fuse. Close it.
+// New makes a disk of size bytes, all zeros, on a file system mounted on dir/mount; its content
+// lies in dir/store. It needs root and /dev/fuse. Close it.
 func New(dir string, size int64) (*Disk, error) {
 	d := &Disk{size: size, dir: filepath.Join(dir, "mount"), done: make(chan error, 1)}
 	if err := os.Mkdir(d.dir, 0o700); err != nil {
@@ -73,8 +74,9 @@ func New(dir string, size int64) (*Disk, error) {
 // Path is the path of the disk file.
 func (d *Disk) Path() string { return filepath.Join(d.dir, fileName) }
 
-// Open opens the disk file in the process that serves it. The os package would hand the descriptor to epoll, which asks
-// the file system and, in the Go runtime, lets nobody else run meanwhile: who serves could not answer.
+// Open opens the disk file in the process that serves it. The os package would hand the descriptor
+// to epoll, which asks the file system and, in the Go runtime, lets nobody else run meanwhile: who
+// serves could not answer.
 func (d *Disk) Open() (*os.File, error) {
 	fd, err := unix.Open(d.Path(), unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -44,7 +44,8 @@ func (l *Log) Len() int {
 	return len(l.entries)
 }
 
-// Flushed is the number of changes and flushes up to the last flush before n, that flush included; 0 if there is none.
+// Flushed is the number of changes and flushes up to the last flush before n, that flush included;
+// 0 if there is none.
 func (l *Log) Flushed(n int) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -56,8 +57,9 @@ func (l *Log) Flushed(n int) int {
 	return 0
 }
 
-// Replay makes the file name, which must not exist, as a power cut after the first n changes could have left the disk:
-// with all that was flushed by then, and those later requests that survives keeps. A nil survives keeps all.
+// Replay makes the file name, which must not exist, as a power cut after the first n changes could
+// have left the disk: with all that was flushed by then, and those later requests that survives
+// keeps. A nil survives keeps all.
 func (l *Log) Replay(name string, n int, survives func() bool) error {
 	flushed := l.Flushed(n)
 	l.mu.Lock()

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pickContext keeps the super block by an fs context.
+// pickContext keeps the superblock by an fs context.
 func pickContext(args []string) error {
 	_, err := unix.Fspick(unix.AT_FDCWD, args[0], unix.FSPICK_CLOEXEC)
 	return err

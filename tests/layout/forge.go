@@ -6,8 +6,9 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Forge makes the layout dst from the only image of the layout src, with a configuration that states a
-// wrong digest of the first layer's tar. All digests of blobs are right. It returns that layer's.
+// Forge makes the layout dst from the only image of the layout src, with a configuration that
+// states a wrong digest of the first layer's tar. All digests of blobs are right. It returns that
+// layer's.
 func Forge(src, dst string) (digest.Digest, error) {
 	config, manifest, tag, err := Read(src)
 	if err != nil {

@@ -37,7 +37,8 @@ type Options struct {
 	Architecture string // of the configuration, as Go names it; "" = this machine's
 }
 
-// Write makes the directory dir, an OCI image layout with one image of the given layer tars, lowest first.
+// Write makes the directory dir, an OCI image layout with one image of the given layer tars, lowest
+// first.
 func Write(dir string, tars []string, o Options) error {
 	if err := prepare(dir); err != nil {
 		return err

@@ -24,7 +24,8 @@ type Stack struct {
 	tag      string
 }
 
-// Begin makes the layout dst with the layers of the only image of the layout src. Its index comes with Finish.
+// Begin makes the layout dst with the layers of the only image of the layout src. Its index comes
+// with Finish.
 func Begin(src, dst string) (*Stack, error) {
 	s := &Stack{dir: dst}
 	var err error

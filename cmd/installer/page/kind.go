@@ -27,7 +27,8 @@ func WriteHTML(w io.Writer, report []byte) error {
 	return p.write(w)
 }
 
-// Recognises reports whether data is a report, as one JSON object or as a page: one that a newer report may replace.
+// Recognises reports whether data is a report, as one JSON object or as a page: one that a newer
+// report may replace.
 func Recognises(data []byte) bool {
 	head, _, _ := strings.Cut(pageText, "<title>")
 	if bytes.HasPrefix(data, []byte(head)) {

@@ -144,7 +144,8 @@ func TestScale(t *testing.T) {
 	}
 }
 
-// Whatever a report says, it is text: no element, no attribute, no trick of the terminal or of the direction.
+// Whatever a report says, it is text: no element, no attribute, no trick of the terminal or of the
+// direction.
 func TestHostileText(t *testing.T) {
 	const evil = "</style></title><script>alert(1)</script><img src=x onerror=alert(1)>\"'`{{.Title}}\x1b[31m\u202e\x00"
 	r := failed()

@@ -167,7 +167,8 @@ func (l *Loaded) decode(f fragment, v any) error {
 // maxFile bounds a configuration file, in bytes.
 const maxFile = 1 << 20
 
-// readSmall reads a regular file, or one that a link leads to. A pipe would never end, nor perhaps begin.
+// readSmall reads a regular file, or one that a link leads to. A pipe would never end, nor perhaps
+// begin.
 func readSmall(fsys fs.FS, name string) ([]byte, error) {
 	info, err := fs.Stat(fsys, name)
 	if err != nil {

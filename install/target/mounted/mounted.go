@@ -128,7 +128,8 @@ func (m *Mounted) checkRunning() error {
 	return nil
 }
 
-// checkLabels refuses file systems on whose files SELinux stores labels of this machine. A FAT has none.
+// checkLabels refuses file systems on whose files SELinux stores labels of this machine. A FAT has
+// none.
 func (m *Mounted) checkLabels() error {
 	for _, f := range m.tree.Filesystems() {
 		if f.Role == ESP {
@@ -141,7 +142,8 @@ func (m *Mounted) checkLabels() error {
 	return nil
 }
 
-// checkOthers refuses mounts that have no place in the new system, and would be taken for a part of its root.
+// checkOthers refuses mounts that have no place in the new system, and would be taken for a part of
+// its root.
 func (m *Mounted) checkOthers() error {
 	if len(m.tree.Others) == 0 || m.o.Replace == ReplaceAlongside && m.skipFinalize {
 		return nil

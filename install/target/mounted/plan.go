@@ -37,7 +37,8 @@ func (m *Mounted) Plan(_ context.Context, c *choice.Choice, need target.Need) (*
 	return p, nil
 }
 
-// openDisk opens the disk beneath the file systems, for boot code outside of them. Nothing is written.
+// openDisk opens the disk beneath the file systems, for boot code outside of them. Nothing is
+// written.
 func (m *Mounted) openDisk(c *choice.Choice) error {
 	if !c.Firmware.BIOS || m.beneath != nil {
 		return nil

@@ -200,7 +200,7 @@ func sameDevice(a, b string) (bool, error) {
 	return sa.Dev == sb.Dev, nil
 }
 
-// identify reads the super blocks.
+// identify reads the superblocks.
 func (t *Tree) identify() (err error) {
 	target, closeAll, err := finalize.Discover(t.Root.Mount.Point)
 	if err != nil {

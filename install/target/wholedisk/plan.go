@@ -39,7 +39,8 @@ func (d *Disk) Plan(ctx context.Context, c *choice.Choice, need target.Need) (*t
 	}, nil
 }
 
-// espSize returns the bytes that the EFI system partition needs: some loaders have the kernel's files on it.
+// espSize returns the bytes that the EFI system partition needs: some loaders have the kernel's
+// files on it.
 func espSize(kind bootloader.Kind, kernel int64) int64 {
 	const others = 32 * mib // the loader twice, entries, and FAT32 itself beside a hundredth
 	if kind.KernelOnESP() {

@@ -59,7 +59,8 @@ func (d *Disk) findPartition(name string) (disk.Partition, error) {
 	return p, nil
 }
 
-// bootCode is where BIOS firmware begins, in bytes: the first sector up to where the partition table's part begins.
+// bootCode is where BIOS firmware begins, in bytes: the first sector up to where the partition
+// table's part begins.
 const bootCode = 440
 
 // withhold keeps the files and the code that a machine would start from off the disk until all else

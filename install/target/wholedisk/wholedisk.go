@@ -120,7 +120,8 @@ func (d *Disk) Root() *target.Root {
 	return &target.Root{Path: d.paths.root(), Dir: beneath.Of(d.root, d.ledger), Boot: d.bootTarget()}
 }
 
-// bootTarget describes where a boot loader goes on the disk: GRUB finds the boot entries on the root.
+// bootTarget describes where a boot loader goes on the disk: GRUB finds the boot entries on the
+// root.
 func (d *Disk) bootTarget() bootloader.Target {
 	esp, _ := d.layout.Find(disk.NameESP)
 	root, _ := d.layout.Find(disk.NameRoot)

@@ -1,5 +1,6 @@
-// Package cpio writes archives in the format "newc", from which the Linux kernel unpacks an initramfs
-// (Documentation/driver-api/early-userspace/buffer-format.rst). Everything belongs to root.
+// Package cpio writes archives in the format "newc", from which the Linux kernel unpacks an
+// initramfs (Documentation/driver-api/early-userspace/buffer-format.rst). Everything belongs to
+// root.
 //
 // Reading archives does not belong here.
 package cpio

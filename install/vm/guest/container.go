@@ -46,7 +46,8 @@ func prepare(todo *wire.Instructions, events *uevents) (*container, error) {
 	return c, err
 }
 
-// exeFD is the descriptor of the installer's program in the container's process: the first extra file of os/exec.
+// exeFD is the descriptor of the installer's program in the container's process: the first extra
+// file of os/exec.
 const exeFD = 3
 
 // errorLimit is the number of bytes that the host gets of the end of the installer's error output.
@@ -90,7 +91,8 @@ func (c *container) run(out *channel) (*wire.Exit, error) {
 	return exit, passErr
 }
 
-// pass sends every line of JSON to the host until the installer ends, and other lines to the console.
+// pass sends every line of JSON to the host until the installer ends, and other lines to the
+// console.
 func pass(from io.Reader, out *channel) error {
 	lines := bufio.NewReader(from)
 	for {
@@ -113,8 +115,8 @@ func pass(from io.Reader, out *channel) error {
 	}
 }
 
-// Container runs in the process that run starts, the first of its namespaces: it makes the image's tree its root and
-// becomes the installer. It returns only on an error.
+// Container runs in the process that run starts, the first of its namespaces: it makes the image's
+// tree its root and becomes the installer. It returns only on an error.
 func Container(spec string) error {
 	var c container
 	if err := json.Unmarshal([]byte(spec), &c); err != nil {
@@ -129,8 +131,8 @@ func Container(spec string) error {
 	return fmt.Errorf("executing the installer in the container: %w", err)
 }
 
-// enter makes the tree the root of this mount namespace and unmounts the initramfs. pivot_root(2) cannot replace the
-// initramfs itself, so it replaces a bind mount of it.
+// enter makes the tree the root of this mount namespace and unmounts the initramfs. pivot_root(2)
+// cannot replace the initramfs itself, so it replaces a bind mount of it.
 func (c *container) enter() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("cutting the container's mounts off: %w", err)
@@ -191,7 +193,8 @@ func (c *container) furnish(root string) error {
 	return mountAll(list)
 }
 
-// mountRoot mounts the image's tree, or else a root that has only the directories for the mounts of furnish.
+// mountRoot mounts the image's tree, or else a root that has only the directories for the mounts of
+// furnish.
 func (c *container) mountRoot(root string) (mount, error) {
 	if c.Tree == 0 {
 		empty := mount{"tmpfs", root, "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755,size=1m"}
@@ -227,7 +230,8 @@ func (c *container) place(dir string) error {
 	return nil
 }
 
-// requireDirs refuses anything but plain directories: the tree is not the root yet, so a link in it would lead out of it.
+// requireDirs refuses anything but plain directories: the tree is not the root yet, so a link in it
+// would lead out of it.
 func requireDirs(root string, names ...string) error {
 	for _, name := range names {
 		info, err := os.Lstat(filepath.Join(root, name))

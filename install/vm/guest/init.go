@@ -103,8 +103,8 @@ func readInstructions() (*wire.Instructions, error) {
 	return &todo, nil
 }
 
-// loadModules loads the modules in their order. For a module that finds no hardware, such as a checksum by a CPU's
-// instruction, another one stands in.
+// loadModules loads the modules in their order. For a module that finds no hardware, such as a
+// checksum by a CPU's instruction, another one stands in.
 func loadModules(names []string) error {
 	for _, name := range names {
 		data, err := os.ReadFile(filepath.Join("/", wire.ModulesDir, name))

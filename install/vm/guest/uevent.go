@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// uevents are the kernel's announcements of devices (NETLINK_KOBJECT_UEVENT, group 1). Listening begins before the modules
-// are loaded, so that no announcement is missed.
+// uevents are the kernel's announcements of devices (NETLINK_KOBJECT_UEVENT, group 1). Listening
+// begins before the modules are loaded, so that no announcement is missed.
 type uevents struct{ fd int }
 
 func listen() (*uevents, error) {
@@ -28,7 +28,8 @@ func listen() (*uevents, error) {
 
 func (u *uevents) close() { unix.Close(u.fd) }
 
-// await calls look after each announcement until look finds something. It has no time limit: the host has one.
+// await calls look after each announcement until look finds something. It has no time limit: the
+// host has one.
 func (u *uevents) await(look func() (string, error)) (string, error) {
 	buf := make([]byte, 16<<10)
 	for {
@@ -44,8 +45,8 @@ func (u *uevents) await(look func() (string, error)) (string, error) {
 	}
 }
 
-// byAttribute returns a function that finds the node of a device of a class whose attribute has a value; "" if there is none
-// yet.
+// byAttribute returns a function that finds the node of a device of a class whose attribute has a
+// value; "" if there is none yet.
 func byAttribute(class, attribute, value string) func() (string, error) {
 	return func() (string, error) {
 		files, err := filepath.Glob(filepath.Join(class, "*", attribute))

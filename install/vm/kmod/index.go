@@ -14,7 +14,8 @@ import (
 // maxIndex bounds an index file, in bytes; those of distributions have a megabyte.
 const maxIndex = 16 << 20
 
-// Opener opens a file by its path in a kernel's directory of modules. The caller closes a reader that is an io.Closer.
+// Opener opens a file by its path in a kernel's directory of modules. The caller closes a reader
+// that is an io.Closer.
 type Opener func(name string) (io.Reader, error)
 
 // Index knows the modules of one kernel.

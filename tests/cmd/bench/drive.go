@@ -55,7 +55,8 @@ func (d *drive) mount(kind string) (err error) {
 	return nil
 }
 
-// written returns the bytes that were written to a loop device since the machine started, without discards.
+// written returns the bytes that were written to a loop device since the machine started, without
+// discards.
 func written(loop string) (int64, error) {
 	text, err := os.ReadFile(filepath.Join("/sys/block", loop, "stat"))
 	if err != nil {
@@ -70,8 +71,9 @@ func written(loop string) (int64, error) {
 	return n * sector, err
 }
 
-// watch counts the bytes written to loop devices of the file, whoever makes them, until it is stopped.
-// Writes between the last look and the end of a device, a few milliseconds later, are not counted.
+// watch counts the bytes written to loop devices of the file, whoever makes them, until it is
+// stopped. Writes between the last look and the end of a device, a few milliseconds later, are not
+// counted.
 func (d *drive) watch() (stop func() int64) {
 	const pause = 20 * time.Millisecond
 	before := map[string]int64{}

@@ -57,8 +57,8 @@ func writeMany(w *tar.Writer, layer, files int) error {
 	return nil
 }
 
-// growth installs images of ever more files. Beside it stands the time that the files alone take: a file
-// system has its own growth.
+// growth installs images of ever more files. Beside it stands the time that the files alone take: a
+// file system has its own growth.
 func (b *bench) growth(fs string, counts []int) error {
 	untar := way{name: "tar", run: (*bench).extractLayers}
 	fmt.Printf("\n%s, growth: an image of small files in %d uncompressed layers over the system; tar -x of the layers, synced\n", fs, grownLayers)

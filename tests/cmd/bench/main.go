@@ -1,5 +1,5 @@
-// Command bench measures how an image of Debian packages comes to a disk: by the installer, and by others.
-// The script tests/bench runs it; README.md explains the numbers.
+// Command bench measures how an image of Debian packages comes to a disk: by the installer, and by
+// others. The script tests/bench runs it; README.md explains the numbers.
 package main
 
 import (

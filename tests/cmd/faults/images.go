@@ -94,7 +94,8 @@ func system(initramfs string) map[string][]byte {
 	return files
 }
 
-// content is n files of about size bytes that do not compress; a size of 0 makes them all different and tiny.
+// content is n files of about size bytes that do not compress; a size of 0 makes them all different
+// and tiny.
 func content(n, size int) map[string][]byte {
 	random := rand.New(rand.NewPCG(1, 2))
 	files := map[string][]byte{}
@@ -108,7 +109,8 @@ func content(n, size int) map[string][]byte {
 	return files
 }
 
-// efiProgram is the least that is an EFI application for amd64: headers of the PE format without a section.
+// efiProgram is the least that is an EFI application for amd64: headers of the PE format without a
+// section.
 func efiProgram() []byte {
 	b := make([]byte, 1024)
 	copy(b, "MZ")
@@ -125,7 +127,8 @@ func efiProgram() []byte {
 	return b
 }
 
-// grubFiles are this machine's GRUB: its image maker with the libraries that it needs, and its modules.
+// grubFiles are this machine's GRUB: its image maker with the libraries that it needs, and its
+// modules.
 func grubFiles() (map[string][]byte, error) {
 	const tool = "/usr/bin/grub-mkimage"
 	out, err := exec.Command("ldd", tool).Output()

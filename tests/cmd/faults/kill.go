@@ -112,7 +112,8 @@ func signalAtEvent(t *trial, sig syscall.Signal) {
 	if !strings.Contains(s.stderr, "received "+sig.String()) {
 		t.breach("the signal is not named: %s", tail(s.stderr))
 	}
-	// The claim is the second thing taken; until the disk has been handed over its undo must be printed.
+	// The claim is the second thing taken; until the disk has been handed over its undo must be
+	// printed.
 	if m.index > 2 && len(s.undone()) == 0 && !strings.Contains(s.stdout, "left mounted") {
 		t.breach("nothing is said to be undone: %s", tail(s.stdout))
 	}

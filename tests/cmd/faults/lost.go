@@ -208,8 +208,8 @@ func loopShrunk(t *trial) {
 // cuts is how often the power goes in one recorded installation.
 const cuts = 12
 
-// powerCut records an installation and looks at the disks that power cuts would have left: one that a machine would
-// start from must be whole.
+// powerCut records an installation and looks at the disks that power cuts would have left: one that
+// a machine would start from must be whole.
 func powerCut(t *trial) {
 	t.withDisk(func(d *faultdisk.Disk) {
 		log, err := d.Record()
@@ -246,7 +246,8 @@ func powerCut(t *trial) {
 	})
 }
 
-// cut looks at the disk after the first n changes. It returns whether a machine would try to start from it.
+// cut looks at the disk after the first n changes. It returns whether a machine would try to start
+// from it.
 func (t *trial) cut(log *faultdisk.Log, n int, survives func() bool, whole bool) bool {
 	name := filepath.Join(t.dir, "disk", "cut.raw")
 	defer os.Remove(name)
@@ -270,8 +271,8 @@ func (t *trial) cut(log *faultdisk.Log, n int, survives func() bool, whole bool)
 	return starts
 }
 
-// startable reports whether firmware finds something to start: boot code in the first sector, or a FAT file system on
-// the EFI system partition, at whose boot sector firmware looks first.
+// startable reports whether firmware finds something to start: boot code in the first sector, or a
+// FAT file system on the EFI system partition, at whose boot sector firmware looks first.
 func startable(name string) (bool, error) {
 	f, err := os.Open(name)
 	if err != nil {

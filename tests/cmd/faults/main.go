@@ -1,8 +1,8 @@
-// Command faults runs the installer over and over, does something terrible to each run, and looks whether every
-// promise was kept. tests/faults builds the programs and starts it.
+// Command faults runs the installer over and over, does something terrible to each run, and looks
+// whether every promise was kept. tests/faults builds the programs and starts it.
 //
-// Each run has a kind and a number; with the seed they decide everything that is decided here, so that a run can be
-// repeated. How far the installer was when a signal came cannot.
+// Each run has a kind and a number; with the seed they decide everything that is decided here, so
+// that a run can be repeated. How far the installer was when a signal came cannot.
 package main
 
 import (

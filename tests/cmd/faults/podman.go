@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// podman runs the installer in privileged containers whose root is a directory: the programs and libraries are this
-// machine's own, mounted read-only, so that no image has to be copied into a store.
+// podman runs the installer in privileged containers whose root is a directory: the programs and
+// libraries are this machine's own, mounted read-only, so that no image has to be copied into a
+// store.
 type podman struct {
 	dir    string
 	run    string // podman takes no path of more than 50 characters

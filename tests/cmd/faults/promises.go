@@ -25,8 +25,8 @@ func itoa(n int) string    { return strconv.Itoa(n) }
 func atoi(s string) int    { n, _ := strconv.Atoi(s); return n }
 func text(p string) string { b, _ := os.ReadFile(p); return strings.TrimSpace(string(b)) }
 
-// read returns the trimmed text of a file of /proc or /sys, or "" when the process or device has ended. A
-// file that is there and cannot be read is an error: it could hide anything.
+// read returns the trimmed text of a file of /proc or /sys, or "" when the process or device has
+// ended. A file that is there and cannot be read is an error: it could hide anything.
 func read(path string) (string, error) {
 	b, err := os.ReadFile(path)
 	for _, gone := range []error{unix.ENOENT, unix.ESRCH, unix.ENXIO, unix.ENODEV} {
@@ -89,7 +89,8 @@ func (p *place) left() (left []string) {
 	return append(left, p.locks()...)
 }
 
-// filesLeft lists the entries of the trial's directories and of the installer's workspace that are new.
+// filesLeft lists the entries of the trial's directories and of the installer's workspace that are
+// new.
 func (p *place) filesLeft() (found []string, err error) {
 	for dir, known := range map[string][]string{p.tmp: nil, p.dir: p.known, workspaceDir: nil} {
 		entries, readErr := os.ReadDir(dir)
@@ -105,8 +106,8 @@ func (p *place) filesLeft() (found []string, err error) {
 	return found, err
 }
 
-// loopsOn lists the loop devices on files below dir, and their partitions. A mount in a namespace that no process is in
-// keeps its device, too.
+// loopsOn lists the loop devices on files below dir, and their partitions. A mount in a namespace
+// that no process is in keeps its device, too.
 func loopsOn(dir string) (found []string, err error) {
 	files, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	if err != nil {
@@ -149,8 +150,8 @@ func mountsOf(dir string) (found []string, err error) {
 	return found, nil
 }
 
-// ownMount reports whether a mount is one that a kind of fault made, and unmounts itself; the next to
-// last field of the table is the source.
+// ownMount reports whether a mount is one that a kind of fault made, and unmounts itself; the next
+// to last field of the table is the source.
 func ownMount(fields []string) bool {
 	return slices.Contains([]string{"faults", "faultdisk"}, fields[len(fields)-2])
 }
@@ -170,8 +171,8 @@ func (p *place) processesLeft() (found []string, err error) {
 	return found, err
 }
 
-// orphan reports whether a process is a child of this one; it is called only while none that was started here runs. A
-// zombie is reaped.
+// orphan reports whether a process is a child of this one; it is called only while none that was
+// started here runs. A zombie is reaped.
 func orphan(pid string) bool {
 	_, rest, _ := strings.Cut(text("/proc/"+pid+"/stat"), ") ")
 	fields := strings.Fields(rest)

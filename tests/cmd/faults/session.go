@@ -179,7 +179,8 @@ func (s *session) undone() (all []string) {
 	return all
 }
 
-// pid is that of the installer, "" if there is none; in a container it is found by the disk in its command line.
+// pid is that of the installer, "" if there is none; in a container it is found by the disk in its
+// command line.
 func (s *session) pid() string {
 	if s.cmd.Process == nil {
 		return ""

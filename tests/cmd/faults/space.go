@@ -78,8 +78,8 @@ func backingFull(t *trial) {
 	t.raw = ""
 }
 
-// strangerFills has somebody use up the new root at a moment of the import or later, through the installer's own root
-// directory: there is no other way to it.
+// strangerFills has somebody use up the new root at a moment of the import or later, through the
+// installer's own root directory: there is no other way to it.
 func strangerFills(t *trial, what string, fill func(root string) error) {
 	if err := t.newRaw(); err != nil {
 		t.breach("%v", err)
@@ -149,7 +149,8 @@ func rootFull(t *trial) {
 	})
 }
 
-// inodesGone leaves no inode. Where inodes are made as needed there is none left when there is no space.
+// inodesGone leaves no inode. Where inodes are made as needed there is none left when there is no
+// space.
 func inodesGone(t *trial) {
 	if t.fs != "ext4" {
 		t.fs = "ext4"
@@ -175,8 +176,8 @@ func inodesGone(t *trial) {
 	})
 }
 
-// tightRoot asks for a root of about the size that the plan says is needed: it is refused before the first write, or
-// it does.
+// tightRoot asks for a root of about the size that the plan says is needed: it is refused before
+// the first write, or it does.
 func tightRoot(t *trial) {
 	if t.image == "small" && t.random.IntN(4) == 0 {
 		t.image = "many"
@@ -219,8 +220,8 @@ func rootNeed(s *session) int64 {
 	return 0
 }
 
-// espFull installs boot files that the usual EFI system partition does not hold, on a disk that may be too small for a
-// larger one: then it must stay as it was.
+// espFull installs boot files that the usual EFI system partition does not hold, on a disk that may
+// be too small for a larger one: then it must stay as it was.
 func espFull(t *trial) {
 	t.image = "fat"
 	t.raw = filepath.Join(t.dir, "disk", "disk.raw")

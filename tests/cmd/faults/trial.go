@@ -42,8 +42,8 @@ type place struct {
 	known []string // names that may be in dir
 }
 
-// newTrial decides everything by seed, kind and number: the file systems take turns, every fifth run is in a container,
-// every tenth installs the real image.
+// newTrial decides everything by seed, kind and number: the file systems take turns, every fifth
+// run is in a container, every tenth installs the real image.
 func (l *lab) newTrial(k kind, number int) *trial {
 	h := fnv.New64a()
 	fmt.Fprint(h, k.name)
@@ -152,7 +152,8 @@ func loaderOf(image string) string {
 	return "systemd"
 }
 
-// succeeds runs the installer without a fault, on the leftovers of the fault, and has the result verified.
+// succeeds runs the installer without a fault, on the leftovers of the fault, and has the result
+// verified.
 func (t *trial) succeeds() {
 	s := t.install(t.raw, t.args(), nil)
 	if s.code != 0 {
@@ -186,7 +187,8 @@ func (l *lab) verify(raw, tmp string) (string, error) {
 	return string(out), err
 }
 
-// judge looks at the end of a run that a fault may have struck: success must be true, failure named and clean.
+// judge looks at the end of a run that a fault may have struck: success must be true, failure named
+// and clean.
 func (t *trial) judge(s *session, wantCode int) {
 	switch {
 	case s.code == 0 && !s.claims():
@@ -218,7 +220,8 @@ type baseline struct {
 	blocks    int64 // that the disk takes in the end, bytes
 }
 
-// baseline installs once on a setup's first use. The very first run finds nothing cached and is no measure.
+// baseline installs once on a setup's first use. The very first run finds nothing cached and is no
+// measure.
 func (l *lab) baseline(t *trial) (baseline, error) {
 	if b, ok := l.baselines[t.setup]; ok {
 		return b, nil

@@ -1,6 +1,7 @@
-// Command guestinit is the first process of the virtual machines in which the tests run a shell script. It loads kernel
-// modules and, if there is one, an SELinux policy; makes the tree on the disk "tree" its root, read-only; runs the script
-// there; writes its exit status to the port of the script's output; and switches the machine off.
+// Command guestinit is the first process of the virtual machines in which the tests run a shell
+// script. It loads kernel modules and, if there is one, an SELinux policy; makes the tree on the
+// disk "tree" its root, read-only; runs the script there; writes its exit status to the port of the
+// script's output; and switches the machine off.
 package main
 
 import (
@@ -93,7 +94,8 @@ Environment=PATH=/run/files:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UT
 ExecStart=/bin/sh -c '{ s=0; /bin/sh -eu /run/guest-script || s=$$?; echo; echo exit status $$s; } 2>&1 | cat >/dev/ttyS1; sync; echo o >/proc/sysrq-trigger'
 `
 
-// becomeSystemd makes this process systemd, which starts the service that the kernel's command line names.
+// becomeSystemd makes this process systemd, which starts the service that the kernel's command line
+// names.
 func becomeSystemd(script string) error {
 	for name, text := range map[string]string{"/run/systemd/system/guest.service": service, "/run/guest-script": script} {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, []byte(text), 0o644)); err != nil {
@@ -121,7 +123,8 @@ func loadPolicy(enforce bool) error {
 	return os.WriteFile("/sys/fs/selinux/enforce", []byte("1"), 0)
 }
 
-// enter makes the tree the root. Nodes of the disks are named by their serial numbers: /dev/disk-NAME.
+// enter makes the tree the root. Nodes of the disks are named by their serial numbers:
+// /dev/disk-NAME.
 func enter(s spec) error {
 	serials, err := filepath.Glob("/sys/block/*/serial")
 	if err != nil {

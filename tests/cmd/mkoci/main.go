@@ -1,4 +1,5 @@
-// Command mkoci makes an OCI image layout of layer tars, lowest first: the last step of tests/image/make.
+// Command mkoci makes an OCI image layout of layer tars, lowest first: the last step of
+// tests/image/make.
 package main
 
 import (

@@ -28,7 +28,8 @@ type tally struct {
 	output                  map[string][]string // by package and test
 }
 
-// slow is the least duration of a test that gets a line of its own, so that a long run is seen to move.
+// slow is the least duration of a test that gets a line of its own, so that a long run is seen to
+// move.
 const slow = 5 * time.Second
 
 func newTally(out io.Writer) *tally {

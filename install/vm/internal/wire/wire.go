@@ -1,5 +1,5 @@
-// Package wire has the forms of the data between the guest and its host: the instructions in the guest's initramfs, and the
-// messages of the guest, one JSON object on a line.
+// Package wire has the forms of the data between the guest and its host: the instructions in the
+// guest's initramfs, and the messages of the guest, one JSON object on a line.
 package wire
 
 import "encoding/json"
@@ -20,12 +20,12 @@ const (
 	NewRootDir       = "newroot" // where the image's tree is mounted
 )
 
-// SourceDir is the second mount point of the image's tree, as the installer sees it: the source that is a directory, and
-// the tree of the survey.
+// SourceDir is the second mount point of the image's tree, as the installer sees it: the source
+// that is a directory, and the tree of the survey.
 const SourceDir = "/run/source"
 
-// Nodes of the disks as the installer sees them. The names occur nowhere else, so that the host can replace them with names
-// that the user knows.
+// Nodes of the disks as the installer sees them. The names occur nowhere else, so that the host can
+// replace them with names that the user knows.
 const (
 	TargetNode = "/dev/installer-target"
 	SourceNode = "/dev/installer-source"
