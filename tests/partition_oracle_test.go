@@ -85,8 +85,8 @@ func TestFsckAll(t *testing.T) {
 				t.Fatal(err)
 			}
 			for what, off := range map[string]int64{
-				"backup table":       640*mib - 512 + 16,
-				"second FAT":         espSecondFAT(t, disk, esp.Start),
+				"backup table":      640*mib - 512 + 16,
+				"second FAT":        espSecondFAT(t, disk, esp.Start),
 				"root's superblock": root.Start + superblock[fs],
 			} {
 				if err := whileSpoiled(t, disk, off, func() error { return fsckAll(t.Context(), disk, fs) }); err == nil {
