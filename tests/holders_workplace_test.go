@@ -230,6 +230,15 @@ func (r holdersReport) has(t testing.TB, class string, pid int, path string) {
 	t.Errorf("no %s of process %d on ...%s; verdict %s, %+v", class, pid, path, r.Verdict, r.Holders)
 }
 
+// alive returns the class and the verdict for a superblock that lives with no holder in sight. The
+// kernel is named only after a search that saw everything.
+func (r holdersReport) alive() (class, verdict string) {
+	if len(r.Unreadable) > 0 {
+		return "out-of-sight", "held"
+	}
+	return "kernel", "kernel-held"
+}
+
 // holder is a process that holds something until it is stopped.
 type holder struct {
 	cmd   *exec.Cmd
