@@ -61,7 +61,7 @@ func (f *configFlags) addTo(flags *pflag.FlagSet) {
 			"pull fetches them from their registries, skip leaves them for the host to fetch."}.text(flags, &f.boundImages)
 	flag{name: "run-fetch-check", group: groupImage, brief: "check that updates can be fetched",
 		detail: "With the credentials in the image, not with this machine's."}.toggle(flags, &f.runFetchCheck)
-	flag{name: "skip-fetch-check", group: groupImage, brief: "do not check that (default)"}.toggle(flags, &f.skipFetchCheck)
+	flag{name: "skip-fetch-check", group: groupImage, brief: "do not check the fetch of updates"}.toggle(flags, &f.skipFetchCheck)
 }
 
 // apply checks the flags and sets the options.
