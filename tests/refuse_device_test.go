@@ -26,6 +26,18 @@ func loopDevice(t *testing.T, raw string) string {
 	return dev.Name()
 }
 
+// scanPartitions makes a loop device one that has partitions, as losetup --partscan does.
+func scanPartitions(t *testing.T, device string) {
+	t.Helper()
+	f, err := os.OpenFile(device, os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	info, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
+	must(t, err)
+	info.Flags |= unix.LO_FLAGS_PARTSCAN
+	must(t, unix.IoctlLoopSetStatus64(int(f.Fd()), info))
+}
+
 // partitionNode makes a node of a partition that the kernel knows: nobody may run here who does.
 func partitionNode(t *testing.T, device string, number int) string {
 	t.Helper()

@@ -88,5 +88,9 @@ func proofs(r *install.Report) string {
 	for _, stage := range r.Finalize.Stages {
 		names = append(names, stage.Name)
 	}
-	return strings.Join(names, ", ")
+	all := strings.Join(names, ", ")
+	if r.Outcome == install.Unproven {
+		return "not released; ended well: " + all
+	}
+	return all
 }

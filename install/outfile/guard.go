@@ -46,7 +46,8 @@ func (e *ForeignError) Advice() string { return "name another file, or remove th
 // made by their directory and name, so that links, bind mounts and other spellings are recognised.
 type Guard struct {
 	files   map[object]string // with the role of each
-	trees   map[object]string
+	trees   map[object]string // directories; mounts below them are other places
+	roots   map[object]string // directories, with the mounts below them
 	names   map[entry]string
 	devices map[uint64]string // block devices, by number
 	systems map[mounts.DevNum]string
@@ -54,6 +55,10 @@ type Guard struct {
 
 // object is a file or directory.
 type object struct{ dev, ino uint64 }
+
+func objectOf(st unix.Statx_t) object {
+	return object{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}
+}
 
 // entry is a name in a directory.
 type entry struct {
@@ -63,7 +68,7 @@ type entry struct {
 
 // NewGuard returns an empty set.
 func NewGuard() *Guard {
-	return &Guard{files: map[object]string{}, trees: map[object]string{}, names: map[entry]string{},
+	return &Guard{files: map[object]string{}, trees: map[object]string{}, roots: map[object]string{}, names: map[entry]string{},
 		devices: map[uint64]string{}, systems: map[mounts.DevNum]string{}}
 }
 
@@ -99,25 +104,24 @@ func (g *Guard) AddFile(role, path string) error {
 }
 
 // AddTree protects a directory with everything in it. A path that is a file is protected as such.
-// Other file systems that are mounted below, as the roots of running containers in podman's
-// storage, are left out.
+// Mounts below it, as the roots of running containers in podman's storage, are left out.
 func (g *Guard) AddTree(role, path string) error {
-	var top unix.Stat_t
+	var top unix.Statx_t
 	err := filepath.WalkDir(path+"/", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
 			return err
 		}
-		var st unix.Stat_t
-		if err := unix.Stat(path, &st); err != nil {
-			return &os.PathError{Op: "stat", Path: path, Err: err}
+		var st unix.Statx_t
+		if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_INO|unix.STATX_MNT_ID, &st); err != nil {
+			return &os.PathError{Op: "statx", Path: path, Err: err}
 		}
 		if top.Ino == 0 {
 			top = st
 		}
-		if st.Dev != top.Dev {
+		if st.Mnt_id != top.Mnt_id {
 			return fs.SkipDir
 		}
-		g.trees[object{st.Dev, st.Ino}] = role
+		g.trees[objectOf(st)] = role
 		return nil
 	})
 	switch {
@@ -147,7 +151,7 @@ func (g *Guard) AddFilesystem(role, path string) error {
 		return fmt.Errorf("looking at %s: %w", role, err)
 	}
 	g.systems[system] = role
-	g.trees[at] = role
+	g.roots[at] = role
 	return nil
 }
 
@@ -204,29 +208,51 @@ func (g *Guard) checkParents(p place) error {
 			return &ProtectedError{Path: p.path, In: true, Role: role}
 		}
 	}
-	fd, err := unix.Openat(p.dirFD(), ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	for err == nil {
-		var st unix.Stat_t
-		if err = unix.Fstat(fd, &st); err != nil {
-			break
-		}
-		here := object{st.Dev, st.Ino}
-		if role, found := g.trees[here]; found {
-			unix.Close(fd)
-			return &ProtectedError{Path: p.path, In: true, Role: role}
-		}
-		up, upErr := unix.Openat(fd, "..", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		unix.Close(fd)
-		if err = upErr; err != nil {
-			break
-		}
-		fd = up
-		if err = unix.Fstat(fd, &st); err == nil && (object{st.Dev, st.Ino}) == here {
-			unix.Close(fd)
-			return nil // the root is its own parent
-		}
+	role, err := g.above(p)
+	if err != nil {
+		return fmt.Errorf("looking at the directories above the output %s: %w", p.path, err)
 	}
-	return fmt.Errorf("looking at the directories above the output %s: %w", p.path, err)
+	if role != "" {
+		return &ProtectedError{Path: p.path, In: true, Role: role}
+	}
+	return nil
+}
+
+// above returns the role of the protected directory that the place lies in, "" if it lies in none.
+// A tree is left where a mount begins: the root of a container can lie in podman's storage, and a
+// volume on it does not.
+func (g *Guard) above(p place) (role string, err error) {
+	fd, err := unix.Openat(p.dirFD(), ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
+	}
+	defer func() { unix.Close(fd) }()
+	var first, below unix.Statx_t
+	for {
+		var st unix.Statx_t
+		if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_INO|unix.STATX_MNT_ID, &st); err != nil {
+			return "", err
+		}
+		here := objectOf(st)
+		switch {
+		case first.Ino == 0:
+			first = st
+		case st.Mnt_id == below.Mnt_id && here == objectOf(below):
+			return "", nil // the root is its own parent
+		}
+		if role := g.roots[here]; role != "" {
+			return role, nil
+		}
+		if role := g.trees[here]; role != "" && st.Mnt_id == first.Mnt_id {
+			return role, nil
+		}
+		up, err := unix.Openat(fd, "..", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return "", err
+		}
+		unix.Close(fd)
+		fd, below = up, st
+	}
 }
 
 func (p place) entry() (entry, error) {
@@ -244,7 +270,7 @@ func filesystemOf(fd int) (mounts.DevNum, object, error) {
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_INO|unix.STATX_MNT_ID, &st); err != nil {
 		return mounts.DevNum{}, object{}, err
 	}
-	at := object{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}
+	at := objectOf(st)
 	list, err := mounts.OwnMounts()
 	if err != nil {
 		return mounts.DevNum{}, object{}, err
