@@ -96,16 +96,8 @@ func TestMountHolders(t *testing.T) {
 
 func TestNamespaceKeptByBindMount(t *testing.T) {
 	x := targettest.New(t, "ext4")
-	helper := targettest.Hold(t, "clone-ns")
 	point := filepath.Join(t.TempDir(), "ns")
-	if err := os.WriteFile(point, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	// The kernel refuses to bind a namespace that is not younger than our own.
-	if err := unix.Mount(fmt.Sprintf("/proc/%d/ns/mnt", helper.PID), point, "", unix.MS_BIND, ""); err != nil {
-		t.Logf("the kernel refuses to bind the namespace: %v", err)
-		return
-	}
+	helper := targettest.HoldBound(t, point)
 	helper.Stop()
 	if h := wantClass(t, x, Namespace, point); h.PID != 0 {
 		t.Errorf("%+v", h)

@@ -136,16 +136,9 @@ func TestUnmountInContainer(t *testing.T) {
 // ended.
 func TestNamespaceWithoutProcess(t *testing.T) {
 	m := tmpfs(t, t.TempDir()+"/m")
-	helper := targettest.Hold(t, "clone-ns")
-	found, ns, _ := inOther(t, m.Dev)
 	file := t.TempDir() + "/ns"
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount(fmt.Sprintf("/proc/%d/ns/mnt", helper.PID), file, "", unix.MS_BIND, ""); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { unix.Unmount(file, 0) })
+	helper := targettest.HoldBound(t, file)
+	found, ns, _ := inOther(t, m.Dev)
 	user := targettest.Hold(t, "cwd", fmt.Sprintf("/proc/%d/root%s", helper.PID, m.Point))
 	helper.Stop()
 	want := func(state string, want bool) {

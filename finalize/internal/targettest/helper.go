@@ -13,13 +13,15 @@ import (
 
 	"installer/finalize/mounts"
 	"installer/tests/hold"
+
+	"golang.org/x/sys/unix"
 )
 
 // variable names the kind of holder in the environment of a helper.
 const variable = "INSTALLER_TEST_HOLDER"
 
 // Main is to be called first thing in TestMain: in a helper process it holds
-// what it was told to hold until its standard input ends, and exits.
+// the target until its standard input ends, and exits.
 func Main() {
 	kind := os.Getenv(variable)
 	if kind == "" {
@@ -130,3 +132,25 @@ func (h *Helper) Stop() {
 // The main goroutine keeps the process's first thread, so that no test's thread
 // of its own can be that one, and that a helper can end it.
 func init() { runtime.LockOSThread() }
+
+// HoldBound starts a helper with a mount namespace of its own, and binds the namespace to a file.
+// The kernel numbers namespaces for each processor apart, and refuses to bind one whose number is
+// lower than the caller's: another is made then.
+func HoldBound(t testing.TB, file string) *Helper {
+	t.Helper()
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	for range 100 {
+		helper := Hold(t, "clone-ns")
+		err = unix.Mount(fmt.Sprintf("/proc/%d/ns/mnt", helper.PID), file, "", unix.MS_BIND, "")
+		if err == nil {
+			t.Cleanup(func() { unix.Unmount(file, 0) })
+			return helper
+		}
+		helper.Stop()
+	}
+	t.Fatalf("binding a mount namespace: %v", err)
+	return nil
+}
