@@ -135,14 +135,25 @@ func init() { runtime.LockOSThread() }
 
 // HoldBound starts a helper with a mount namespace of its own, and binds the namespace to a file.
 // The kernel numbers namespaces for each processor apart, and refuses to bind one whose number is
-// lower than the caller's: another is made then.
+// lower than the caller's: another is made then, by the next processor.
 func HoldBound(t testing.TB, file string) *Helper {
 	t.Helper()
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var usual unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &usual); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.SchedSetaffinity(0, &usual)
 	var err error
-	for range 100 {
+	for cpu := range 64 {
+		var one unix.CPUSet
+		if one.Set(cpu % runtime.NumCPU()); unix.SchedSetaffinity(0, &one) != nil {
+			continue // no such processor
+		}
 		helper := Hold(t, "clone-ns")
 		err = unix.Mount(fmt.Sprintf("/proc/%d/ns/mnt", helper.PID), file, "", unix.MS_BIND, "")
 		if err == nil {
