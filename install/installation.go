@@ -150,7 +150,7 @@ func (i *installation) checkImage(ctx context.Context, inv *image.Inventory) (er
 	for _, note := range inv.Tree.Notes() {
 		i.run.Note("%s", note)
 	}
-	if err := i.source.CheckBootable(inv, c.Bootloader.KernelOnESP()); err != nil {
+	if err := i.source.CheckBootable(inv, c.Bootloader); err != nil {
 		return err
 	}
 	needs := bootloader.Needs{Arch: c.Arch, Firmware: c.Firmware, SectorSize: i.look.SectorSize}

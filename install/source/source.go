@@ -10,6 +10,7 @@ import (
 	"installer/install/choice"
 	"installer/install/journal"
 	"installer/rootfs/bootable"
+	"installer/rootfs/bootloader"
 	"installer/rootfs/bound"
 	"installer/rootfs/image"
 )
@@ -113,13 +114,15 @@ func (s *Source) Scan(ctx context.Context, files []string, exact bool) (*image.I
 	return s.Image.Scan(ctx, image.ScanOptions{Files: files, Exact: exact, Look: bootable.Looker, ImportOptions: s.ImportOptions(s.Image.SourceSize())})
 }
 
-// CheckBootable refuses an image that makes no host which starts and can be updated. efiStub
-// demands a kernel that firmware starts itself.
-func (s *Source) CheckBootable(inv *image.Inventory, efiStub bool) error {
-	notes, err := bootable.Check(inv.FS(), bootable.Options{Arch: s.Arch(), EFIStub: efiStub, Facts: func(name string) *bootable.Facts {
+// CheckBootable refuses an image that makes no host which starts by a boot loader of that kind, and
+// can be updated.
+func (s *Source) CheckBootable(inv *image.Inventory, by bootloader.Kind) error {
+	o := bootable.Options{Arch: s.Arch(), EFIStub: by.KernelOnESP(), OwnBoot: by == bootloader.None}
+	o.Facts = func(name string) *bootable.Facts {
 		facts, _ := inv.Seen(name).(*bootable.Facts)
 		return facts
-	}})
+	}
+	notes, err := bootable.Check(inv.FS(), o)
 	for _, note := range notes {
 		s.log.Note("%s", note)
 	}

@@ -64,6 +64,14 @@ func (c *loaderCheck) check(ctx context.Context) error {
 	return nil
 }
 
+// hasLoader reports whether firmware finds a boot loader, of whoever made it.
+func (l *layout) hasLoader() bool {
+	return l.bootCode || l.fat != nil && slices.ContainsFunc(l.fat.Names, func(name string) bool {
+		lower := strings.ToLower(name)
+		return strings.HasPrefix(lower, "efi/") && strings.HasSuffix(lower, ".efi")
+	})
+}
+
 // bootLoaderKind returns the loader on the EFI system partition, or of a disk without one. A
 // distribution's own GRUB, which comes with other programs in its directory, was not made by an
 // installation.

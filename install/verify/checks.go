@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"installer/rootfs/bootable"
+	"installer/rootfs/bootloader"
 )
 
 // check is one check. missing returns the reason for which it cannot be made, or "". run hands the
@@ -82,8 +83,10 @@ var checks = []check{
 		return checkDeployments(ctx, f, i.tree, i.repo, i.deployments, i.broken)
 	}},
 	{"bootable", "First boot and first update", (*inspection).noRoot, func(ctx context.Context, i *inspection, f *findings) error {
-		stub := i.bootLoaderKind(i.tree).KernelOnESP()
-		return checkBootable(ctx, f, i.tree, i.deployments, bootable.Options{Arch: i.architecture(), EFIStub: stub})
+		kind := i.bootLoaderKind(i.tree)
+		return checkBootable(ctx, f, i.tree, i.deployments, bootable.Options{
+			Arch: i.architecture(), EFIStub: kind.KernelOnESP(), OwnBoot: kind == bootloader.None && !i.hasLoader(),
+		})
 	}},
 	{"kernel", "Kernels", (*inspection).noRoot, func(ctx context.Context, i *inspection, f *findings) error {
 		return (&kernelCheck{f, ctx, i.tree, i.broken}).check(i.deployments)

@@ -383,6 +383,9 @@ func TestDisksOfPeers(t *testing.T) {
 		if kind := i.bootLoaderKind(tree{}); kind != bootloader.None {
 			t.Errorf("%s: taken for %s of an installation", c.name, kind)
 		}
+		if none := (&layout{fat: fatOf(t, map[string]string{"EFI/x": "x"})}); !i.hasLoader() || none.hasLoader() {
+			t.Errorf("%s: loader found %v, on an empty partition %v", c.name, i.hasLoader(), none.hasLoader())
+		}
 		faults, notes := "", ""
 		for _, f := range i.report.Findings {
 			if f.Severity == Error {

@@ -33,6 +33,9 @@ type Tree interface {
 type Options struct {
 	Arch    string // of the tree, as Go and OCI call it
 	EFIStub bool   // the boot loader needs a kernel that is an EFI program
+	// OwnBoot reports whether no boot loader is installed, because the user starts the system in
+	// another way: faults of the initramfs and of the first program are notes then.
+	OwnBoot bool
 	// Facts returns the result of Look for the file that name leads to, or nil where its content is
 	// not known.
 	Facts func(name string) *Facts
@@ -90,6 +93,15 @@ func (c *checker) fault(name, format string, args ...any) {
 
 func (c *checker) note(name, format string, args ...any) {
 	c.notes = append(c.notes, Finding{name, fmt.Sprintf(format, args...)})
+}
+
+// start reports a fault that keeps a system from starting, and that nobody but the starter minds.
+func (c *checker) start(name, format string, args ...any) {
+	if c.o.OwnBoot {
+		c.note(name, format, args...)
+		return
+	}
+	c.fault(name, format, args...)
 }
 
 // versionPattern matches a kernel's version: it becomes a part of file names and of the boot entry.
@@ -216,7 +228,7 @@ func (c *checker) initramfs(dir string) {
 		}
 		return
 	}
-	c.fault(path.Join(dir, "initramfs.img"), "is missing: nothing mounts the root (make it with dracut, module ostree)")
+	c.start(path.Join(dir, "initramfs.img"), "is missing: nothing mounts the root (make it with dracut, module ostree)")
 }
 
 func (c *checker) judgeInitramfs(name string, f *Facts) {
@@ -224,9 +236,9 @@ func (c *checker) judgeInitramfs(name string, f *Facts) {
 	case f == nil:
 		c.note(name, "was not looked into")
 	case f.Initramfs == "" || f.Problem != "":
-		c.fault(name, "is no initramfs that a kernel unpacks: %s", f.Problem)
+		c.start(name, "is no initramfs that a kernel unpacks: %s", f.Problem)
 	case f.Searched && !f.PrepareRoot:
-		c.fault(name, "lacks ostree-prepare-root, without which it cannot start a deployment (make it with dracut, module ostree)")
+		c.start(name, "lacks ostree-prepare-root, without which it cannot start a deployment (make it with dracut, module ostree)")
 	case !f.Searched:
 		c.note(name, "is compressed by %s, and was not searched for ostree-prepare-root", f.Initramfs)
 	}
@@ -278,7 +290,9 @@ func (c *checker) program() {
 		}
 		c.faults = c.faults[:before:before]
 	}
-	c.faults = append(c.faults, first...)
+	for _, f := range first {
+		c.start(f.Path, "%s", f.What)
+	}
 }
 
 // maxInterpreters bounds the chain of interpreters, as the kernel does.

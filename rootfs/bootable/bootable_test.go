@@ -203,6 +203,33 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// TestOwnBoot has faults that only a start meets: notes for one who starts the system in another way.
+func TestOwnBoot(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(tree fstest.MapFS)
+		note   string // "" is a fault in either case
+	}{
+		"no initramfs":              {func(x fstest.MapFS) { delete(x, initramfs) }, "initramfs.img is missing"},
+		"a broken initramfs":        {func(x fstest.MapFS) { x[initramfs].Data = []byte("initramfs\n") }, "no initramfs"},
+		"no first program":          {func(x fstest.MapFS) { delete(x, sample.Init) }, "sbin/init cannot be run"},
+		"no kernel":                 {func(x fstest.MapFS) { delete(x, vmlinuz) }, ""},
+		"no link to the repository": {func(x fstest.MapFS) { delete(x, "ostree") }, ""},
+	} {
+		tree := system()
+		c.change(tree)
+		if _, err := Check(tree, Options{Arch: "amd64", Facts: factsOf(t, tree)}); err == nil {
+			t.Errorf("%s: no fault where a boot loader is installed", name)
+		}
+		notes, err := Check(tree, Options{Arch: "amd64", OwnBoot: true, Facts: factsOf(t, tree)})
+		if (err == nil) != (c.note != "") {
+			t.Errorf("%s: error %v, want a note %q", name, err, c.note)
+		}
+		if c.note != "" && (len(notes) != 1 || !strings.Contains(notes[0].String(), c.note)) {
+			t.Errorf("%s: notes %v, want %q", name, notes, c.note)
+		}
+	}
+}
+
 // large is a tree with files of a size that is none.
 type large struct {
 	fstest.MapFS
