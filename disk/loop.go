@@ -23,10 +23,11 @@ const (
 
 // loopSet holds the loop devices over an open disk.
 type loopSet struct {
-	file    *os.File
-	sector  int // logical sector size, in bytes
-	host    host
-	nodeDir string // see [NodeDir]
+	file     *os.File
+	sector   int // logical sector size, in bytes
+	readOnly bool
+	host     host
+	nodeDir  string // see [NodeDir]
 
 	mu      sync.Mutex
 	devices map[*Device]struct{} // attached and not yet detached
@@ -74,6 +75,13 @@ func (d *Disk) Attach(p Partition) (*Device, error) {
 		return nil, fmt.Errorf("attaching partition %q: %w", p.Name, err)
 	}
 	return d.loops.attach(p)
+}
+
+// AttachReadOnly lays a read-only loop device over a partition of a disk that is not claimed. Nodes
+// that /dev lacks are made in nodeDir.
+func AttachReadOnly(disk *os.File, sector int, p Partition, nodeDir string) (*Device, error) {
+	s := &loopSet{file: disk, sector: sector, readOnly: true, host: liveHost(), nodeDir: nodeDir, devices: map[*Device]struct{}{}}
+	return s.attach(p)
 }
 
 // attach is [Disk.Attach] of a partition that lies on the disk.
@@ -173,7 +181,11 @@ func (s *loopSet) configure(number int, p Partition) (*Device, error) {
 // open opens, locks and configures the loop device. The lock comes first, so that udev never looks
 // at the device while it is ours.
 func (v *Device) open() error {
-	f, err := os.OpenFile(v.path, os.O_RDWR, 0)
+	mode := os.O_RDWR
+	if v.set.readOnly {
+		mode = os.O_RDONLY
+	}
+	f, err := os.OpenFile(v.path, mode, 0)
 	if err != nil {
 		return err
 	}
@@ -189,16 +201,19 @@ func (v *Device) open() error {
 	return nil
 }
 
-// bind ties a loop device to a partition's range in one call. Direct I/O keeps the content from
+// bind ties a loop device to a partition's range in one call. Direct I/O keeps written content from
 // being cached twice; where it is refused the loop device works without.
 func (s *loopSet) bind(loop *os.File, p Partition) error {
 	config := unix.LoopConfig{Fd: uint32(s.file.Fd()), Size: uint32(s.sector)}
 	config.Info.Offset, config.Info.Sizelimit = uint64(p.Start), uint64(p.Size)
 	config.Info.Flags = unix.LO_FLAGS_AUTOCLEAR | unix.LO_FLAGS_DIRECT_IO
+	if s.readOnly {
+		config.Info.Flags = unix.LO_FLAGS_AUTOCLEAR | unix.LO_FLAGS_READ_ONLY
+	}
 	copy(config.Info.File_name[:len(config.Info.File_name)-1], filepath.Base(s.file.Name())+":"+p.Name)
 	err := unix.IoctlLoopConfigure(int(loop.Fd()), &config)
 	if errors.Is(err, unix.EINVAL) {
-		config.Info.Flags = unix.LO_FLAGS_AUTOCLEAR
+		config.Info.Flags &^= unix.LO_FLAGS_DIRECT_IO
 		err = unix.IoctlLoopConfigure(int(loop.Fd()), &config)
 	}
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTTY) {
@@ -207,18 +222,23 @@ func (s *loopSet) bind(loop *os.File, p Partition) error {
 	return err
 }
 
-// check compares the loop device in sysfs with the partition, and records the path of its backing
-// there.
+// check compares the loop device in sysfs with the partition and the access asked for, and records
+// the path of its backing there.
 func (v *Device) check() error {
+	type attribute struct {
+		file  string
+		value int64
+	}
 	sysdir := v.sysfs()
 	var err error
 	if v.backing, err = readLine(sysdir, "loop/backing_file"); err != nil {
 		return fmt.Errorf("checking %s: %w", v.path, err)
 	}
-	for _, want := range []struct {
-		file  string
-		value int64
-	}{{"loop/offset", v.part.Start}, {"loop/sizelimit", v.part.Size}, {"size", v.part.Size / sysfsSector}} {
+	last := attribute{"size", v.part.Size / sysfsSector}
+	if v.set.readOnly { // a disk that was cut short has less
+		last = attribute{"ro", 1}
+	}
+	for _, want := range []attribute{{"loop/offset", v.part.Start}, {"loop/sizelimit", v.part.Size}, last} {
 		got, err := readNumber(sysdir, want.file)
 		if err != nil {
 			return fmt.Errorf("checking %s: %w", v.path, err)

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -282,4 +284,39 @@ func attachAndWait(path string) {
 	fmt.Println("attached")
 	time.Sleep(time.Hour) // with nothing to wait for, the runtime would end it as a deadlock
 	runtime.KeepAlive(d)
+}
+
+// A read-only device serves a disk that others hold, keeps writes away, and goes without a trace.
+// It needs no node in /dev.
+func TestAttachReadOnly(t *testing.T) {
+	path, nodes := rawFile(t, 8*mib), t.TempDir()
+	if err := os.WriteFile(path, bytes.Repeat([]byte("content!"), 8*mib/8), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	// The partition ends behind the disk, which was cut short.
+	v, err := AttachReadOnly(file, 512, Partition{Name: "root", Start: mib, Size: 100 * mib}, nodes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Fields(output(t, "losetup", "-n", "-O", "RO,OFFSET,AUTOCLEAR,BACK-FILE", v.Path())); !slices.Equal(got, []string{"1", fmt.Sprint(mib), "1", path}) {
+		t.Errorf("losetup says %v of the device", got)
+	}
+	if f, err := os.OpenFile(v.Path(), os.O_WRONLY, 0); err == nil {
+		if n, _ := unix.Write(int(f.Fd()), make([]byte, 4096)); n > 0 {
+			t.Error("the device takes a write")
+		}
+		f.Close()
+	}
+	b := make([]byte, 8)
+	if _, err := v.File().ReadAt(b, 4096); err != nil || string(b) != "content!" {
+		t.Errorf("the device has %q (%v)", b, err)
+	}
+	if err := v.Detach(); err != nil {
+		t.Error(err)
+	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"installer/disk"
 	"installer/disk/fsinfo"
 	"installer/finalize/mounts"
 )
@@ -106,12 +107,13 @@ func (m Mounter) mountBoot(v Volume, root string, held *acquired) error {
 }
 
 func (m Mounter) mountVolume(v Volume, point string, held *acquired) error {
-	device, err := attachReadOnly(v, filepath.Join(m.WorkDir, "dev"))
+	part := disk.Partition{Name: string(v.Filesystem), Start: v.Start, Size: v.Size}
+	device, err := disk.AttachReadOnly(v.Disk, v.SectorSize, part, filepath.Join(m.WorkDir, "dev"))
 	if err != nil {
 		return &UnavailableError{err}
 	}
-	held.add(device.detach)
-	if err := mountReadOnly(v.Filesystem, device.path, point); err != nil {
+	held.add(device.Detach)
+	if err := mountReadOnly(v.Filesystem, device.Path(), point); err != nil {
 		return err
 	}
 	held.add(func() error { return unmount(point) })
