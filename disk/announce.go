@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"unsafe"
 
+	"installer/disk/block"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -89,7 +91,7 @@ func (h host) keepsPartitions(n node) (bool, error) {
 		file string
 		none int64 // the largest value that says "no partitions"
 	}{{"ext_range", 1}, {"loop/partscan", 0}} {
-		value, err := readNumber(n.dir, a.file)
+		value, err := block.NumericAttribute(n.dir, a.file)
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // an older kernel, or no loop device
 		case err != nil:

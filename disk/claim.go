@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"installer/disk/block"
+
 	"golang.org/x/sys/unix"
 
 	"installer/disk/stack"
@@ -31,13 +33,13 @@ func (h host) lookAt(path string) (subject, error) {
 	case unix.S_IFREG:
 		return subject{path: real, file: fileID{st.Dev, st.Ino}}, nil
 	case unix.S_IFBLK:
-		return h.wholeDisk(real, devnoOf(st.Rdev))
+		return h.wholeDisk(real, block.Split(st.Rdev))
 	}
 	return subject{}, &RefusedError{path, "it is neither a block device nor a regular file"}
 }
 
 // wholeDisk describes a block device and its partitions, and refuses a partition.
-func (h host) wholeDisk(path string, dev devno) (subject, error) {
+func (h host) wholeDisk(path string, dev block.Number) (subject, error) {
 	n, err := h.node(dev)
 	if err != nil {
 		return subject{}, err
@@ -125,7 +127,7 @@ func (h host) lock(f *os.File, s subject) error {
 // same reports whether a file is the surveyed one.
 func (s subject) same(st unix.Stat_t) bool {
 	if len(s.nodes) > 0 {
-		return st.Mode&unix.S_IFMT == unix.S_IFBLK && devnoOf(st.Rdev) == s.nodes[0].dev
+		return st.Mode&unix.S_IFMT == unix.S_IFBLK && block.Split(st.Rdev) == s.nodes[0].dev
 	}
 	return st.Mode&unix.S_IFMT == unix.S_IFREG && s.file == fileID{st.Dev, st.Ino}
 }
@@ -144,7 +146,7 @@ func (h host) locker(st unix.Stat_t, kinds ...string) string {
 // lockedBy is like locker, and returns "" for a file that is not locked. It reads /proc/locks
 // (proc(5)): "1: FLOCK  ADVISORY  WRITE 811 00:05:42 0 EOF".
 func (h host) lockedBy(id fileID, kinds ...string) string {
-	text, err := os.ReadFile(filepath.Join(h.proc, "locks"))
+	text, err := os.ReadFile(filepath.Join(h.Proc, "locks"))
 	if err != nil {
 		return ""
 	}
@@ -158,7 +160,7 @@ func (h host) lockedBy(id fileID, kinds ...string) string {
 		if err != nil || pid <= 0 {
 			return anotherProgram // an OFD lock has no process
 		}
-		return fmt.Sprintf("process %d (%s)", pid, h.comm(pid))
+		return fmt.Sprintf("process %d (%s)", pid, h.Comm(pid))
 	}
 	return ""
 }

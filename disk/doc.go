@@ -10,6 +10,6 @@
 // clears a loop device when its last descriptor is closed.
 //
 // Out of scope: mounting, the content of file systems, running programs (a [Runner] is handed in),
-// and the decision whether a disk that is not empty may be overwritten. Package fsinfo reads
-// superblocks, package fat reads FAT.
+// and the decision whether a disk that is not empty may be overwritten. Package block reads the
+// kernel's accounts of devices and their users, package fsinfo superblocks, package fat FAT.
 package disk

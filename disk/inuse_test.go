@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"installer/disk/block"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -228,7 +230,7 @@ func TestRefusesTheRunningSystem(t *testing.T) {
 	if err := unix.Stat("/", &st); err != nil {
 		t.Fatal(err)
 	}
-	n, err := liveHost().node(devnoOf(st.Dev))
+	n, err := liveHost().node(block.Split(st.Dev))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +288,7 @@ func fakeHost(t *testing.T, files map[string]string) host {
 			t.Fatal(err)
 		}
 	}
-	return host{sys: dir + "/sys", proc: dir + "/proc", dev: dir + "/dev"}
+	return host{block.Host{Sys: dir + "/sys", Proc: dir + "/proc", Dev: dir + "/dev"}}
 }
 
 // onTop adds a device that is stacked on others, which it has as "sda/sda2" or by the name of
@@ -312,7 +314,7 @@ func onTop(files map[string]string, name, number string, attributes map[string]s
 
 func surveyed(t *testing.T, h host) *InUseError {
 	t.Helper()
-	s, err := h.wholeDisk("/dev/sda", devno{8, 0})
+	s, err := h.wholeDisk("/dev/sda", block.Number{Major: 8, Minor: 0})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -427,19 +429,19 @@ func TestInUseIsShort(t *testing.T) {
 
 func TestWholeDisksOnly(t *testing.T) {
 	h := fakeHost(t, nil)
-	s, err := h.wholeDisk("/dev/sda", devno{8, 0})
+	s, err := h.wholeDisk("/dev/sda", block.Number{Major: 8, Minor: 0})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if s.nodes[0].model() != "ACME Disk 9000" || len(s.nodes) != 3 || s.nodes[2].start != 2*mib || s.nodes[2].size != mib {
 		t.Errorf("nodes %+v", s.nodes)
 	}
-	if _, err := h.wholeDisk("/dev/sda2", devno{8, 2}); err == nil || !strings.Contains(err.Error(), "partition 2 of /dev/sda") {
+	if _, err := h.wholeDisk("/dev/sda2", block.Number{Major: 8, Minor: 2}); err == nil || !strings.Contains(err.Error(), "partition 2 of /dev/sda") {
 		t.Errorf("a partition: %v", err)
 	}
 	files := map[string]string{"sys/dev/block/253:1": "-> ../../block/dm-1"}
 	onTop(files, "dm-1", "253:1", map[string]string{"dm/name": "mpatha-part1", "dm/uuid": "part1-mpath-3600"})
-	if _, err := fakeHost(t, files).wholeDisk("/dev/dm-1", devno{253, 1}); err == nil || !strings.Contains(err.Error(), "it is partition 1 of a disk") {
+	if _, err := fakeHost(t, files).wholeDisk("/dev/dm-1", block.Number{Major: 253, Minor: 1}); err == nil || !strings.Contains(err.Error(), "it is partition 1 of a disk") {
 		t.Errorf("a mapped partition: %v", err)
 	}
 }
@@ -447,22 +449,14 @@ func TestWholeDisksOnly(t *testing.T) {
 // A file that cannot be read must fail the survey, not pass for "not in use".
 func TestSurveyThatCannotTellFails(t *testing.T) {
 	h := fakeHost(t, nil)
-	s, err := h.wholeDisk("/dev/sda", devno{8, 0})
+	s, err := h.wholeDisk("/dev/sda", block.Number{Major: 8, Minor: 0})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(h.proc + "/self/mountinfo"); err != nil {
+	if err := os.Remove(h.Proc + "/self/mountinfo"); err != nil {
 		t.Fatal(err)
 	}
 	if uses, err := h.survey(s); err == nil {
 		t.Errorf("the survey gave %v", uses)
-	}
-}
-
-func TestUnescapeOctal(t *testing.T) {
-	for in, want := range map[string]string{`/a\040b`: "/a b", `\134`: `\`, `/x\04`: `/x\04`, `plain`: "plain"} {
-		if got := unescapeOctal(in); got != want {
-			t.Errorf("%q: %q, want %q", in, got, want)
-		}
 	}
 }

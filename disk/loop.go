@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 
+	"installer/disk/block"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -47,7 +49,7 @@ type Device struct {
 	name string // the kernel's
 	file *os.File
 	path string
-	dev  devno
+	dev  block.Number
 	// backing is the path of the disk in sysfs. It differs from our path in a container or after a
 	// rename.
 	backing string
@@ -106,7 +108,7 @@ func (s *loopSet) attach(p Partition) (*Device, error) {
 
 // openControl opens the loop driver's control device.
 func (s *loopSet) openControl() (*os.File, func(), error) {
-	path, made, err := s.deviceNode("loop-control", unix.S_IFCHR, devno{miscMajor, loopCtrlMinor})
+	path, made, err := s.deviceNode("loop-control", unix.S_IFCHR, block.Number{Major: miscMajor, Minor: loopCtrlMinor})
 	if err != nil {
 		return nil, nil, fmt.Errorf("finding the loop driver: %w", err)
 	}
@@ -160,12 +162,12 @@ func nextLoop(ctl *os.File, last int) (int, error) {
 // configure makes one loop device ours, or leaves it as it was.
 func (s *loopSet) configure(number int, p Partition) (*Device, error) {
 	name := fmt.Sprintf("loop%d", number)
-	text, err := readLine(filepath.Join(s.host.sys, "block", name), "dev")
+	text, err := block.Attribute(filepath.Join(s.host.Sys, "block", name), "dev")
 	if err != nil {
 		return nil, fmt.Errorf("finding %s in sysfs: %w", name, err)
 	}
 	v := &Device{set: s, part: p, name: name}
-	if v.dev, err = parseDevno(text); err != nil {
+	if v.dev, err = block.ParseNumber(text); err != nil {
 		return nil, err
 	}
 	if v.path, v.made, err = s.deviceNode(name, unix.S_IFBLK, v.dev); err != nil {
@@ -231,7 +233,7 @@ func (v *Device) check() error {
 	}
 	sysdir := v.sysfs()
 	var err error
-	if v.backing, err = readLine(sysdir, "loop/backing_file"); err != nil {
+	if v.backing, err = block.Attribute(sysdir, "loop/backing_file"); err != nil {
 		return fmt.Errorf("checking %s: %w", v.path, err)
 	}
 	last := attribute{"size", v.part.Size / sysfsSector}
@@ -239,7 +241,7 @@ func (v *Device) check() error {
 		last = attribute{"ro", 1}
 	}
 	for _, want := range []attribute{{"loop/offset", v.part.Start}, {"loop/sizelimit", v.part.Size}, last} {
-		got, err := readNumber(sysdir, want.file)
+		got, err := block.NumericAttribute(sysdir, want.file)
 		if err != nil {
 			return fmt.Errorf("checking %s: %w", v.path, err)
 		}
@@ -251,14 +253,14 @@ func (v *Device) check() error {
 }
 
 func (v *Device) sysfs() string {
-	return filepath.Join(v.set.host.sys, "dev/block", v.dev.String())
+	return filepath.Join(v.set.host.Sys, "dev/block", v.dev.String())
 }
 
 // Path returns a node of the device, for mkfs and mount: in /dev, or in the private directory.
 func (v *Device) Path() string { return v.path }
 
 // Number returns the device number.
-func (v *Device) Number() (major, minor uint32) { return v.dev.major, v.dev.minor }
+func (v *Device) Number() (major, minor uint32) { return v.dev.Major, v.dev.Minor }
 
 // Name returns the kernel's name of the device, as in messages and /sys/block.
 func (v *Device) Name() string { return v.name }
@@ -317,24 +319,19 @@ func (v *Device) gone() error {
 
 // stillOurs reports whether the loop device lies over the partition now.
 func (v *Device) stillOurs() (bool, error) {
-	backing, err := readLine(v.sysfs(), "loop/backing_file")
-	if vanished(err) {
+	backing, err := block.Attribute(v.sysfs(), "loop/backing_file")
+	if block.Vanished(err) {
 		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("proving that %s is gone: %w", v.path, err)
 	}
-	offset, err := readNumber(v.sysfs(), "loop/offset")
-	if vanished(err) {
+	offset, err := block.NumericAttribute(v.sysfs(), "loop/offset")
+	if block.Vanished(err) {
 		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("proving that %s is gone: %w", v.path, err)
 	}
 	return strings.TrimSuffix(backing, " (deleted)") == v.backing && offset == v.part.Start, nil
-}
-
-// vanished reports whether err is that of a sysfs attribute that is gone, or going at this moment.
-func vanished(err error) bool {
-	return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV)
 }

@@ -202,7 +202,7 @@ func attachWriteDetach(t *testing.T, d *Disk, p Partition) {
 func TestNodeDir(t *testing.T) {
 	path, nodes := rawFile(t, 1<<30), t.TempDir()
 	bare := liveHost()
-	bare.dev = t.TempDir()
+	bare.Dev = t.TempDir()
 	d, err := open(bare, path)
 	if err != nil {
 		t.Fatal(err)

@@ -6,16 +6,17 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
+
+	"installer/disk/block"
 
 	"golang.org/x/sys/unix"
 )
 
 // deviceNode returns a path that leads to a device: the one in /dev if it is right, else one made
 // in the private directory. It also returns the nodes that it made, for the caller to remove.
-func (s *loopSet) deviceNode(name string, kind uint32, dev devno) (path string, made []string, err error) {
-	path = filepath.Join(s.host.dev, name)
+func (s *loopSet) deviceNode(name string, kind uint32, dev block.Number) (path string, made []string, err error) {
+	path = filepath.Join(s.host.Dev, name)
 	if isDevice(path, kind, dev) {
 		return path, nil, nil
 	}
@@ -23,7 +24,7 @@ func (s *loopSet) deviceNode(name string, kind uint32, dev devno) (path string, 
 		return "", nil, fmt.Errorf("%s is missing or is another device than %s, and no directory was given to make a node in", path, dev)
 	}
 	path = filepath.Join(s.nodeDir, name)
-	err = unix.Mknod(path, kind|0o600, int(unix.Mkdev(dev.major, dev.minor)))
+	err = unix.Mknod(path, kind|0o600, int(unix.Mkdev(dev.Major, dev.Minor)))
 	if errors.Is(err, fs.ErrExist) && isDevice(path, kind, dev) {
 		return path, nil, nil
 	}
@@ -34,9 +35,9 @@ func (s *loopSet) deviceNode(name string, kind uint32, dev devno) (path string, 
 }
 
 // isDevice reports whether a path is the device of a kind and number.
-func isDevice(path string, kind uint32, dev devno) bool {
+func isDevice(path string, kind uint32, dev block.Number) bool {
 	var st unix.Stat_t
-	return unix.Lstat(path, &st) == nil && st.Mode&unix.S_IFMT == kind && devnoOf(st.Rdev) == dev
+	return unix.Lstat(path, &st) == nil && st.Mode&unix.S_IFMT == kind && block.Split(st.Rdev) == dev
 }
 
 // removeAll unlinks nodes that deviceNode made. A leftover harms nobody: the directory is private.
@@ -47,7 +48,7 @@ func removeAll(paths []string) {
 }
 
 // openers lists the mounts and processes that have a block device open, for a message.
-func (h host) openers(dev devno) string {
+func (h host) openers(dev block.Number) string {
 	s := subject{nodes: []node{{dev: dev, name: dev.String()}}}
 	var list []string
 	if uses, err := h.mounts(s); err == nil {
@@ -55,35 +56,15 @@ func (h host) openers(dev devno) string {
 			list = append(list, "the kernel, "+u.Why)
 		}
 	}
-	pids, err := h.pids()
+	users, err := h.Openers(dev)
 	if err != nil {
 		return "programs that cannot be listed: " + err.Error()
 	}
-	for _, pid := range pids {
-		if h.hasOpen(pid, dev) {
-			list = append(list, fmt.Sprintf("process %d (%s)", pid, h.comm(pid)))
-		}
+	for _, user := range users {
+		list = append(list, user.String())
 	}
 	if len(list) == 0 {
 		return "no process that /proc shows; a mount in another namespace, or the kernel, holds it"
 	}
 	return strings.Join(list, ", ")
-}
-
-// hasOpen reports whether a process has a descriptor of a block device, in any of its threads: a
-// thread may have a table of its own.
-func (h host) hasOpen(pid int, dev devno) bool {
-	links, err := filepath.Glob(filepath.Join(h.proc, strconv.Itoa(pid), "task/*/fd/*"))
-	if err != nil {
-		return false
-	}
-	for _, link := range links {
-		// A plain stat would ask the file system of the open file, which may never answer.
-		var st unix.Statx_t
-		err := unix.Statx(unix.AT_FDCWD, link, unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st)
-		if err == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK && (devno{st.Rdev_major, st.Rdev_minor}) == dev {
-			return true
-		}
-	}
-	return false
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"installer/disk/block"
+
 	"installer/disk/stack"
 )
 
@@ -86,7 +88,7 @@ func (h host) usesOf(top node, visited map[string]bool) ([]Use, error) {
 
 // layer describes the use of a device by one that is stacked on it.
 func layer(below, top node) Use {
-	level, err := readLine(top.dir, "md/level")
+	level, err := block.Attribute(top.dir, "md/level")
 	if err != nil {
 		level = "" // it is no RAID
 	}

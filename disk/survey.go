@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 
+	"installer/disk/block"
+
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
@@ -27,7 +29,7 @@ type subject struct {
 type fileID struct{ dev, ino uint64 }
 
 // byNumber returns the path of the subject's device with a number.
-func (s subject) byNumber(dev devno) (string, bool) {
+func (s subject) byNumber(dev block.Number) (string, bool) {
 	for _, n := range s.nodes {
 		if n.dev == dev {
 			return n.path(), true
@@ -45,7 +47,7 @@ func (s subject) byPath(path string) (string, bool) {
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFBLK:
-		return s.byNumber(devnoOf(st.Rdev))
+		return s.byNumber(block.Split(st.Rdev))
 	case unix.S_IFREG:
 		return s.path, s.file != (fileID{}) && s.file == fileID{st.Dev, st.Ino}
 	}
@@ -72,7 +74,7 @@ func (h host) readOnly(s subject) ([]Use, error) {
 	if len(s.nodes) == 0 {
 		return nil, nil
 	}
-	ro, err := readNumber(s.nodes[0].dir, "ro")
+	ro, err := block.NumericAttribute(s.nodes[0].dir, "ro")
 	if err != nil || ro == 0 {
 		return nil, err
 	}
@@ -83,7 +85,7 @@ func (h host) readOnly(s subject) ([]Use, error) {
 // mounts finds the subject among the mounts of this process's namespace, and of the others that
 // /proc shows. btrfs mounts bear an anonymous number, so the source is compared as well.
 func (h host) mounts(s subject) ([]Use, error) {
-	own, err := os.ReadFile(filepath.Join(h.proc, "self/mountinfo"))
+	own, err := os.ReadFile(filepath.Join(h.Proc, "self/mountinfo"))
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +98,7 @@ func (h host) mounts(s subject) ([]Use, error) {
 		return nil, err
 	}
 	for _, pid := range others {
-		table, err := os.ReadFile(filepath.Join(h.proc, strconv.Itoa(pid), "mountinfo"))
+		table, err := os.ReadFile(filepath.Join(h.Proc, strconv.Itoa(pid), "mountinfo"))
 		if err != nil {
 			continue // the process ended meanwhile
 		}
@@ -107,7 +109,7 @@ func (h host) mounts(s subject) ([]Use, error) {
 		for i := range found {
 			u := &found[i]
 			u.Foreign, u.system = true, u.system && pid == 1
-			u.Why += fmt.Sprintf(" in the mount namespace of process %d (%s)", pid, h.comm(pid))
+			u.Why += fmt.Sprintf(" in the mount namespace of process %d (%s)", pid, h.Comm(pid))
 		}
 		uses = append(uses, found...)
 	}
@@ -122,7 +124,7 @@ func (s subject) mounted(table io.Reader) ([]Use, error) {
 	}
 	var uses []Use
 	for _, m := range infos {
-		what, ok := s.byNumber(devno{uint32(m.Major), uint32(m.Minor)})
+		what, ok := s.byNumber(block.Number{Major: uint32(m.Major), Minor: uint32(m.Minor)})
 		if !ok {
 			what, ok = s.byPath(m.Source)
 		}
@@ -136,18 +138,18 @@ func (s subject) mounted(table io.Reader) ([]Use, error) {
 
 // otherNamespaces returns one process for each mount namespace other than this process's own.
 func (h host) otherNamespaces() ([]int, error) {
-	own, err := os.Readlink(filepath.Join(h.proc, "self/ns/mnt"))
+	own, err := os.Readlink(filepath.Join(h.Proc, "self/ns/mnt"))
 	if err != nil {
 		return nil, err
 	}
-	pids, err := h.pids()
+	pids, err := h.Processes()
 	if err != nil {
 		return nil, err
 	}
 	seen := map[string]bool{own: true}
 	var first []int
 	for _, pid := range pids {
-		ns, err := os.Readlink(filepath.Join(h.proc, strconv.Itoa(pid), "ns/mnt"))
+		ns, err := os.Readlink(filepath.Join(h.Proc, strconv.Itoa(pid), "ns/mnt"))
 		if err != nil || seen[ns] {
 			continue
 		}
@@ -157,36 +159,12 @@ func (h host) otherNamespaces() ([]int, error) {
 	return first, nil
 }
 
-// pids lists the processes.
-func (h host) pids() ([]int, error) {
-	entries, err := os.ReadDir(h.proc)
-	if err != nil {
-		return nil, err
-	}
-	var pids []int
-	for _, e := range entries {
-		if pid, err := strconv.Atoi(e.Name()); err == nil {
-			pids = append(pids, pid)
-		}
-	}
-	return pids, nil
-}
-
-// comm returns the name of a process, for messages.
-func (h host) comm(pid int) string {
-	name, err := readLine(filepath.Join(h.proc, strconv.Itoa(pid)), "comm")
-	if err != nil {
-		return "ended"
-	}
-	return name
-}
-
 // btrfsMembers finds mounted btrfs file systems of several devices, whose mount lines name only
 // one.
 func (h host) btrfsMembers(s subject) ([]Use, error) {
 	var uses []Use
 	for _, n := range s.nodes {
-		found, err := filepath.Glob(filepath.Join(h.sys, "fs/btrfs/*/devices", n.name))
+		found, err := filepath.Glob(filepath.Join(h.Sys, "fs/btrfs/*/devices", n.name))
 		if err != nil {
 			return nil, err
 		}
@@ -200,7 +178,7 @@ func (h host) btrfsMembers(s subject) ([]Use, error) {
 
 // swaps finds the subject among the swap spaces.
 func (h host) swaps(s subject) ([]Use, error) {
-	text, err := os.ReadFile(filepath.Join(h.proc, "swaps"))
+	list, err := h.Swaps()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil // a kernel without swap
 	}
@@ -208,86 +186,59 @@ func (h host) swaps(s subject) ([]Use, error) {
 		return nil, err
 	}
 	var uses []Use
-	for _, line := range strings.Split(string(text), "\n") {
-		fields := strings.Fields(line)
-		if len(fields) == 0 {
-			continue
-		}
-		if what, ok := s.byPath(unescapeOctal(fields[0])); ok {
+	for _, swap := range list {
+		if what, ok := s.byPath(swap.Path); ok {
 			uses = append(uses, Use{Kind: Swap, What: what, Why: "used as swap", Remedy: "swapoff " + what})
 		}
 	}
 	return uses, nil
 }
 
-// unescapeOctal undoes the kernel's escaping of blanks and backslashes ("\040").
-func unescapeOctal(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+4 <= len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
-}
-
-// loops finds loop devices laid over the subject. It reads sysfs alone: opening a loop device, even
-// to ask it, would delay the automatic clearing that its owner counts on.
+// loops finds loop devices laid over the subject.
 func (h host) loops(s subject) ([]Use, error) {
-	files, err := filepath.Glob(filepath.Join(h.sys, "block/loop*/loop/backing_file"))
+	list, err := h.Loops()
 	if err != nil {
 		return nil, err
 	}
 	var uses []Use
-	for _, f := range files {
-		backing, err := readLine(filepath.Dir(f), "backing_file")
-		if err != nil {
-			continue // cleared meanwhile
-		}
-		what, ok := s.byPath(backing)
+	for _, loop := range list {
+		what, ok := s.byPath(loop.Backing)
 		if !ok {
 			continue
 		}
-		loop := "/dev/" + filepath.Base(filepath.Dir(filepath.Dir(f)))
-		why := "attached to " + loop
-		if users := h.loopUsers(filepath.Dir(f)); users != "" {
+		node := "/dev/" + loop.Name
+		why := "attached to " + node
+		if users := h.loopUsers(loop.Dir); users != "" {
 			why += ", which " + users + " has open"
 		} else if who := h.lockedBy(s.file, "FLOCK"); who != "" { // as an installation at its end, that has closed the device
 			why += ", and locked by " + who
-		} else if again, err := readLine(filepath.Dir(f), "backing_file"); err != nil || again != backing {
+		} else if !loop.Attached() {
 			continue // it was about to end
 		}
 		uses = append(uses, Use{Kind: Loop, What: what, Why: why,
-			Remedy: "let that end, or unmount the file systems on it, then losetup -d " + loop})
+			Remedy: "let that end, or unmount the file systems on it, then losetup -d " + node})
 	}
 	return uses, nil
 }
 
-// loopUsers lists the processes that have a loop device open, by its directory loop in sysfs; ""
-// where /proc shows none.
+// loopUsers lists the processes that have a loop device open, by its directory in sysfs; "" where
+// /proc shows none.
 func (h host) loopUsers(dir string) string {
-	number, err := readLine(filepath.Dir(dir), "dev")
+	text, err := block.Attribute(dir, "dev")
 	if err != nil {
 		return "" // cleared meanwhile
 	}
-	dev, err := parseDevno(number)
+	number, err := block.ParseNumber(text)
 	if err != nil {
 		return ""
 	}
-	pids, err := h.pids()
+	users, err := h.Openers(number)
 	if err != nil {
 		return ""
 	}
-	var users []string
-	for _, pid := range pids {
-		if h.hasOpen(pid, dev) {
-			users = append(users, fmt.Sprintf("process %d (%s)", pid, h.comm(pid)))
-		}
+	var names []string
+	for _, user := range users {
+		names = append(names, user.String())
 	}
-	return strings.Join(users, ", ")
+	return strings.Join(names, ", ")
 }

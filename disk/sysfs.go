@@ -7,10 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
-	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"installer/disk/block"
 
 	"installer/disk/stack"
 )
@@ -19,35 +18,16 @@ import (
 // (Linux, Documentation/ABI/stable/sysfs-block).
 const sysfsSector = 512
 
-// host holds the directories of the kernel's accounts, so that tests can hand in canned ones.
-type host struct{ sys, proc, dev string }
+// host has the kernel's accounts of the disk that is surveyed.
+type host struct{ block.Host }
 
 // liveHost returns the host of the running kernel.
-func liveHost() host { return host{sys: "/sys", proc: "/proc", dev: "/dev"} }
-
-// devno is a device number.
-type devno struct{ major, minor uint32 }
-
-func (d devno) String() string { return fmt.Sprintf("%d:%d", d.major, d.minor) }
-
-// devnoOf splits the kernel's encoded device number.
-func devnoOf(rdev uint64) devno { return devno{unix.Major(rdev), unix.Minor(rdev)} }
-
-// parseDevno reads the "8:1" of sysfs and mountinfo.
-func parseDevno(s string) (devno, error) {
-	major, minor, ok := strings.Cut(strings.TrimSpace(s), ":")
-	a, errA := strconv.ParseUint(major, 10, 32)
-	b, errB := strconv.ParseUint(minor, 10, 32)
-	if !ok || errA != nil || errB != nil {
-		return devno{}, fmt.Errorf("not a device number: %q", s)
-	}
-	return devno{uint32(a), uint32(b)}, nil
-}
+func liveHost() host { return host{block.Live()} }
 
 // node is a block device as sysfs describes it.
 type node struct {
 	name   string // the kernel's name, such as "vda2"
-	dev    devno
+	dev    block.Number
 	dir    string // its directory in sysfs
 	number int    // partition number; 0 for a whole disk
 	start  int64  // bytes from the start of the disk
@@ -66,8 +46,8 @@ func (n node) device() stack.Device {
 func (n node) path() string { return n.device().Path() }
 
 // node finds the block device of a number.
-func (h host) node(dev devno) (node, error) {
-	dir, err := filepath.EvalSymlinks(filepath.Join(h.sys, "dev/block", dev.String()))
+func (h host) node(dev block.Number) (node, error) {
+	dir, err := filepath.EvalSymlinks(filepath.Join(h.Sys, "dev/block", dev.String()))
 	if err != nil {
 		return node{}, fmt.Errorf("finding block device %s in sysfs: %w", dev, err)
 	}
@@ -77,11 +57,11 @@ func (h host) node(dev devno) (node, error) {
 // nodeAt reads the facts of the block device that a sysfs directory describes.
 func (h host) nodeAt(dir string) (node, error) {
 	n := node{name: filepath.Base(dir), dir: dir}
-	text, err := readLine(dir, "dev")
+	text, err := block.Attribute(dir, "dev")
 	if err != nil {
 		return node{}, err
 	}
-	if n.dev, err = parseDevno(text); err != nil {
+	if n.dev, err = block.ParseNumber(text); err != nil {
 		return node{}, err
 	}
 	for _, field := range []struct {
@@ -89,7 +69,7 @@ func (h host) nodeAt(dir string) (node, error) {
 		unit int64
 		into *int64
 	}{{"start", sysfsSector, &n.start}, {"size", sysfsSector, &n.size}} {
-		if *field.into, err = readNumber(dir, field.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if *field.into, err = block.NumericAttribute(dir, field.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return node{}, err
 		}
 		*field.into *= field.unit
@@ -98,11 +78,11 @@ func (h host) nodeAt(dir string) (node, error) {
 		file string
 		into *string
 	}{{"dm/name", &n.mapped}, {"dm/uuid", &n.mapID}} {
-		if *field.into, err = readLine(dir, field.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if *field.into, err = block.Attribute(dir, field.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return node{}, err
 		}
 	}
-	number, err := readNumber(dir, "partition")
+	number, err := block.NumericAttribute(dir, "partition")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return node{}, err
 	}
@@ -138,7 +118,7 @@ func (n node) model() string {
 	var words []string
 	for _, f := range []string{"device/vendor", "device/model"} {
 		// A vendor that is a PCI number (virtio) is of no use to a person.
-		if s, err := readLine(n.dir, f); err == nil && !strings.HasPrefix(s, "0x") {
+		if s, err := block.Attribute(n.dir, f); err == nil && !strings.HasPrefix(s, "0x") {
 			words = append(words, strings.TrimSpace(s))
 		}
 	}
@@ -149,26 +129,4 @@ func (n node) model() string {
 		return filepath.Base(driver)
 	}
 	return n.name
-}
-
-// readLine reads a sysfs attribute without its newline.
-func readLine(dir, name string) (string, error) {
-	b, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		return "", err
-	}
-	return strings.TrimSuffix(string(b), "\n"), nil
-}
-
-// readNumber reads a decimal sysfs attribute.
-func readNumber(dir, name string) (int64, error) {
-	s, err := readLine(dir, name)
-	if err != nil {
-		return 0, err
-	}
-	n, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("reading %s: %w", filepath.Join(dir, name), err)
-	}
-	return n, nil
 }

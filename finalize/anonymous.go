@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 
+	"installer/disk/block"
+
 	"golang.org/x/sys/unix"
 
 	"installer/finalize/mounts"
@@ -36,7 +38,7 @@ func numberGivenUp(number mounts.DevNum) (err error) {
 		if err := unix.Fstat(fd, &st); err != nil {
 			return fmt.Errorf("asking for the device number %s: %w", number, err)
 		}
-		switch n := (mounts.DevNum{Major: unix.Major(st.Dev), Minor: unix.Minor(st.Dev)}); {
+		switch n := (block.Split(st.Dev)); {
 		case n == number:
 			return nil
 		case n.Minor > number.Minor:

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"installer/disk/block"
+
 	"golang.org/x/sys/unix"
 
 	"installer/finalize/holders"
@@ -132,7 +134,7 @@ func openNode(path string, number mounts.DevNum) (*os.File, error) {
 	if err := unix.Fstat(int(place.Fd()), &st); err != nil {
 		return nil, &os.PathError{Op: "fstat", Path: path, Err: err}
 	}
-	if n := (mounts.DevNum{Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev)}); st.Mode&unix.S_IFMT != unix.S_IFBLK || n != number {
+	if n := (block.Split(st.Rdev)); st.Mode&unix.S_IFMT != unix.S_IFBLK || n != number {
 		return nil, fmt.Errorf("%s is no node of device %s", path, number)
 	}
 	return os.Open(fmt.Sprintf("/proc/self/fd/%d", place.Fd()))

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"installer/disk/block"
+
 	"installer/finalize/holders"
 	"installer/finalize/mounts"
 )
@@ -63,7 +65,7 @@ func TestStack(t *testing.T) {
 		"259:0": {"/dev/md0", "/dev/sdc, /dev/sdd", "mdadm --stop /dev/md0"},
 		"252:0": {"/dev/bcache0", "/dev/sde", "/sys/block/bcache0/bcache/stop"},
 	} {
-		n, err := mounts.ParseDevNum(number)
+		n, err := block.ParseNumber(number)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,7 +84,7 @@ func TestStack(t *testing.T) {
 		t.Fatal(err)
 	}
 	for number, want := range map[string]string{"8:96": "/sys/fs/bcache/55-66/stop", "8:1": "vgchange -an my-group", "8:16": "multipath -f mpatha", "8:32": "mdadm --stop /dev/md0", "253:0": "cryptsetup close secret"} {
-		n, err := mounts.ParseDevNum(number)
+		n, err := block.ParseNumber(number)
 		if err != nil {
 			t.Fatal(err)
 		}

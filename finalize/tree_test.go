@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"installer/disk/block"
+
 	"golang.org/x/sys/unix"
 
 	"installer/finalize/holders"
@@ -142,7 +144,7 @@ func TestKinds(t *testing.T) {
 		"fuse.sshfs 0:40": elsewhere, "9p 0:40": elsewhere, "ext4 7:0": stored, "btrfs 0:40": stored, "fuseblk 8:1": stored, "brandnew 0:40": elsewhere,
 	} {
 		fsType, number, _ := strings.Cut(line, " ")
-		dev, err := mounts.ParseDevNum(number)
+		dev, err := block.ParseNumber(number)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -18,11 +18,12 @@ import (
 var rooms = []struct {
 	name, may string
 }{
+	{"disk/block", ""},
 	{"disk/stack", ""},
 	{"disk", "disk"},
-	{"finalize/mounts", ""},
-	{"finalize/holders", "finalize/mounts disk/fsinfo disk/stack"},
-	{"finalize", "finalize/holders finalize/mounts disk/fsinfo"},
+	{"finalize/mounts", "disk/block"},
+	{"finalize/holders", "finalize/mounts disk/block disk/fsinfo disk/stack"},
+	{"finalize", "finalize/holders finalize/mounts disk/block disk/fsinfo"},
 	{"rootfs", "rootfs"},
 	{"install/printable", ""},
 	{"install/hostprog", "install/printable"},

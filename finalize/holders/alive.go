@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"installer/disk/block"
+
 	"golang.org/x/sys/unix"
 
 	"installer/finalize/mounts"
@@ -79,25 +81,16 @@ func isClaimed(b Block) (bool, error) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return false, fmt.Errorf("reading the number of %s: %w", b.Path, err)
 	}
-	if n := (mounts.DevNum{Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev)}); n != b.Number {
+	if n := (block.Split(st.Rdev)); n != b.Number {
 		return false, fmt.Errorf("opening the device exclusively: %w: %s is device %s, not %s", errOtherDevice, b.Path, n, b.Number)
 	}
 	return false, nil
 }
 
-// kernelName returns the kernel's name of a block device, such as loop0.
-func kernelName(n mounts.DevNum) (string, error) {
-	link, err := os.Readlink("/sys/dev/block/" + n.String())
-	if err != nil {
-		return "", fmt.Errorf("finding the kernel's name of device %s (is /sys mounted?): %w", n, err)
-	}
-	return filepath.Base(link), nil
-}
-
 // kernelSigns returns the kernel's own entries for a file system on a device, whatever its type,
 // and the threads that serve it. They are named by the device, so that nothing is read from it.
 func kernelSigns(n mounts.DevNum) (entries, threads []string, err error) {
-	name, err := kernelName(n)
+	name, err := Sysfs("/sys").Name(n)
 	if err != nil {
 		return nil, nil, err
 	}

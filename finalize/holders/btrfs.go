@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"installer/disk/block"
+
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
@@ -46,7 +48,7 @@ func listBtrfs() ([]btrfs, error) {
 			if err != nil {
 				continue // removed since
 			}
-			if n, err := mounts.ParseDevNum(strings.TrimSpace(string(text))); err == nil {
+			if n, err := block.ParseNumber(string(text)); err == nil {
 				b.names, b.devices = append(b.names, e.Name()), append(b.devices, n)
 			}
 		}
@@ -105,7 +107,7 @@ func (x *btrfsIndex) match(m mounts.Mount, own bool) *btrfs {
 			}
 		}
 	}
-	number, known := nodeNumber(m.Source)
+	number, known := block.NumberOf(m.Source)
 	name := kernelNameOf(m.Source)
 	for i, b := range x.list {
 		if known && slices.Contains(b.devices, number) || !known && slices.Contains(b.names, name) {
@@ -113,15 +115,6 @@ func (x *btrfsIndex) match(m mounts.Mount, own bool) *btrfs {
 		}
 	}
 	return nil
-}
-
-// nodeNumber returns the number of the block device that path is a node of.
-func nodeNumber(path string) (n mounts.DevNum, ok bool) {
-	var st unix.Stat_t
-	if !filepath.IsAbs(path) || unix.Stat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK {
-		return n, false
-	}
-	return mounts.DevNum{Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev)}, true
 }
 
 // kernelNameOf returns the kernel's name of a device whose node is missing: that of the node, or

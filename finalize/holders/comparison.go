@@ -42,16 +42,6 @@ func (c *comparison) unknown(mount int) bool {
 	return !known
 }
 
-// isRemote names the file systems that may ask a server when a link of /proc is followed to them
-// (d_weak_revalidate in the kernel).
-func isRemote(fsType string) bool {
-	switch fsType {
-	case "nfs", "nfs4", "9p", "cifs", "smb3", "ceph", "afs":
-		return true
-	}
-	return false
-}
-
 // remoteLink reports whether a link shows a path on a network file system, which is no target and
 // must not be followed. It costs nothing where there is none.
 func (c *comparison) remoteLink(t task, name string) bool {

@@ -6,6 +6,8 @@ import (
 	"os"
 	"unsafe"
 
+	"installer/disk/block"
+
 	"golang.org/x/sys/unix"
 
 	"installer/finalize/mounts"
@@ -88,11 +90,11 @@ func frozenExt4(m mounts.Mount) (bool, string) {
 
 // openNode opens a block device for reading, by the first path that is a node of it.
 func openNode(n mounts.DevNum, paths ...string) (*os.File, error) {
-	if name, err := kernelName(n); err == nil {
+	if name, err := Sysfs("/sys").Name(n); err == nil {
 		paths = append(paths, nodePath(name))
 	}
 	for _, path := range paths {
-		if got, ok := nodeNumber(path); ok && got == n {
+		if got, ok := block.NumberOf(path); ok && got == n {
 			return os.Open(path)
 		}
 	}

@@ -2,34 +2,21 @@ package holders
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"strings"
+
+	"installer/disk/block"
 )
 
 // findLoops finds loop devices whose backing file lies on the target. No process need be concerned.
 func findLoops(_ context.Context, s *scan) error {
-	files, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	list, err := block.Live().Loops()
 	if err != nil {
-		return fmt.Errorf("listing loop devices: %w", err)
+		s.cannot("loop device", "/sys/block", err)
 	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // detached meanwhile
-		}
-		if err != nil {
-			s.cannot("loop device", file, err)
-			continue
-		}
-		path := strings.TrimSuffix(string(text), "\n")
-		if s.pathOnTarget(path) || len(s.target.Mounts) == 0 && s.isBlock(path) {
-			name := strings.Split(file, "/")[3]
-			s.add(Holder{Class: Loop, Path: path, Evidence: file + ": " + path,
-				Remedy: fmt.Sprintf("unmount the file systems of /dev/%s, then losetup -d /dev/%s", name, name)})
+	for _, loop := range list {
+		if s.pathOnTarget(loop.Backing) || len(s.target.Mounts) == 0 && s.isBlock(loop.Backing) {
+			s.add(Holder{Class: Loop, Path: loop.Backing, Evidence: loop.Dir + "/loop/backing_file: " + loop.Backing,
+				Remedy: fmt.Sprintf("unmount the file systems of /dev/%s, then losetup -d /dev/%s", loop.Name, loop.Name)})
 		}
 	}
 	return nil

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
+
+	"installer/disk/block"
 )
 
 // findOverlays finds overlays with a layer on the target. The overlay has a device of its own, and
@@ -35,7 +37,7 @@ func overlayDirs(options string) []string {
 		key, value, _ := strings.Cut(option, "=")
 		switch key {
 		case "lowerdir", "lowerdir+", "datadir+", "upperdir", "workdir":
-			dirs = append(dirs, splitLayers(unescape(value))...)
+			dirs = append(dirs, splitLayers(block.Unescape(value))...)
 		}
 	}
 	return dirs

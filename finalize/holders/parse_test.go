@@ -77,11 +77,7 @@ func TestOverlayDirs(t *testing.T) {
 	}
 }
 
-func TestParseSwapsAndProbes(t *testing.T) {
-	list, err := parseSwaps(strings.NewReader("Filename Type Size Used Priority\n/mnt/a\\040b file 1 0 -2\n/dev/sda2 partition 1 0 -2\n"))
-	if err != nil || len(list) != 2 || list[0].path != "/mnt/a b" || list[1].kind != "partition" {
-		t.Errorf("%+v, %v", list, err)
-	}
+func TestParseProbes(t *testing.T) {
 	if p := parseUprobe("p:uprobes/x /mnt/a:b:0x0000000000001000 %ip"); p.path != "/mnt/a:b" || p.event != "uprobes/x" {
 		t.Errorf("%+v", p)
 	}
@@ -152,7 +148,6 @@ func FuzzParsers(f *testing.F) {
 			}
 		}
 		parseStat(text)
-		parseSwaps(strings.NewReader(s))
 		new(sockets).parse(text)
 		parseSocket(text)
 		receivedFiles(text)

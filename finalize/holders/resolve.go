@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"installer/disk/block"
+
 	"golang.org/x/sys/unix"
 
 	"installer/finalize/mounts"
@@ -36,7 +38,7 @@ func Resolve(ctx context.Context, path string) (Subject, error) {
 	if err != nil {
 		return Subject{}, err
 	}
-	if number, ok := nodeNumber(absolute(path)); ok {
+	if number, ok := block.NumberOf(absolute(path)); ok {
 		return resolveDevice(snapshot, index, number, path)
 	}
 	return resolveMount(path, snapshot, index)
@@ -125,7 +127,7 @@ func blockNumbers(m mounts.Mount, index btrfsIndex) []mounts.DevNum {
 	if m.FSType != "btrfs" {
 		return nil
 	}
-	source, known := nodeNumber(m.Source)
+	source, known := block.NumberOf(m.Source)
 	b := index.found[m.Dev]
 	if b == nil && known {
 		return []mounts.DevNum{source}
@@ -162,7 +164,7 @@ func resolveDevice(snapshot *mounts.Snapshot, index btrfsIndex, disk mounts.DevN
 	}
 	var s Subject
 	for _, n := range numbers {
-		name, err := kernelName(n)
+		name, err := Sysfs("/sys").Name(n)
 		if errors.Is(err, fs.ErrNotExist) && n != disk { // a partition that was removed since
 			continue
 		}
@@ -218,7 +220,7 @@ func withPartitions(disk mounts.DevNum) ([]mounts.DevNum, error) {
 		if err != nil {
 			return nil, fmt.Errorf("listing the partitions of device %s: %w", disk, err)
 		}
-		n, err := mounts.ParseDevNum(strings.TrimSpace(string(text)))
+		n, err := block.ParseNumber(string(text))
 		if err != nil {
 			return nil, fmt.Errorf("listing the partitions of device %s: %w", disk, err)
 		}

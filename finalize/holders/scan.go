@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 
+	"installer/disk/block"
+
 	"golang.org/x/sys/unix"
 
 	"installer/finalize/mounts"
@@ -150,7 +152,7 @@ func (s *scan) index() {
 				s.foreign[ns.Inode] = true
 			}
 		}
-		if isRemote(m.FSType) {
+		if block.IsRemote(m.FSType) {
 			s.remote[ns.Inode] = append(s.remote[ns.Inode], m.Point)
 		}
 	}

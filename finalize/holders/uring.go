@@ -3,6 +3,8 @@ package holders
 import (
 	"fmt"
 	"strings"
+
+	"installer/disk/block"
 )
 
 // ring looks at the files that are registered in an io_uring: they need no file descriptor, and
@@ -31,7 +33,7 @@ func ringFiles(text string) []string {
 		if _, number := decimal([]byte(strings.TrimSpace(index))); !ok || !number {
 			break
 		}
-		paths = append(paths, unescape(path))
+		paths = append(paths, block.Unescape(path))
 	}
 	return paths
 }

@@ -1,50 +1,19 @@
 package mounts
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
 	"strconv"
 	"strings"
 
+	"installer/disk/block"
+
 	"github.com/moby/sys/mountinfo"
 )
 
-// DevNum is a device number as mountinfo, maps and locks show it. For btrfs it is the anonymous
-// number of the superblock, which stat(2) does not return.
-type DevNum struct {
-	Major uint32
-	Minor uint32
-}
-
-// String writes the number as mountinfo does: decimal, "major:minor".
-func (d DevNum) String() string { return fmt.Sprintf("%d:%d", d.Major, d.Minor) }
-
-// MarshalJSON writes the number as the string "major:minor".
-func (d DevNum) MarshalJSON() ([]byte, error) { return json.Marshal(d.String()) }
-
-// UnmarshalJSON reads the string "major:minor".
-func (d *DevNum) UnmarshalJSON(b []byte) error {
-	var s string
-	if err := json.Unmarshal(b, &s); err != nil {
-		return fmt.Errorf("reading a device number: %w", err)
-	}
-	n, err := ParseDevNum(s)
-	*d = n
-	return err
-}
-
-// ParseDevNum reads "major:minor" in decimal.
-func ParseDevNum(s string) (DevNum, error) {
-	major, minor, ok := strings.Cut(s, ":")
-	a, errA := strconv.ParseUint(major, 10, 32)
-	b, errB := strconv.ParseUint(minor, 10, 32)
-	if !ok || errA != nil || errB != nil {
-		return DevNum{}, fmt.Errorf("reading the device number %q: want MAJOR:MINOR", s)
-	}
-	return DevNum{uint32(a), uint32(b)}, nil
-}
+// DevNum is a device number as mountinfo shows it.
+type DevNum = block.Number
 
 // Mount is one mount of one namespace, with the fields of mountinfo; see proc_pid_mountinfo(5).
 type Mount struct {
@@ -119,7 +88,7 @@ func convert(i *mountinfo.Info) (Mount, error) {
 		return Mount{}, fmt.Errorf("reading mountinfo: impossible numbers in the line of %q", i.Mountpoint)
 	}
 	m := Mount{
-		ID: i.ID, Parent: i.Parent, Dev: DevNum{uint32(i.Major), uint32(i.Minor)},
+		ID: i.ID, Parent: i.Parent, Dev: DevNum{Major: uint32(i.Major), Minor: uint32(i.Minor)},
 		Root: i.Root, Point: i.Mountpoint, Options: i.Options,
 		FSType: i.FSType, Source: i.Source, SuperOptions: i.VFSOptions,
 	}

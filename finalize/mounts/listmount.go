@@ -123,7 +123,7 @@ func decodeStatmount(buf []byte) (Mount, error) {
 		return stringAt(buf, u32(at))
 	}
 	m := Mount{
-		ID: int(u32(56)), Unique: u64(40), Parent: int(u32(60)), Dev: DevNum{u32(16), u32(20)},
+		ID: int(u32(56)), Unique: u64(40), Parent: int(u32(60)), Dev: DevNum{Major: u32(16), Minor: u32(20)},
 		Root: text(statmountRoot, 104), Point: text(statmountPoint, 108),
 		Options: mountOptions(u64(64)), SuperOptions: superOptions(u32(32), text(statmountOptions, 4)),
 		PropagateFrom: u64(96), FSType: text(statmountType, 36), Source: text(statmountSource, 124),

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"installer/disk/block"
+
 	"golang.org/x/sys/unix"
 
 	"installer/finalize/mounts"
@@ -76,7 +78,7 @@ func (x *Target) attach() {
 	if err := unix.Fstat(int(x.File.Fd()), &st); err != nil {
 		x.t.Fatal(err)
 	}
-	x.Number = mounts.DevNum{Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev)}
+	x.Number = block.Split(st.Rdev)
 }
 
 // AttachLoop puts a loop device on a file; it goes when the last user of it has

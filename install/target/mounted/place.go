@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"installer/disk/block"
+
 	"golang.org/x/sys/unix"
 
 	"installer/disk"
@@ -106,7 +108,7 @@ func nodeOf(dir string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("finding the disk %s: %w", name(dir), err)
 	}
-	want, err := mounts.ParseDevNum(strings.TrimSpace(string(text)))
+	want, err := block.ParseNumber(string(text))
 	if err != nil {
 		return "", err
 	}
@@ -114,7 +116,7 @@ func nodeOf(dir string) (string, error) {
 	if err := unix.Stat(name(dir), &st); err != nil {
 		return "", fmt.Errorf("finding the disk %s (in a container, give it the host's /dev: -v /dev:/dev): %w", name(dir), err)
 	}
-	got := mounts.DevNum{Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev)}
+	got := block.Split(st.Rdev)
 	if st.Mode&unix.S_IFMT != unix.S_IFBLK || got != want {
 		return "", fmt.Errorf("%s is not the device %s (in a container, give it the host's /dev: -v /dev:/dev)", name(dir), want)
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"installer/disk/block"
+
 	"installer/finalize/mounts"
 
 	"golang.org/x/sys/unix"
@@ -59,7 +61,7 @@ func numberOf(t *testing.T, path string) mounts.DevNum {
 	if err := unix.Stat(path, &st); err != nil {
 		t.Fatal(err)
 	}
-	return mounts.DevNum{Major: unix.Major(st.Rdev), Minor: unix.Minor(st.Rdev)}
+	return block.Split(st.Rdev)
 }
 
 func TestBeneathLoop(t *testing.T) {
@@ -86,7 +88,7 @@ func TestBeneathPartition(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	number, err := mounts.ParseDevNum(strings.TrimSpace(string(text)))
+	number, err := block.ParseNumber(string(text))
 	if err != nil {
 		t.Fatal(err)
 	}
