@@ -69,7 +69,7 @@ func exitStatus(err error) int {
 		is[*vm.OutputRefusedError](err):
 		return exitRefused
 	case is[*image.SourceError](err), is[*bootable.Error](err),
-		is[*deploy.ComposefsError](err), is[*bootloader.MissingError](err), is[*bootloader.ModuleError](err), is[*bootloader.ProgramError](err),
+		is[*deploy.ComposefsError](err), is[*deploy.PrepareRootError](err), is[*bootloader.MissingError](err), is[*bootloader.ModuleError](err), is[*bootloader.ProgramError](err),
 		is[*config.FileError](err), lacksMaker(err):
 		return exitSource
 	case is[*bootloader.ArgumentError](err): // of the command line; that of an image is in a SourceError

@@ -113,18 +113,6 @@ func TestImageReference(t *testing.T) {
 	}
 }
 
-func TestKeyFile(t *testing.T) {
-	keys, err := parseKeyFile("# comment\n[origin]\nrefspec=a\\\\b\n\n[x]\ny = z\n")
-	if err != nil || keys["origin.refspec"] != `a\b` || keys["x.y"] != "z" {
-		t.Errorf("%v, %v", keys, err)
-	}
-	for _, text := range []string{"key=1\n", "[a]\nnonsense\n", "[a]\n=x\n"} {
-		if _, err := parseKeyFile(text); err == nil {
-			t.Errorf("%q is accepted", text)
-		}
-	}
-}
-
 func TestRemadeDisk(t *testing.T) {
 	r := &remade{files: map[string]remadeFile{}}
 	for at, text := range map[int64]string{1000: "hello", 1003: "LO!"} {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"installer/rootfs/deploy"
+	"installer/rootfs/keyfile"
 	"installer/rootfs/ostree"
 )
 
@@ -27,7 +28,7 @@ func checkOrigins(f *findings, t tree, repo *ostree.Repo, deployments []*deploym
 			f.fault(where, "%v", err)
 			continue
 		}
-		keys, err := parseKeyFile(string(data))
+		keys, err := keyfile.Parse(string(data))
 		if err != nil {
 			f.fault(where, "%v", err)
 			continue
@@ -45,27 +46,6 @@ func checkOrigins(f *findings, t tree, repo *ostree.Repo, deployments []*deploym
 		}
 	}
 	f.say("%s", strings.Join(origins, ", "))
-}
-
-// parseKeyFile reads groups, keys and comments of a key file, strictly, as "group.key".
-func parseKeyFile(text string) (map[string]string, error) {
-	keys, group := map[string]string{}, ""
-	number := 0
-	for line := range strings.Lines(text) {
-		number++
-		line = strings.TrimSpace(line)
-		key, value, isPair := strings.Cut(line, "=")
-		switch {
-		case line == "" || line[0] == '#':
-		case line[0] == '[' && line[len(line)-1] == ']':
-			group = line[1 : len(line)-1]
-		case !isPair || group == "" || key == "":
-			return nil, fmt.Errorf("line %d is no group, key or comment: %.80q", number, line)
-		default:
-			keys[group+"."+strings.TrimSpace(key)] = strings.ReplaceAll(strings.TrimSpace(value), `\\`, `\`)
-		}
-	}
-	return keys, nil
 }
 
 // checkRefspec checks the origin of a system that no container image updates.

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"strings"
 
 	"installer/rootfs/beneath"
+	"installer/rootfs/keyfile"
 )
 
 // maxTextFile bounds a configuration file, in bytes.
@@ -27,9 +29,22 @@ func (e *ComposefsError) Error() string {
 		e.Setting)
 }
 
+// PrepareRootError is returned for an image whose initramfs would refuse its own configuration.
+type PrepareRootError struct {
+	Name string // of the file
+	Err  error
+}
+
+func (e *PrepareRootError) Error() string {
+	return fmt.Sprintf("%s of the image, which its initramfs reads, is no key file: %v", e.Name, e.Err)
+}
+
+func (e *PrepareRootError) Unwrap() error { return e.Err }
+
 // CheckComposefs reports whether the tree of an image can be booted without a composefs image of
-// its deployment, with the kernel arguments; the error is a *ComposefsError. It is there to refuse
-// an image before anything is written. The contents of PrepareRootFiles have to be readable.
+// its deployment, with the kernel arguments; the error is a *ComposefsError or a *PrepareRootError.
+// It is there to refuse an image before anything is written. The contents of PrepareRootFiles have
+// to be readable.
 func CheckComposefs(tree fs.FS, kargs []string) error {
 	settings, err := prepareRootSettings(func(name string) ([]byte, error) { return fs.ReadFile(tree, name) })
 	if err == nil {
@@ -71,9 +86,9 @@ func withoutComposefs(settings map[string]string, kargs []string) (needed bool, 
 	switch {
 	case enabled == "signed" || enabled == "verity":
 		return false, &ComposefsError{Setting: "composefs.enabled=" + enabled}
-	case !isTrue(enabled):
+	case !keyfile.IsTrue(enabled):
 		return false, nil
-	case isTrue(settings["root.transient"]):
+	case keyfile.IsTrue(settings["root.transient"]):
 		return false, &ComposefsError{Setting: "root.transient=true"}
 	}
 	return true, nil
@@ -90,22 +105,11 @@ func prepareRootSettings(read func(name string) ([]byte, error)) (map[string]str
 		if err != nil {
 			return nil, fmt.Errorf("reading how the image mounts its root: %w", err)
 		}
-		group := ""
-		for line := range strings.Lines(string(data)) {
-			line = strings.TrimSpace(line)
-			if strings.HasPrefix(line, "[") && strings.HasSuffix(line, "]") {
-				group = line[1 : len(line)-1]
-				continue
-			}
-			if key, value, ok := strings.Cut(line, "="); ok && !strings.HasPrefix(line, "#") {
-				settings[group+"."+strings.TrimSpace(key)] = strings.TrimSpace(value)
-			}
+		keys, err := keyfile.Parse(string(data))
+		if err != nil {
+			return nil, &PrepareRootError{Name: "/" + name, Err: err}
 		}
+		maps.Copy(settings, keys)
 	}
 	return settings, nil
-}
-
-// isTrue reads a boolean as libostree does, where all else is no.
-func isTrue(value string) bool {
-	return value == "yes" || value == "true" || value == "1"
 }

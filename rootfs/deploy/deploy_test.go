@@ -180,6 +180,11 @@ func TestDeployRefuses(t *testing.T) {
 			var refused *ComposefsError
 			return errors.As(err, &refused)
 		}},
+		{"settings that are no key file", [][]entry{append(baseLayer(),
+			fileEntry("usr/lib/ostree/prepare-root.conf", "enabled = yes\n"))}, nil, func(err error) bool {
+			var refused *PrepareRootError
+			return errors.As(err, &refused) && refused.Name == "/usr/lib/ostree/prepare-root.conf"
+		}},
 	}
 	for _, c := range cases {
 		x := newTarget(t)

@@ -1,10 +1,11 @@
 package ostree
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"strings"
+
+	"installer/rootfs/keyfile"
 )
 
 // Config holds the settings of a repository's configuration file that matter to a bare repository
@@ -34,7 +35,7 @@ func (c Config) encode() ([]byte, error) {
 
 // parseConfig reads a key file and refuses repositories that this package would write wrongly.
 func parseConfig(data []byte) (Config, error) {
-	keys, err := parseKeyFile(data)
+	keys, err := keyfile.Parse(string(data))
 	if err != nil {
 		return Config{}, err
 	}
@@ -71,28 +72,4 @@ func parseBool(v string) (bool, error) {
 		return false, nil
 	}
 	return false, fmt.Errorf("value %q is not a boolean", v)
-}
-
-// parseKeyFile reads "[group]", "key=value" and comment lines into "group.key"; of repeated keys
-// the last counts.
-func parseKeyFile(data []byte) (map[string]string, error) {
-	keys := map[string]string{}
-	group := ""
-	scan := bufio.NewScanner(bytes.NewReader(data))
-	scan.Buffer(nil, maxConfigSize)
-	for n := 1; scan.Scan(); n++ {
-		line := strings.TrimSpace(scan.Text())
-		switch {
-		case line == "" || line[0] == '#':
-		case line[0] == '[' && line[len(line)-1] == ']':
-			group = line[1 : len(line)-1]
-		default:
-			key, value, ok := strings.Cut(line, "=")
-			if !ok || group == "" {
-				return nil, fmt.Errorf("line %d of the repository configuration is no group, key or comment: %.80q", n, line)
-			}
-			keys[group+"."+strings.TrimSpace(key)] = strings.TrimSpace(value)
-		}
-	}
-	return keys, scan.Err()
 }
