@@ -29,7 +29,8 @@ const (
 // returns the commit of the merged tree.
 //
 // A container image gets the objects that its updater reads back: a commit and a ref for each
-// layer, a merge commit that carries manifest and configuration, and the image's ref. target is the
+// layer, a merge commit that carries manifest and configuration, and the image's ref. The commit
+// that an ostree-native image holds is written as it is, and is the parent of the merge. target is the
 // reference, with transport, that the host will follow, such as docker://quay.io/x/y:latest. A
 // plain directory has none of that; it gets one commit under the plain ref target, or RootfsRef if
 // target is empty.
@@ -50,7 +51,11 @@ func WriteImage(ctx context.Context, repo *ostree.Repo, img *image.Image, tree *
 	if err != nil {
 		return ostree.Checksum{}, err
 	}
-	return writeCommit(ctx, w, tree.Root, ref, ostree.Commit{Metadata: mergeMetadata(img), Timestamp: timestamp(img)})
+	merge := ostree.Commit{Metadata: mergeMetadata(img), Timestamp: timestamp(img)}
+	if tree.Base != nil {
+		merge.Parent = ostree.Checksum(tree.Base.Checksum)
+	}
+	return writeCommit(ctx, w, tree.Root, ref, merge)
 }
 
 func writeRootfs(ctx context.Context, w *treeWriter, img *image.Image, tree *image.Tree, ref string) (ostree.Checksum, error) {
@@ -76,10 +81,33 @@ func writeLayers(ctx context.Context, w *treeWriter, img *image.Image, tree *ima
 		if err != nil {
 			return err
 		}
-		commit := ostree.Commit{Metadata: importerMetadata(), Timestamp: timestamp(img)}
-		if _, err := writeCommit(ctx, w, tree.Layers[i], ref, commit); err != nil {
+		if _, err := writeCommit(ctx, w, tree.Layers[i], ref, layerCommit(img, tree, i)); err != nil {
 			return fmt.Errorf("keeping layer %s: %w", layer.Digest, err)
 		}
+	}
+	return writeDetached(w.repo, tree.Base)
+}
+
+// layerCommit returns the commit of a layer without its tree: that of an ostree-native image as it
+// is, an empty one for the file objects of that, which updaters know by its checksum, or one that
+// bears the importer's name.
+func layerCommit(img *image.Image, tree *image.Tree, i int) ostree.Commit {
+	switch {
+	case tree.Base == nil || i >= tree.Base.Layers:
+		return ostree.Commit{Metadata: importerMetadata(), Timestamp: timestamp(img)}
+	case i == 0:
+		return tree.Base.Commit
+	}
+	return ostree.Commit{}
+}
+
+// writeDetached keeps the metadata beside the commit of an ostree-native image, such as signatures.
+func writeDetached(repo *ostree.Repo, base *image.Base) error {
+	if base == nil || len(base.Detached) == 0 {
+		return nil
+	}
+	if err := repo.WriteCommitMeta(ostree.Checksum(base.Checksum), base.Detached); err != nil {
+		return fmt.Errorf("keeping the metadata beside commit %s: %w", base.Checksum, err)
 	}
 	return nil
 }
@@ -90,6 +118,10 @@ func writeCommit(ctx context.Context, w *treeWriter, root *image.Node, ref strin
 	sums, err := w.write(ctx, root)
 	if err != nil {
 		return ostree.Checksum{}, fmt.Errorf("writing the directories of %s: %w", ref, err)
+	}
+	if known := (written{c.Tree, c.Meta}); known != (written{}) && known != sums {
+		return ostree.Checksum{}, fmt.Errorf("writing the directories of %s: they have the checksums %s and %s, and the commit names %s and %s",
+			ref, sums.tree, sums.meta, known.tree, known.meta)
 	}
 	c.Tree, c.Meta = sums.tree, sums.meta
 	sum, err := w.repo.WriteCommit(c)

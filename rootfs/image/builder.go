@@ -30,6 +30,11 @@ type builder struct {
 	dropped map[string]int
 	ignored Ignored
 
+	// overBase is set for a layer that lies over an ostree commit. Its tree becomes that which
+	// libostree makes of the layer.
+	overBase bool
+	held     map[string]*heldFile // by the path of the object
+
 	budget   *budget
 	entries  int64
 	implicit int64 // directories without an entry so far
@@ -89,7 +94,7 @@ func (b *builder) add(parts []string, e *entry) (*Node, error) {
 	if err := checkWhiteoutEntry(name, e.Mode); err != nil {
 		return nil, err
 	}
-	parent, err := b.parent(parts)
+	parent, err := b.parent(parts, e.Meta)
 	if err != nil {
 		return nil, err
 	}
@@ -123,8 +128,28 @@ func checkWhiteoutEntry(name string, mode uint32) error {
 	return checkWhiteoutName(name)
 }
 
-// parent finds the directory that holds the last part, and makes the missing ones.
-func (b *builder) parent(parts []string) (*Node, error) {
+// parent finds the directory that holds the last part, and makes the missing ones for an entry of
+// that owner.
+func (b *builder) parent(parts []string, owner Meta) (*Node, error) {
+	before := b.implicit
+	dir, err := b.makeParents(parts)
+	if err == nil && b.overBase && b.implicit > before {
+		b.disown(parts, owner)
+	}
+	return dir, err
+}
+
+// disown gives the directories above an entry to its owner, as libostree does with all of them where
+// one is missing.
+func (b *builder) disown(parts []string, owner Meta) {
+	dir := b.root
+	for _, name := range parts {
+		dir.Meta = Meta{Mode: modeDir | 0o755, UID: owner.UID, GID: owner.GID}
+		dir = dir.Children[name]
+	}
+}
+
+func (b *builder) makeParents(parts []string) (*Node, error) {
 	dir := b.root
 	for i, name := range parts[:len(parts)-1] {
 		next := dir.Children[name]
@@ -147,7 +172,7 @@ func (b *builder) parent(parts []string) (*Node, error) {
 
 // addLink notes a hard link. A link to itself, which tar writes for a file that it was given twice,
 // changes nothing.
-func (b *builder) addLink(parts, target []string) error {
+func (b *builder) addLink(parts, target []string, owner Meta) error {
 	if len(parts) == 0 || len(target) == 0 {
 		return errors.New("a hard link from or to the root directory")
 	}
@@ -155,12 +180,12 @@ func (b *builder) addLink(parts, target []string) error {
 	if path == targetPath && b.root.Lookup(path) != nil {
 		return nil
 	}
-	holder, err := b.add(parts, &entry{target: targetPath})
+	holder, err := b.add(parts, &entry{target: targetPath, Meta: Meta{UID: owner.UID, GID: owner.GID}})
 	if err != nil {
 		return err
 	}
 	name := path[len(path)-len(parts[len(parts)-1]):]
-	parent, err := b.parent(parts)
+	parent, err := b.parent(parts, owner)
 	if err != nil {
 		return err
 	}

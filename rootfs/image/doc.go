@@ -25,7 +25,19 @@
 // whose layers, taken together, have both a populated /etc and a populated /usr/etc is refused:
 // which of two different configurations is meant cannot be known.
 //
+// # Ostree-native images
+//
+// The lower layers of an ostree-native image hold the objects of an OSTree commit, which is the
+// [Base]: the first layer has the commit and its directories, the others have its files. Their
+// objects are compared with their names in a scan and again as they are stored. Layers of plain
+// files above them lie over the commit's tree by libostree's rules, which the image's updater
+// follows: /etc is moved before the merge, a directory of the commit keeps its metadata, and
+// missing parents of an entry belong to the entry's owner. Hard links into the commit's repository
+// are followed to the file that a build has changed.
+//
 // # Differences from other tools
+//
+// They concern images of plain layers alone.
 //
 // A directory takes the metadata of the last layer that has an entry for it, as the OCI image
 // specification says (ostree-ext keeps the first layer's). Whiteouts act on lower layers only,

@@ -2,7 +2,6 @@ package image
 
 import (
 	"context"
-	"fmt"
 	"time"
 )
 
@@ -63,6 +62,9 @@ type Image struct {
 	// configuration's creation time, else zero.
 	Created time.Time
 	Layers  []LayerInfo
+	// BaseLayers is how many of the layers, from the lowest, hold the objects of an ostree commit:
+	// the image is ostree-native. 0 for an image of plain layers alone.
+	BaseLayers int
 
 	src     source
 	scanned *scanned // nil: nothing was scanned
@@ -114,23 +116,7 @@ func Open(ctx context.Context, ref Ref, o OpenOptions) (*Image, error) {
 // source are a [*SourceError]; errors of the sink are returned as they are, wrapped. When it
 // returns, nothing of it is running.
 func (img *Image) Import(ctx context.Context, sink Sink, o ImportOptions) (*Tree, error) {
-	if err := img.checkKind(); err != nil {
-		return nil, err
-	}
 	return img.src.importTree(ctx, img, sink, o.withDefaults())
-}
-
-// nativeLabel marks an image whose layers hold the objects of an ostree commit. Its value is the
-// diff-id of the last of those layers.
-const nativeLabel = "ostree.final-diffid"
-
-// checkKind refuses an ostree-native image: installed as plain layers it could not be updated.
-func (img *Image) checkKind() error {
-	if _, native := img.Labels[nativeLabel]; !native {
-		return nil
-	}
-	return &SourceError{Ref: img.Ref.String(), Err: fmt.Errorf("this is an ostree-native image (label %s): its layers hold an ostree commit, "+
-		"which this program cannot install yet; use bootc install, or an image that was built from plain layers", nativeLabel)}
 }
 
 // Close releases the files of the source.

@@ -69,12 +69,17 @@ type layerTask interface {
 
 // skimmer is a task that can do without most of a layer that lies uncompressed in a file.
 type skimmer interface {
+	// skims reports whether that is so for layer i.
+	skims(i int) bool
 	skim(ctx context.Context, i int, blob io.ReadSeeker) error
 }
 
 // readAll reads the layers in parallel, the largest first, so that none of those is left to run
 // alone at the end. Equal layers are read once: first has the layer that stands for each.
 func (l *layers) readAll(ctx context.Context, task layerTask) (first []int, err error) {
+	if err := l.readCommit(ctx, task); err != nil {
+		return nil, err
+	}
 	first, order := l.distinct()
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(l.opts.Parallel)
@@ -97,12 +102,32 @@ func (l *layers) readAll(ctx context.Context, task layerTask) (first []int, err 
 	return first, nil
 }
 
-// distinct returns for each layer the first one that is the same blob, and these in the order to
-// read them.
+// readCommit reads the layer of an ostree commit for a task that must know the commit before it
+// reads the layers. The layer is read again with them.
+func (l *layers) readCommit(ctx context.Context, task layerTask) error {
+	t, ok := task.(interface{ commitTask() layerTask })
+	if !ok {
+		return nil
+	}
+	first := t.commitTask()
+	if first == nil {
+		return nil
+	}
+	quiet := *l
+	quiet.opts.Progress = func(int64) {}
+	return quiet.readLayer(ctx, 0, first)
+}
+
+// distinct returns for each layer the first one that is the same blob and is read in the same way,
+// and these in the order to read them.
 func (l *layers) distinct() (first, order []int) {
-	seen := map[[2]string]int{}
+	type layer struct {
+		digest, diffID string
+		commit, base   bool
+	}
+	seen := map[layer]int{}
 	for i, info := range l.img.Layers {
-		key := [2]string{info.Digest, info.DiffID}
+		key := layer{info.Digest, info.DiffID, i == 0 && l.img.BaseLayers > 0, i < l.img.BaseLayers}
 		if _, known := seen[key]; !known {
 			seen[key] = i
 			order = append(order, i)
@@ -128,8 +153,12 @@ func (l *layers) readLayer(ctx context.Context, i int, task layerTask) error {
 	if sink := (*sinkError)(nil); errors.As(err, &sink) {
 		return fmt.Errorf("layer %s: %w", digest, err)
 	}
-	err = l.damage(ctx, i, err)
-	fault := &SourceError{Ref: l.img.Ref.String(), Layer: digest, Err: err}
+	return l.img.layerFault(i, l.damage(ctx, i, err))
+}
+
+// layerFault blames a layer, and the entry that err names.
+func (img *Image) layerFault(i int, err error) *SourceError {
+	fault := &SourceError{Ref: img.Ref.String(), Layer: img.Layers[i].Digest, Err: err}
 	if e := (*entryError)(nil); errors.As(err, &e) {
 		fault.Entry, fault.Err = e.entry, e.err
 	}
@@ -166,7 +195,7 @@ func (l *layers) readBlob(ctx context.Context, i int, task layerTask) error {
 	if err != nil {
 		return fmt.Errorf("opening the blob: %w", err)
 	}
-	if s, ok := task.(skimmer); ok && served.digest == l.img.Layers[i].DiffID {
+	if s, ok := task.(skimmer); ok && s.skims(i) && served.digest == l.img.Layers[i].DiffID {
 		if seeker, ok := blob.(io.ReadSeekCloser); ok {
 			defer blob.Close()
 			return l.skim(ctx, i, s, seeker)

@@ -81,7 +81,18 @@ func (p *storePool) storeSmall(j storeJob) error {
 	if err != nil {
 		return &sinkError{path: j.path, err: err}
 	}
-	j.node.Content = id
+	return named(j.node, j.path, id)
+}
+
+// named gives a node the name of its content. An object of an ostree commit has it already.
+func named(n *Node, path string, id ContentID) error {
+	switch n.Content {
+	case id:
+	case ContentID{}:
+		n.Content = id
+	default:
+		return &entryError{path, &checksumError{id}}
+	}
 	return nil
 }
 
@@ -149,8 +160,7 @@ func (p *storePool) storeLarge(node *Node, path string, content io.Reader) error
 	if err != nil {
 		return &sinkError{path: path, err: err}
 	}
-	node.Content = id
-	return nil
+	return named(node, path, id)
 }
 
 // streamError is a fault of the source met while a file's content was read.

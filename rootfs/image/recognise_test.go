@@ -70,18 +70,3 @@ func TestFlippedBytes(t *testing.T) {
 		}
 	}
 }
-
-// Layers of an ostree commit installed as plain ones would make a host that cannot be updated.
-func TestNativeImagesAreRefused(t *testing.T) {
-	img, err := Open(t.Context(), layoutOf(t, plainLayer(tarOf(t, file("x", "x")))), accept(t))
-	must(t, err)
-	defer img.Close()
-	img.Labels[nativeLabel] = "sha256:0"
-	_, scanErr := img.Scan(t.Context(), ScanOptions{})
-	_, importErr := img.Import(t.Context(), &memorySink{}, ImportOptions{})
-	for _, err := range []error{scanErr, importErr} {
-		if !errors.As(err, new(*SourceError)) || !strings.Contains(err.Error(), "ostree-native") {
-			t.Errorf("%v", err)
-		}
-	}
-}

@@ -268,7 +268,7 @@ func (w *treeWalk) link(at string, known *Node) error {
 	if err != nil {
 		return &entryError{at, err}
 	}
-	parent, err := w.tree.parent(parts)
+	parent, err := w.tree.parent(parts, known.Meta)
 	if err != nil {
 		return &entryError{at, err}
 	}

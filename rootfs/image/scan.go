@@ -35,7 +35,7 @@ type ScanOptions struct {
 
 // Inventory describes an image without its contents.
 type Inventory struct {
-	Tree *Tree // as an import returns it, but that no node has a Content
+	Tree *Tree // as an import returns it, but that no node of a plain layer has a Content
 
 	// Stored is the size of the files of all layers when each distinct one is stored once, in
 	// bytes, each file rounded up to StoredBlock.
@@ -114,9 +114,6 @@ const StoredBlock = 4096
 // uncompressed in files only the headers are read, and of a directory the metadata: that the
 // digests are right is then left to the import. Faults of the source are a [*SourceError].
 func (img *Image) Scan(ctx context.Context, o ScanOptions) (*Inventory, error) {
-	if err := img.checkKind(); err != nil {
-		return nil, err
-	}
 	o.ImportOptions = o.ImportOptions.withDefaults()
 	inv, err := img.scan(ctx, o, nil)
 	if err != nil {
@@ -186,11 +183,14 @@ func (t *layerScan) look(i int, plain io.Reader, out storer) error {
 	return t.parse(i, plain, out, t.records[i].recording)
 }
 
-// layerSkim is a scan that reads of uncompressed layers only the headers.
+// layerSkim is a scan that reads of uncompressed layers only the headers, but for the layers of an
+// ostree commit, whose objects are compared with their names before anything is stored.
 type layerSkim struct {
 	*layerScan
 	passing storer
 }
+
+func (t *layerSkim) skims(i int) bool { return i >= t.img.BaseLayers }
 
 func (t *layerSkim) skim(ctx context.Context, i int, blob io.ReadSeeker) error {
 	return t.look(i, &skipReader{ctx: ctx, src: blob}, t.passing)
@@ -213,7 +213,7 @@ func (s *layeredSource) scanTree(ctx context.Context, img *Image, out *scanner, 
 		}
 		return nil, err
 	}
-	tree, err := scan.tree(img.Ref, first)
+	tree, err := scan.tree(first)
 	if err == nil {
 		img.scanned = &scanned{limits: o.limits(), tree: tree, layers: scan.records}
 	}

@@ -5,7 +5,10 @@ import (
 	"encoding/binary"
 	"hash/maphash"
 	"io"
+	"slices"
 	"sync"
+
+	"installer/rootfs/ostree"
 )
 
 // scanner takes contents as a scan meets them: it counts them and keeps the wanted ones. Layers use
@@ -48,36 +51,68 @@ func newScanner(files []string, sizes map[int64]bool) *scanner {
 }
 
 // keeps reports whether a file's content is to be kept.
-func (s *scanner) keeps(node *Node, name string) bool {
-	return node.IsRegular() && node.Size <= maxKeptFile && (s.sizes[node.Size] || s.wanted.has(name))
+func (s *scanner) keeps(node *Node, names []string) bool {
+	return node.IsRegular() && node.Size <= maxKeptFile && (s.sizes[node.Size] || slices.ContainsFunc(names, s.wanted.has))
 }
 
 // store implements storer for contents that stream by.
 func (s *scanner) store(node *Node, name string, content io.Reader) error {
+	return s.storeAs(node, []string{name}, content)
+}
+
+// storeAs implements namedStorer. An object that has its name already is compared with that.
+func (s *scanner) storeAs(node *Node, names []string, content io.Reader) error {
+	if node.Content != (ContentID{}) {
+		return s.compare(node, names, content)
+	}
 	var h maphash.Hash
 	h.SetSeed(s.seed)
 	hashMeta(&h, node)
-	if s.keeps(node, name) {
-		if err := s.keep(node, name, io.TeeReader(content, &h)); err != nil {
-			return err
-		}
-	} else if node.IsRegular() {
-		counted := &meter{r: content}
-		if err := s.lookAt(node, name, io.TeeReader(counted, &h)); err != nil {
-			return err
-		}
-		buffer := s.buffers.Get().(*[]byte)
-		n, err := io.CopyBuffer(onlyWriter{&h}, onlyReader{content}, *buffer)
-		n += counted.n
-		s.buffers.Put(buffer)
-		if err == nil && n != node.Size {
-			err = io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			return &streamError{path: name, err: err}
-		}
+	if err := s.read(node, names, content, &h); err != nil {
+		return err
 	}
 	s.count(node, contentKey{node.Size, h.Sum64()})
+	return nil
+}
+
+// compare reads an object and compares it with its name.
+func (s *scanner) compare(node *Node, names []string, content io.Reader) error {
+	h, err := ostree.FileHeader{UID: node.UID, GID: node.GID, Mode: node.Mode, Xattrs: node.Xattrs, Target: node.Target}.Hash()
+	if err == nil {
+		err = s.read(node, names, content, h)
+	}
+	if err != nil {
+		return err
+	}
+	if got := ContentID(h.Sum(nil)); got != node.Content {
+		return &checksumError{got}
+	}
+	s.count(node, contentKey{node.Size, binary.LittleEndian.Uint64(node.Content[:])})
+	return nil
+}
+
+// read reads a content into h, keeps it and has it looked at.
+func (s *scanner) read(node *Node, names []string, content io.Reader, h io.Writer) error {
+	switch {
+	case s.keeps(node, names):
+		return s.keep(node, names, io.TeeReader(content, h))
+	case !node.IsRegular():
+		return nil
+	}
+	counted := &meter{r: content}
+	if err := s.lookAt(node, names, io.TeeReader(counted, h)); err != nil {
+		return err
+	}
+	buffer := s.buffers.Get().(*[]byte)
+	n, err := io.CopyBuffer(onlyWriter{h}, onlyReader{content}, *buffer)
+	n += counted.n
+	s.buffers.Put(buffer)
+	if err == nil && n != node.Size {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return &streamError{path: names[0], err: err}
+	}
 	return nil
 }
 
@@ -120,35 +155,35 @@ func (s *scanner) add(n *Node) {
 }
 
 // keep reads a content and remembers it.
-func (s *scanner) keep(n *Node, name string, content io.Reader) error {
+func (s *scanner) keep(n *Node, names []string, content io.Reader) error {
 	data := make([]byte, n.Size)
 	if _, err := io.ReadFull(content, data); err != nil {
-		return &streamError{path: name, err: noEOF(err)}
+		return &streamError{path: names[0], err: noEOF(err)}
 	}
-	if err := s.lookAt(n, name, bytes.NewReader(data)); err != nil {
+	if err := s.lookAt(n, names, bytes.NewReader(data)); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.keptBytes += n.Size; s.keptBytes > maxKeptTotal {
-		return &entryError{name, errKeptTooMuch}
+		return &entryError{names[0], errKeptTooMuch}
 	}
 	s.kept[n] = data
 	return nil
 }
 
 // lookAt has a content looked at, which may read less than all of it.
-func (s *scanner) lookAt(n *Node, name string, content io.Reader) error {
-	if s.look == nil {
-		return nil
+func (s *scanner) lookAt(n *Node, names []string, content io.Reader) error {
+	var look func(io.Reader) (any, error)
+	for i := 0; s.look != nil && look == nil && i < len(names); i++ {
+		look = s.look(names[i], n.Mode)
 	}
-	look := s.look(name, n.Mode)
 	if look == nil {
 		return nil
 	}
 	found, err := look(content)
 	if err != nil {
-		return &streamError{path: name, err: noEOF(err)}
+		return &streamError{path: names[0], err: noEOF(err)}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -173,12 +208,13 @@ type passOver struct{ *scanner }
 
 // store implements storer for contents that can be passed over.
 func (s passOver) store(node *Node, name string, content io.Reader) error {
-	if s.keeps(node, name) {
-		if err := s.keep(node, name, content); err != nil {
+	names := []string{name}
+	if s.keeps(node, names) {
+		if err := s.keep(node, names, content); err != nil {
 			return err
 		}
 	} else if node.IsRegular() {
-		if err := s.lookAt(node, name, content); err != nil {
+		if err := s.lookAt(node, names, content); err != nil {
 			return err
 		}
 	}

@@ -13,6 +13,8 @@ import (
 // maxID is the highest user or group; one more is the "no change" of chown(2).
 const maxID = math.MaxUint32 - 1
 
+var errTooManyEntries = errors.New("the image has more entries than the limit")
+
 // entryError is a rule that an entry of the layer breaks.
 type entryError struct {
 	entry string
@@ -46,7 +48,7 @@ func (r *tarReader) read(src io.Reader) (*Node, error) {
 			break
 		}
 		if err != nil {
-			return nil, r.where(err)
+			return nil, afterEntry(r.last, err)
 		}
 		r.record.content(h)
 		if err := r.entry(h, t); err != nil {
@@ -62,12 +64,12 @@ func (r *tarReader) read(src io.Reader) (*Node, error) {
 	return root, err
 }
 
-// where adds the last good entry to an error of the tar format or its stream.
-func (r *tarReader) where(err error) error {
-	if r.last == "" {
+// afterEntry adds the last good entry to an error of the tar format or its stream.
+func afterEntry(last string, err error) error {
+	if last == "" {
 		return fmt.Errorf("reading the tar: %w", err)
 	}
-	return fmt.Errorf("reading the tar after entry %s: %w", quoteShort(r.last), err)
+	return fmt.Errorf("reading the tar after entry %s: %w", quoteShort(last), err)
 }
 
 func (r *tarReader) entry(h *tar.Header, content io.Reader) error {
@@ -75,11 +77,14 @@ func (r *tarReader) entry(h *tar.Header, content io.Reader) error {
 		return nil // comments of git archive and the like
 	}
 	if r.entries.Add(-1) < 0 {
-		return &entryError{h.Name, errors.New("the image has more entries than the limit")}
+		return &entryError{h.Name, errTooManyEntries}
 	}
-	parts, err := splitPath(h.Name)
+	parts, err := r.split(h.Name)
 	if err != nil {
 		return &entryError{h.Name, err}
+	}
+	if taken, err := r.ofRepository(h, parts, content); taken || err != nil {
+		return err
 	}
 	if r.tree.drops(parts) {
 		if len(parts) == 2 && parts[0] == plnkDir && h.Typeflag == tar.TypeReg {
@@ -130,11 +135,31 @@ func (r *tarReader) keep(h *tar.Header, parts []string, content io.Reader) error
 }
 
 func (r *tarReader) link(h *tar.Header, parts []string) error {
-	target, err := splitPath(h.Linkname)
+	target, err := r.split(h.Linkname)
 	if err != nil {
 		return fmt.Errorf("hard link to %s: %w", quoteShort(h.Linkname), err)
 	}
-	return r.tree.addLink(parts, target)
+	owner, err := ownerOf(h)
+	if err != nil {
+		return err
+	}
+	return r.tree.addLink(parts, target, owner)
+}
+
+// split takes a path apart, which over a commit has its place in /usr/etc for one in /etc.
+func (r *tarReader) split(name string) ([]string, error) {
+	parts, err := splitPath(name)
+	if err == nil && r.tree.overBase && len(parts) > 0 && parts[0] == "etc" {
+		parts = append([]string{"usr"}, parts...)
+	}
+	return parts, err
+}
+
+func ownerOf(h *tar.Header) (m Meta, err error) {
+	if h.Uid < 0 || h.Uid > maxID || h.Gid < 0 || h.Gid > maxID {
+		return m, fmt.Errorf("owner %d:%d is out of range", h.Uid, h.Gid)
+	}
+	return Meta{UID: uint32(h.Uid), GID: uint32(h.Gid)}, nil
 }
 
 // describe takes from a header the metadata that an OSTree repository keeps.
@@ -144,11 +169,10 @@ func (r *tarReader) describe(h *tar.Header) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.Mode = kind | uint32(h.Mode)&modePermMask
-	if h.Uid < 0 || h.Uid > maxID || h.Gid < 0 || h.Gid > maxID {
-		return nil, fmt.Errorf("owner %d:%d is out of range", h.Uid, h.Gid)
+	if e.Meta, err = ownerOf(h); err != nil {
+		return nil, err
 	}
-	e.UID, e.GID = uint32(h.Uid), uint32(h.Gid)
+	e.Mode = kind | uint32(h.Mode)&modePermMask
 	if kind == modeSymlink {
 		e.Mode = modeSymlink | 0o777 // all that Linux shows of a link's mode
 	}

@@ -22,7 +22,7 @@ type Meta struct {
 	Mode   uint32 // the whole st_mode, file type included
 	UID    uint32
 	GID    uint32
-	Xattrs []Xattr // as a file system shows them (package xattr); no security.selinux
+	Xattrs []Xattr // as a file system shows them (package xattr); no security.selinux but in an ostree commit
 }
 
 // ContentID names stored content, metadata included. The sink chooses it.
@@ -112,6 +112,12 @@ type Tree struct {
 	// Layers has each layer's own tree, lowest first. Whiteouts are in it as the files they are in
 	// the layer, ".wh." names and all. Layers that occur twice in the image share one tree.
 	Layers []*Node
+
+	// Base is the commit of an ostree-native image, nil for another image. The first layer's tree is
+	// the commit's. Those of the further layers up to Base.Layers are one directory each, of the
+	// file objects that the layer holds by their checksums. Nodes of these layers have the extended
+	// attributes that their objects have, SELinux labels too, and the objects' checksums as Content.
+	Base *Base
 
 	// Dropped counts the entries left out, by top-level name.
 	Dropped map[string]int

@@ -80,6 +80,9 @@ func origin(attr string) string {
 
 // sample reads an object back that was just written, if it is the first of its shape.
 func (w *writer) sample(k objectKey, h *FileHeader, size int64) error {
+	if k.typ == TypeCommitMeta {
+		return nil // it bears the name of its commit
+	}
 	if k.typ != TypeFile {
 		h = &metadataHeader
 	}
