@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"installer/tests/kit"
 )
 
 // kernelList reads the kernel's partitions by their directories in sysfs.
@@ -123,7 +125,7 @@ func TestAnnouncedPartitionsGoWithTheLoopDevice(t *testing.T) {
 		if scan {
 			args = append(args, "-P")
 		}
-		loop := strings.TrimSpace(output(t, "losetup", args...))
+		loop := strings.TrimSpace(kit.Run(t, "losetup", args...))
 		d, err := Open(loop)
 		if err != nil {
 			t.Fatal(err)
@@ -139,7 +141,7 @@ func TestAnnouncedPartitionsGoWithTheLoopDevice(t *testing.T) {
 		if got := kernelList(t, loop); got != want {
 			t.Errorf("scanning %v: the kernel has %q, want %q", scan, got, want)
 		}
-		output(t, "losetup", "-d", loop)
+		kit.Run(t, "losetup", "-d", loop)
 		if got := kernelList(t, loop); got != "" {
 			t.Errorf("scanning %v: after losetup -d the kernel still has %s", scan, got)
 		}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"installer/tests/kit"
 )
 
 // Whatever the system's own programs make must be recognised, and wipefs must agree that it is
@@ -46,10 +48,10 @@ func TestContentsOfOtherPrograms(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		output(t, tc.argv[0], append(tc.argv[1:], path)...)
-		output(t, "truncate", "-s", "%512", path)
+		kit.Run(t, tc.argv[0], append(tc.argv[1:], path)...)
+		kit.Run(t, "truncate", "-s", "%512", path)
 		isImage := strings.HasSuffix(tc.want, "image") || strings.HasSuffix(tc.want, "archive")
-		if wipefs := output(t, "wipefs", "--noheadings", path); wipefs == "" && !isImage {
+		if wipefs := kit.Run(t, "wipefs", "--noheadings", path); wipefs == "" && !isImage {
 			t.Errorf("%v: wipefs finds nothing", tc.argv)
 		}
 		d := opened(t, path)
@@ -105,7 +107,7 @@ func TestContentsByMagic(t *testing.T) {
 			t.Errorf("%s at %d: found %v (%v)", s.name, s.at, found, err)
 		}
 		if want := oracleTypes[s.name]; want != "" {
-			for _, got := range strings.Fields(output(t, "wipefs", "-n", "-i", "-O", "TYPE", path)) {
+			for _, got := range strings.Fields(kit.Run(t, "wipefs", "-n", "-i", "-O", "TYPE", path)) {
 				agreed[s.name] = true
 				if !strings.Contains(want, got) {
 					t.Errorf("%s at %d: wipefs says %s", s.name, s.at, got)
@@ -175,7 +177,7 @@ func TestContentsOfPartitions(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v %s", err, out)
 	}
-	output(t, "mkfs.ext4", "-q", "-E", "offset=1048576", path, "50m")
+	kit.Run(t, "mkfs.ext4", "-q", "-E", "offset=1048576", path, "50m")
 	d := opened(t, path)
 	found, err := d.Contents()
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"installer/tests/kit"
 )
 
 // newFAT makes a FAT file system on a disk's EFI system partition.
@@ -31,7 +33,7 @@ func newFAT(t *testing.T, d *Disk, espSize int64) (*FAT, Partition) {
 func espImage(t *testing.T, disk string, p Partition) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "esp.img")
-	output(t, "dd", "status=none", "conv=sparse", "bs=1M", "if="+disk, "of="+path,
+	kit.Run(t, "dd", "status=none", "conv=sparse", "bs=1M", "if="+disk, "of="+path,
 		fmt.Sprintf("skip=%d", p.Start/mib), fmt.Sprintf("count=%d", p.Size/mib))
 	return path
 }
@@ -39,7 +41,7 @@ func espImage(t *testing.T, disk string, p Partition) string {
 // checkedByFsck wants fsck.fat to be content without a word of complaint.
 func checkedByFsck(t *testing.T, image string) {
 	t.Helper()
-	out := output(t, "fsck.fat", "-n", "-v", image)
+	out := kit.Run(t, "fsck.fat", "-n", "-v", image)
 	for _, bad := range []string{"rong", "ninitialized", "differ"} {
 		if strings.Contains(out, bad) {
 			t.Errorf("fsck.fat says %q:\n%s", bad, out)
@@ -145,7 +147,7 @@ func compareWithMtools(t *testing.T, disk string, esp Partition, files map[strin
 // looks at.
 func checkBootSector(t *testing.T, d *Disk, esp Partition) {
 	t.Helper()
-	out := output(t, "blkid", "-p", "-o", "export", "-O", fmt.Sprint(esp.Start), "-S", fmt.Sprint(esp.Size), d.Path())
+	out := kit.Run(t, "blkid", "-p", "-o", "export", "-O", fmt.Sprint(esp.Start), "-S", fmt.Sprint(esp.Size), d.Path())
 	serial := strings.ToUpper(esp.UUID[:4] + "-" + esp.UUID[4:8])
 	for _, want := range []string{"TYPE=vfat", "VERSION=FAT32", "LABEL=EFI-SYSTEM", "LABEL_FATBOOT=EFI-SYSTEM", "UUID=" + serial} {
 		if !strings.Contains(out, want+"\n") {

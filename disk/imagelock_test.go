@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"installer/tests/kit"
 )
 
 // qemuOpens reports whether QEMU's programs open a raw file, and wants them to agree.
@@ -39,40 +41,18 @@ func machine(t *testing.T, path, drive string) (end func()) {
 	t.Helper()
 	cmd := exec.Command("qemu-system-x86_64", "-S", "-accel", "tcg", "-nodefaults", "-display", "none", "-m", "16",
 		"-qmp", "stdio", "-drive", "if=virtio,format=raw,file="+path+","+drive)
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := false
-	end = func() {
-		if ended {
-			return
-		}
-		ended = true
-		stdin.Close()
-		cmd.Process.Kill()
-		cmd.Wait()
-	}
-	t.Cleanup(end)
+	vm := kit.Start(t, cmd)
 	// The greeting comes before the machine is made; the answer to a command comes after.
-	if _, err := io.WriteString(stdin, `{"execute":"qmp_capabilities"}`+"\n"); err != nil {
+	if _, err := io.WriteString(vm.Stdin, `{"execute":"qmp_capabilities"}`+"\n"); err != nil {
 		t.Fatal(err)
 	}
-	answers := bufio.NewScanner(stdout)
+	answers := bufio.NewScanner(vm.Stdout)
 	for answers.Scan() && !strings.Contains(answers.Text(), "return") {
 	}
 	if !strings.Contains(answers.Text(), "return") {
 		t.Fatal("the virtual machine did not answer")
 	}
-	return end
+	return vm.Stop
 }
 
 func TestImageLocksKeepQEMUAway(t *testing.T) {

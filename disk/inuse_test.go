@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"installer/disk/block"
+	"installer/tests/kit"
 
 	"golang.org/x/sys/unix"
 )
@@ -88,7 +89,7 @@ func mountOn(t *testing.T, device, fstype string) string {
 func TestRefusesMounted(t *testing.T) {
 	for _, fs := range []Filesystem{XFS, Ext4, Btrfs} {
 		path := rawFile(t, 400*mib)
-		output(t, fs.Program(), "-q", path)
+		kit.Run(t, fs.Program(), "-q", path)
 		loop := losetup(t, path)
 		dir := mountOn(t, loop, string(fs))
 		refused(t, loop, path, loop, "mounted at "+dir, "umount")
@@ -97,30 +98,13 @@ func TestRefusesMounted(t *testing.T) {
 
 func TestRefusesMountedElsewhere(t *testing.T) {
 	path := rawFile(t, 64*mib)
-	output(t, "mkfs.ext4", "-q", path)
+	kit.Run(t, "mkfs.ext4", "-q", path)
 	loop := losetup(t, path)
 	dir := t.TempDir()
 	// The mount is visible in the child's namespace alone.
 	cmd := exec.Command("unshare", "-m", "--propagation", "private", "sh", "-c",
 		`mount -o ro "$0" "$1" && echo mounted && read -r end`, loop, dir)
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	// At the end of its input it exits, and its namespace goes with the mount.
-	defer cmd.Wait()
-	defer stdin.Close()
-	line := make([]byte, 8)
-	if _, err := stdout.Read(line); err != nil {
-		t.Fatal(err)
-	}
+	kit.Start(t, cmd).Await(t, "mounted") // its namespace goes with it, and the mount with that
 	refused(t, loop, path, "mounted at "+dir, "mount namespace of process", "(sh)")
 }
 
@@ -135,7 +119,7 @@ func TestRefusesMountedPartition(t *testing.T) {
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
-	output(t, "mkfs.ext4", "-q", loop+"p2")
+	kit.Run(t, "mkfs.ext4", "-q", loop+"p2")
 	dir := mountOn(t, loop+"p2", "ext4")
 	refused(t, loop, path, loop+"p2: mounted at "+dir)
 	var never *RefusedError
@@ -147,9 +131,9 @@ func TestRefusesMountedPartition(t *testing.T) {
 func TestRefusesSwap(t *testing.T) {
 	path := rawFile(t, 16*mib)
 	loop := losetup(t, path)
-	output(t, "mkswap", loop)
-	output(t, "swapon", loop)
-	defer output(t, "swapoff", loop)
+	kit.Run(t, "mkswap", loop)
+	kit.Run(t, "swapon", loop)
+	defer kit.Run(t, "swapoff", loop)
 	refused(t, loop, "", loop+": used as swap", "swapoff")
 }
 

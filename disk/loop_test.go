@@ -1,7 +1,6 @@
 package disk
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -16,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"installer/tests/kit"
 
 	"golang.org/x/sys/unix"
 )
@@ -66,7 +67,7 @@ func TestAttachOnBlockDevice(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := strings.TrimSpace(output(t, "blockdev", "--getss", v.Path())); got != sector {
+		if got := strings.TrimSpace(kit.Run(t, "blockdev", "--getss", v.Path())); got != sector {
 			t.Errorf("the sector size of %s is %s, not %s", v.Path(), got, sector)
 		}
 		if err := XFS.Make(context.Background(), runner, v.Path(), MakeOptions{UUID: id}); err != nil {
@@ -81,10 +82,10 @@ func TestAttachOnBlockDevice(t *testing.T) {
 		if err := d.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if out := output(t, "blkid", "-p", "-o", "export", disk+"p3"); !strings.Contains(out, "\nUUID="+id) || !strings.Contains(out, "PART_ENTRY_NAME=root") {
+		if out := kit.Run(t, "blkid", "-p", "-o", "export", disk+"p3"); !strings.Contains(out, "\nUUID="+id) || !strings.Contains(out, "PART_ENTRY_NAME=root") {
 			t.Errorf("blkid says of the partition: %s", out)
 		}
-		output(t, "xfs_repair", "-n", disk+"p3")
+		kit.Run(t, "xfs_repair", "-n", disk+"p3")
 	}
 }
 
@@ -246,22 +247,12 @@ func TestKilledLeavesNothing(t *testing.T) {
 	path := rawFile(t, 1<<30)
 	cmd := exec.Command(os.Args[0], "-test.run=^TestKilledLeavesNothing$")
 	cmd.Env = append(os.Environ(), killedEnv+"="+path)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	child(t, cmd)
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil || !strings.HasPrefix(line, "attached") {
-		t.Fatalf("the child said %q (%v)", line, err)
-	}
+	child := kit.Start(t, cmd)
+	child.Await(t, "attached")
 	if got := loopsOver(t, path); len(got) != 1 {
 		t.Fatalf("losetup lists %v", got)
 	}
-	if err := cmd.Process.Signal(unix.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	cmd.Wait()
+	child.Stop()
 	if got := loopsOver(t, path); len(got) != 0 {
 		t.Errorf("losetup lists %v after the kill", got)
 	}
@@ -303,7 +294,7 @@ func TestAttachReadOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Fields(output(t, "losetup", "-n", "-O", "RO,OFFSET,AUTOCLEAR,BACK-FILE", v.Path())); !slices.Equal(got, []string{"1", fmt.Sprint(mib), "1", path}) {
+	if got := strings.Fields(kit.Run(t, "losetup", "-n", "-O", "RO,OFFSET,AUTOCLEAR,BACK-FILE", v.Path())); !slices.Equal(got, []string{"1", fmt.Sprint(mib), "1", path}) {
 		t.Errorf("losetup says %v of the device", got)
 	}
 	if f, err := os.OpenFile(v.Path(), os.O_WRONLY, 0); err == nil {

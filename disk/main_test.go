@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"installer/tests/kit"
 )
 
 // rawFile makes a sparse file and checks in the end that no loop device lies over it.
@@ -34,25 +36,15 @@ func rawFile(t *testing.T, size int64) string {
 // loopsOver lists the loop devices over a file, by losetup.
 func loopsOver(t *testing.T, path string) []string {
 	t.Helper()
-	return strings.Fields(output(t, "losetup", "-n", "-O", "NAME", "-j", path))
+	return strings.Fields(kit.Run(t, "losetup", "-n", "-O", "NAME", "-j", path))
 }
 
 // losetup attaches a file by the system's own tool, as another program would.
 func losetup(t *testing.T, path string, args ...string) string {
 	t.Helper()
-	loop := strings.TrimSpace(output(t, "losetup", append(args, "-f", "--show", path)...))
-	t.Cleanup(func() { output(t, "losetup", "-d", loop) })
+	loop := strings.TrimSpace(kit.Run(t, "losetup", append(args, "-f", "--show", path)...))
+	t.Cleanup(func() { kit.Run(t, "losetup", "-d", loop) })
 	return loop
-}
-
-// output runs a program that must succeed.
-func output(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
-	}
-	return string(out)
 }
 
 // runner runs helper programs as the contract of Runner says.
@@ -112,16 +104,4 @@ func part(t *testing.T, l Layout, name string) Partition {
 		t.Fatalf("no partition %s in %+v", name, l)
 	}
 	return p
-}
-
-// child starts a program and ends it with the test.
-func child(t *testing.T, cmd *exec.Cmd) {
-	t.Helper()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
 }

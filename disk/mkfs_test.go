@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"installer/disk/fsinfo"
+	"installer/tests/kit"
 )
 
 func TestMake(t *testing.T) {
@@ -29,14 +30,14 @@ func TestMake(t *testing.T) {
 			if err := fs.Make(context.Background(), runner, v.Path(), MakeOptions{UUID: id, Label: label}); err != nil {
 				t.Fatal(err)
 			}
-			out := output(t, "blkid", "-p", "-o", "export", v.Path())
+			out := kit.Run(t, "blkid", "-p", "-o", "export", v.Path())
 			for _, want := range []string{"TYPE=" + string(fs), "UUID=" + id} {
 				if !strings.Contains("\n"+out, "\n"+want+"\n") {
 					t.Errorf("blkid does not say %s:\n%s", want, out)
 				}
 			}
 			readByGRUB(t, v.Path(), fs)
-			output(t, checker[0], append(checker[1:], v.Path())...)
+			kit.Run(t, checker[0], append(checker[1:], v.Path())...)
 			if err := v.Detach(); err != nil {
 				t.Error(err)
 			}
@@ -61,7 +62,7 @@ func readByGRUB(t *testing.T, device string, fs Filesystem) {
 	if err := errors.Join(err, unix.Unmount(dir, unix.UMOUNT_NOFOLLOW)); err != nil {
 		t.Fatal(err)
 	}
-	if out := output(t, "grub-fstest", device, "ls", "/"); !strings.Contains(out, "seen-by-grub/") {
+	if out := kit.Run(t, "grub-fstest", device, "ls", "/"); !strings.Contains(out, "seen-by-grub/") {
 		t.Errorf("GRUB cannot read %s: %q", fs, out)
 	}
 }
@@ -72,7 +73,7 @@ func TestExt4HasVerity(t *testing.T) {
 	if err := Ext4.Make(context.Background(), runner, v.Path(), MakeOptions{UUID: "0f1e2d3c-4b5a-4697-8877-665544332211"}); err != nil {
 		t.Fatal(err)
 	}
-	out := output(t, "dumpe2fs", "-h", v.Path())
+	out := kit.Run(t, "dumpe2fs", "-h", v.Path())
 	if !strings.Contains(out, "verity") || strings.Contains(out, "metadata_csum_seed") || !strings.Contains(out, "Block size:               4096") {
 		t.Error(out)
 	}

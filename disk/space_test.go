@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"installer/tests/kit"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -30,8 +32,8 @@ func mountedRoot(t *testing.T, size int64, argv ...string) string {
 	if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, size)); err != nil {
 		t.Fatal(err)
 	}
-	output(t, argv[0], append(argv[1:], path)...)
-	output(t, "mount", "-o", "loop", path, dir)
+	kit.Run(t, argv[0], append(argv[1:], path)...)
+	kit.Run(t, "mount", "-o", "loop", path, dir)
 	t.Cleanup(func() {
 		if err := errors.Join(unix.Unmount(dir, unix.UMOUNT_NOFOLLOW), os.Remove(path)); err != nil {
 			t.Error(err)

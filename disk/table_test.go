@@ -5,6 +5,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"installer/tests/kit"
 )
 
 // sfdiskTable is the part of sfdisk's JSON that is compared.
@@ -24,7 +26,7 @@ type sfdiskTable struct {
 func compareWithSfdisk(t *testing.T, device string, l Layout) {
 	t.Helper()
 	var got sfdiskTable
-	if err := json.Unmarshal([]byte(output(t, "sfdisk", "--json", device)), &got); err != nil {
+	if err := json.Unmarshal([]byte(kit.Run(t, "sfdisk", "--json", device)), &got); err != nil {
 		t.Fatal(err)
 	}
 	table := got.PartitionTable
@@ -43,7 +45,7 @@ func compareWithSfdisk(t *testing.T, device string, l Layout) {
 // verifiedBySgdisk asks sgdisk whether the table has any fault.
 func verifiedBySgdisk(t *testing.T, device string) {
 	t.Helper()
-	out := output(t, "sgdisk", "-v", device)
+	out := kit.Run(t, "sgdisk", "-v", device)
 	if !strings.Contains(out, "No problems found") || strings.Contains(out, "Caution") || strings.Contains(out, "Warning") {
 		t.Errorf("sgdisk -v: %s", out)
 	}
@@ -133,10 +135,10 @@ func TestWriteTableRefusesForeignLayouts(t *testing.T) {
 // After a new table nothing of the old life may be found, by the system's own prober either.
 func TestWriteTableWipes(t *testing.T) {
 	path := rawFile(t, 2<<30)
-	output(t, "mkfs.btrfs", "-q", "-f", path)
+	kit.Run(t, "mkfs.btrfs", "-q", "-f", path)
 	d := opened(t, path)
 	l := written(t, d, PlanOptions{})
-	signatures := output(t, "wipefs", "--noheadings", "-O", "TYPE", path)
+	signatures := kit.Run(t, "wipefs", "--noheadings", "-O", "TYPE", path)
 	if got := strings.Join(strings.Fields(signatures), " "); got != "gpt gpt PMBR" {
 		t.Errorf("wipefs finds %q", got)
 	}

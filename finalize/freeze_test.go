@@ -10,6 +10,7 @@ import (
 
 	"installer/finalize/internal/targettest"
 	"installer/finalize/mounts"
+	"installer/tests/kit"
 )
 
 // TestFreezerIsKilled has the process that freezes killed before it thaws: the other one thaws.
@@ -38,11 +39,11 @@ func TestFreezerIsKilled(t *testing.T) {
 			if err := freezeBy(exec.Command("true"), dir); !errors.Is(err, errNoFreezer) {
 				t.Errorf("%s: a program that does not freeze: %v", fs, err)
 			}
-			command(t, "fsfreeze", "--freeze", x.Dir)
+			kit.Run(t, "fsfreeze", "--freeze", x.Dir)
 			if err := freezeThaw(dir); !errors.Is(err, unix.EBUSY) {
 				t.Errorf("%s: frozen by somebody else: %v", fs, err)
 			}
-			command(t, "fsfreeze", "--unfreeze", x.Dir)
+			kit.Run(t, "fsfreeze", "--unfreeze", x.Dir)
 			dir.Close()
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"installer/finalize/holders"
 	"installer/finalize/internal/targettest"
+	"installer/tests/kit"
 )
 
 func targetOf(x *targettest.Target) Target {
@@ -175,7 +176,7 @@ func TestHeldIsLeftAsItWas(t *testing.T) {
 		x := targettest.New(t, fs)
 		socket := targettest.Hold(t, "socket", x.Path("dir"))
 		for _, options := range []string{"remount,sync,lazytime", "remount,bind,ro", "remount,bind,rw,nosuid,nodev,noexec,noatime", "remount,bind,ro,strictatime"} {
-			command(t, "mount", "-o", options, x.Dir)
+			kit.Run(t, "mount", "-o", options, x.Dir)
 			held := wantHeld(t, x, targetOf(x), "prove-no-holders", holders.UnixSocket, socket.PID)
 			if held == nil {
 				t.Errorf("%s, %s: not held", fs, options)

@@ -3,13 +3,13 @@ package finalize
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"installer/disk/block"
+	"installer/tests/kit"
 
 	"golang.org/x/sys/unix"
 
@@ -25,19 +25,12 @@ func mount(t *testing.T, args ...string) {
 	if err := os.MkdirAll(at, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	command(t, "mount", args...)
+	kit.Run(t, "mount", args...)
 	t.Cleanup(func() {
 		if m, err := mounts.At(at); err == nil {
-			command(t, "umount", "-R", m.Point)
+			kit.Run(t, "umount", "-R", m.Point)
 		}
 	})
-}
-
-func command(t *testing.T, name string, args ...string) {
-	t.Helper()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
-	}
 }
 
 // finalizeTree runs the release of the command finalize.
@@ -169,7 +162,7 @@ func TestForeignBind(t *testing.T) {
 		if err := os.WriteFile(x.Path("bound"), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		command(t, "mount", "--bind", host.Path("file"), x.Path("bound"))
+		kit.Run(t, "mount", "--bind", host.Path("file"), x.Path("bound"))
 		before := lines(t, host.Dir)
 		writer := targettest.Hold(t, "fd-write", host.Path("file"))
 		report, err := finalizeTree(t, x.Dir, CopiesHold)
@@ -193,7 +186,7 @@ func TestForeignBind(t *testing.T) {
 func TestPeersOfBindsStay(t *testing.T) {
 	base := t.TempDir()
 	mount(t, "-t", "tmpfs", "test", base)
-	command(t, "mount", "--make-shared", base)
+	kit.Run(t, "mount", "--make-shared", base)
 	mount(t, "-t", "tmpfs", "test", base+"/original")
 	mount(t, "-t", "tmpfs", "test", base+"/original/pts")
 	x := targettest.NewAt(t, "ext4", base+"/mnt")
@@ -208,23 +201,23 @@ func TestPeersOfBindsStay(t *testing.T) {
 func TestSharedRoot(t *testing.T) {
 	x := targettest.New(t, "btrfs")
 	other := t.TempDir()
-	command(t, "btrfs", "-q", "subvolume", "create", x.Path("home"))
+	kit.Run(t, "btrfs", "-q", "subvolume", "create", x.Path("home"))
 	for _, args := range [][]string{
 		{"--bind", x.Dir}, {"--bind", x.Path("dir")}, {"-o", "subvol=home", x.Loop},
 	} {
 		mount(t, append(args, other)...)
 		refusedFirst(t, x.Dir, holders.MountClass, 0)
-		command(t, "umount", other)
+		kit.Run(t, "umount", other)
 	}
 	// The root itself may be the bind.
 	mount(t, "--bind", x.Path("dir"), other)
 	refusedFirst(t, other, holders.MountClass, 0)
-	command(t, "umount", other)
+	kit.Run(t, "umount", other)
 
 	// An overlay with a layer on the target keeps it.
 	mount(t, "-t", "overlay", "-o", "lowerdir="+x.Path("dir")+":"+x.Path("home"), "test", other)
 	refusedFirst(t, x.Dir, holders.Overlay, 0)
-	command(t, "umount", other)
+	kit.Run(t, "umount", other)
 
 	// Mounts within the tree are no hindrance, nor are the binds of a chroot.
 	mount(t, "-o", "subvol=home", x.Loop, x.Path("a"))
@@ -247,7 +240,7 @@ func TestReadOnlyType(t *testing.T) {
 	if err := os.Mkdir(dir+"/content", 0o755); err != nil {
 		t.Fatal(err)
 	}
-	command(t, "mkfs.erofs", dir+"/image", dir+"/content")
+	kit.Run(t, "mkfs.erofs", dir+"/image", dir+"/content")
 	mount(t, "-o", "loop", "-t", "erofs", dir+"/image", dir+"/mnt")
 	if _, err := finalizeTree(t, dir+"/mnt", CopiesHold); err != nil {
 		t.Error(err)
@@ -266,7 +259,7 @@ func TestFIFO(t *testing.T) {
 		if err := os.WriteFile(x.Path("on"+filepath.Base(filepath.Dir(fifo))), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		command(t, "mount", "--bind", fifo, x.Path("on"+filepath.Base(filepath.Dir(fifo))))
+		kit.Run(t, "mount", "--bind", fifo, x.Path("on"+filepath.Base(filepath.Dir(fifo))))
 	}
 	parent, err := os.Open(filepath.Dir(x.Dir))
 	if err != nil {
@@ -299,9 +292,9 @@ func TestCovered(t *testing.T) {
 // TestFrozenFirst has a file system that somebody has frozen: nothing is done to it.
 func TestFrozenFirst(t *testing.T) {
 	x := targettest.New(t, "xfs")
-	command(t, "fsfreeze", "--freeze", x.Dir)
+	kit.Run(t, "fsfreeze", "--freeze", x.Dir)
 	refusedFirst(t, x.Dir, holders.Frozen, 0)
-	command(t, "fsfreeze", "--unfreeze", x.Dir)
+	kit.Run(t, "fsfreeze", "--unfreeze", x.Dir)
 }
 
 // TestDeviceWithoutNode finds the devices of file systems whose nodes are not in /dev.

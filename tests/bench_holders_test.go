@@ -41,7 +41,7 @@ func BenchmarkHolders(b *testing.B) {
 	for _, n := range []int{1000, 5000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			c := startCrowd(b, n)
-			defer c.end()
+			defer c.End()
 			for b.Loop() {
 				measure(b, x, n)
 			}

@@ -28,8 +28,8 @@ func TestFailureMappedObject(t *testing.T) {
 			t.Errorf("%s: a scan of descriptors sees %q: the test does not test what it should", fs, seen)
 		}
 
-		x.heldBy("map", h.pid(), object)
-		h.stop()
+		x.heldBy("map", h.PID, object)
+		h.Stop()
 		x.released()
 	}
 }
@@ -75,15 +75,15 @@ func TestFailureSelfPinned(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	report := x.examine(x.node, 3)
-	report.has(t, "namespace", helper.pid(), "")
+	report.has(t, "namespace", helper.PID, "")
 	report.has(t, "mount", 0, "/mnt")
 
 	// In the helper's namespace, the whole program and not a child of it.
-	r := x.installer("finalize", "--mount-namespace", strconv.Itoa(helper.pid()), x.dir)
+	r := x.installer("finalize", "--mount-namespace", strconv.Itoa(helper.PID), x.dir)
 	if r.Code != 0 || !x.dead() {
 		t.Errorf("exit status %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 	}
-	helper.stop()
+	helper.Stop()
 	x.mount()
 
 	// A parent that stays behind pins the namespace that it left: no proof can be made in the new
@@ -123,11 +123,11 @@ func TestFailureNotPropagated(t *testing.T) {
 		}
 		x.mount()
 
-		x.refused("namespace", other.pid())
+		x.refused("namespace", other.PID)
 		if r := x.installer("finalize", "--all-namespaces", x.dir); r.Code != 0 || !x.dead() {
 			t.Errorf("%s: exit status %d\n%s%s", fs, r.Code, r.Stdout, r.Stderr)
 		}
-		other.stop()
+		other.Stop()
 		w.run("umount", parent)
 	}
 }
@@ -152,7 +152,7 @@ func TestFailureOutlivesItsMounts(t *testing.T) {
 	w := newWorkplace(t)
 	for _, fs := range threeFilesystems {
 		x := w.target(fs)
-		x.hold("freeze", x.dir).stop()
+		x.hold("freeze", x.dir).Stop()
 		x.refusedFrozen()
 		x.run("umount", x.dir) // the usual way succeeds, and releases nothing
 		if x.dead() {
@@ -170,12 +170,12 @@ func TestFailureOutlivesItsMounts(t *testing.T) {
 
 		context := x.hold("fs-context", x.dir)
 		r := x.installer("finalize", x.dir)
-		for _, want := range []string{"prove-released", "fs-context (suspect) by process " + strconv.Itoa(context.pid()), class + " on"} {
+		for _, want := range []string{"prove-released", "fs-context (suspect) by process " + strconv.Itoa(context.PID), class + " on"} {
 			if r.Code != 3 || !strings.Contains(r.Stderr, want) {
 				t.Errorf("%s: exit status %d, want 3 and %q\n%s", fs, r.Code, want, r.Stderr)
 			}
 		}
-		context.stop()
+		context.Stop()
 		if !x.dead() {
 			t.Errorf("%s: it lives without the context", fs)
 		}

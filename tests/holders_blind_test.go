@@ -50,7 +50,7 @@ func TestHoldersSayWhatTheyCannotSee(t *testing.T) {
 	if r := RunBinary(t, argv[0], argv[1:]...); r.Code == 0 {
 		t.Errorf("released what is held\n%s", r.Stdout)
 	}
-	h.stop()
+	h.Stop()
 	x.released()
 }
 
@@ -66,17 +66,17 @@ func TestHungFileSystemElsewhere(t *testing.T) {
 	go func() { done <- x.examine(x.dir, 3) }()
 	select {
 	case report := <-done:
-		report.has(t, "fd", h.pid(), "/file")
-		if slices.ContainsFunc(report.Holders, func(f finding) bool { return f.PID == hung.pid() }) {
+		report.has(t, "fd", h.PID, "/file")
+		if slices.ContainsFunc(report.Holders, func(f finding) bool { return f.PID == hung.PID }) {
 			t.Errorf("the server of the hung file system is a holder: %+v", report.Holders)
 		}
 	case <-time.After(20 * time.Second):
-		hung.stop() // that ends every request
+		hung.Stop() // that ends every request
 		t.Fatal("the search hangs with the file system")
 	}
-	h.stop()
+	h.Stop()
 	x.released()
-	hung.stop()
+	hung.Stop()
 }
 
 // TestDeviceKeptByNamespaceAlone has a device that is mounted in a namespace that no process is in:
@@ -89,13 +89,13 @@ func TestDeviceKeptByNamespaceAlone(t *testing.T) {
 	x.run("umount", x.dir)
 	before := mustCommand(t, "sha256sum", x.node)
 	r := w.installer("to-disk", "--source-imgref", TinyImage(t), "--bootloader", "none", "--wipe", x.node)
-	if r.Code != 4 || !strings.Contains(r.Stderr, "namespace in mnt:[") || !strings.Contains(r.Stderr, "process "+strconv.Itoa(keeper.pid())) {
+	if r.Code != 4 || !strings.Contains(r.Stderr, "namespace in mnt:[") || !strings.Contains(r.Stderr, "process "+strconv.Itoa(keeper.PID)) {
 		t.Errorf("exit status %d, want 4 and the namespace named\n%s", r.Code, r.Stderr)
 	}
 	if after := mustCommand(t, "sha256sum", x.node); after != before {
 		t.Error("the device was written to")
 	}
-	keeper.stop()
+	keeper.Stop()
 	fd, err := unix.Open(x.node, unix.O_RDWR|unix.O_EXCL|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatalf("it is still held: %v", err)
@@ -116,14 +116,14 @@ func TestWipeNeedsAVerdict(t *testing.T) {
 	}
 	blind := []string{"unshare", "--pid", "--fork", "--mount-proc"}
 	h := x.hold("map", x.path("file"))
-	if r := install(); r.Code != 3 || !strings.Contains(r.Stderr, "map by process "+strconv.Itoa(h.pid())) {
+	if r := install(); r.Code != 3 || !strings.Contains(r.Stderr, "map by process "+strconv.Itoa(h.PID)) {
 		t.Errorf("in sight: exit status %d, want 3 and the process named:\n%s", r.Code, r.Stderr)
 	}
 	r := install(blind...)
 	if r.Code != 4 || !strings.Contains(r.Stderr, "processes outside of this PID namespace") || !strings.Contains(r.Stderr, "--pid=host") || strings.Contains(r.Stderr, "kernel itself") {
 		t.Errorf("out of sight: exit status %d, want 4 and how to see it:\n%s", r.Code, r.Stderr)
 	}
-	h.stop()
+	h.Stop()
 	if r := install(); r.Code != 0 {
 		t.Errorf("unused: exit status %d\n%s", r.Code, r.Stderr)
 	}

@@ -1,12 +1,12 @@
 package tests
 
 import (
-	"bufio"
 	"fmt"
-	"io"
 	"os/exec"
 	"strings"
 	"testing"
+
+	"installer/tests/kit"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,46 +17,17 @@ for ((i = 0; i < $1; i++)); do (read -r _ <&3) & done
 echo ready
 wait`
 
-// crowd is many idle processes.
-type crowd struct {
-	cmd   *exec.Cmd
-	stdin io.Closer
-}
-
-func startCrowd(t testing.TB, n int) *crowd {
+// startCrowd starts many idle processes.
+func startCrowd(t testing.TB, n int) *kit.Child {
 	t.Helper()
 	limit := unix.Rlimit{Cur: 65536, Max: 65536}
 	if err := unix.Setrlimit(unix.RLIMIT_NPROC, &limit); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("bash", "-c", crowdScript, "crowd", fmt.Sprint(n))
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	c := &crowd{cmd, stdin}
-	t.Cleanup(c.end)
-	if line, err := bufio.NewReader(stdout).ReadString('\n'); line != "ready\n" {
-		t.Fatalf("the crowd said %q: %v", line, err)
-	}
+	c := kit.Start(t, exec.Command("bash", "-c", crowdScript, "crowd", fmt.Sprint(n)))
+	t.Cleanup(c.End)
+	c.Await(t, "ready")
 	return c
-}
-
-// end lets all of them go, and waits until they are gone.
-func (c *crowd) end() {
-	if c.cmd == nil {
-		return
-	}
-	c.stdin.Close()
-	_ = c.cmd.Wait() // it has no status of interest
-	c.cmd = nil
 }
 
 // TestNoFalseHolder has nobody who holds the target, in a crowd of processes and namespaces, each of
@@ -84,8 +55,8 @@ func TestNoFalseHolder(t *testing.T) {
 	if report := x.examine(x.dir, 3); len(report.Holders) != 1 {
 		t.Errorf("%+v, want one", report.Holders)
 	} else {
-		report.has(t, "map", h.pid(), "/file")
+		report.has(t, "map", h.PID, "/file")
 	}
-	h.stop()
+	h.Stop()
 	x.released()
 }

@@ -58,8 +58,8 @@ func TestHoldersInProcesses(t *testing.T) {
 				x := x.in(t)
 				x.fill()
 				h := x.hold(c.kind, x.path(c.name))
-				x.heldBy(c.class, h.pid(), c.path)
-				h.stop()
+				x.heldBy(c.class, h.PID, c.path)
+				h.Stop()
 				x.released()
 			})
 		}
@@ -106,9 +106,9 @@ func TestHoldersByState(t *testing.T) {
 	t.Run("stopped", func(t *testing.T) {
 		x := x.in(t)
 		h := x.hold("fd", x.path("file"))
-		must(t, h.cmd.Process.Signal(syscall.SIGSTOP))
-		x.heldBy("fd", h.pid(), "/file")
-		h.stop()
+		must(t, syscall.Kill(h.PID, syscall.SIGSTOP))
+		x.heldBy("fd", h.PID, "/file")
+		h.Stop()
 		x.released()
 	})
 	t.Run("program", func(t *testing.T) {
@@ -116,19 +116,19 @@ func TestHoldersByState(t *testing.T) {
 		program := x.path("program")
 		x.run("cp", holdProgram(t), program)
 		h := startHolder(t, x.argv(program, "nothing")...)
-		x.heldBy("exe", h.pid(), "/program")
-		x.examine(x.dir, 3).has(t, "map", h.pid(), "/program")
+		x.heldBy("exe", h.PID, "/program")
+		x.examine(x.dir, 3).has(t, "map", h.PID, "/program")
 		must(t, os.Remove(x.outside(program)))
-		x.examine(x.dir, 3).has(t, "exe", h.pid(), "/program (deleted)")
-		h.stop()
+		x.examine(x.dir, 3).has(t, "exe", h.PID, "/program (deleted)")
+		h.Stop()
 		x.released()
 	})
 	t.Run("namespace", func(t *testing.T) {
 		x := x.in(t)
 		h := startHolder(t, x.argv("unshare", "--mount", "--propagation", "private", holdProgram(t), "nothing")...)
-		x.heldBy("namespace", h.pid(), "")
+		x.heldBy("namespace", h.PID, "")
 		x.examine(x.dir, 3).has(t, "mount", 0, "/mnt")
-		h.stop()
+		h.Stop()
 		x.released()
 	})
 	t.Run("namespace bound", func(t *testing.T) {
@@ -162,9 +162,9 @@ func bindNamespace(x *target, point string) {
 			continue // no such processor
 		}
 		h := startHolder(x.t, argv...)
-		bind := x.argv("mount", "--bind", fmt.Sprintf("/proc/%d/ns/mnt", h.pid()), point)
+		bind := x.argv("mount", "--bind", fmt.Sprintf("/proc/%d/ns/mnt", h.PID), point)
 		_, err := command(x.t.Context(), bind[0], bind[1:]...)
-		h.stop()
+		h.Stop()
 		if err == nil {
 			return
 		}

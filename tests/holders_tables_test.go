@@ -121,7 +121,7 @@ func overlayWith(options string) func(*target) (string, func()) {
 func imageOn(x *target) (string, func()) {
 	image, point := x.path("image.erofs"), x.t.TempDir()
 	x.run("mkfs.erofs", image, x.t.TempDir())
-	x.hold("mount-image", image, point).stop()
+	x.hold("mount-image", image, point).Stop()
 	return image, func() { x.run("umount", point) }
 }
 
@@ -155,7 +155,7 @@ func (x *target) write(file, line string) {
 }
 
 func freezeIt(x *target) (string, func()) {
-	x.hold("freeze", x.dir).stop()
+	x.hold("freeze", x.dir).Stop()
 	return x.dir, func() { x.run("fsfreeze", "--unfreeze", x.dir) }
 }
 
@@ -195,25 +195,25 @@ func TestHoldersOfADevice(t *testing.T) {
 		x := w.target(fs)
 		h := x.hold("map", x.path("file"))
 		report := x.examine(x.node, 3)
-		report.has(t, "map", h.pid(), "/file")
+		report.has(t, "map", h.PID, "/file")
 		report.has(t, "mount", 0, "/mnt")
-		h.stop()
+		h.Stop()
 		context := x.hold("fs-context", x.dir)
 		x.run("umount", x.dir)
 		report = x.examine(x.node, 3)
-		report.has(t, "fs-context", context.pid(), "[fscontext]")
+		report.has(t, "fs-context", context.PID, "[fscontext]")
 		class, verdict := report.alive()
 		report.has(t, class, 0, x.node)
 		if report.Verdict != verdict {
 			t.Errorf("%s: verdict %s", fs, report.Verdict)
 		}
-		context.stop()
+		context.Stop()
 		x.examine(x.node, 0)
 		claim := x.hold("claim", x.node)
 		report = x.examine(x.node, 3)
-		report.has(t, "block-claim", claim.pid(), x.node) // with this process, which has it open too
+		report.has(t, "block-claim", claim.PID, x.node) // with this process, which has it open too
 		report.has(t, "block-claim", os.Getpid(), x.node)
-		claim.stop()
+		claim.Stop()
 		x.examine(x.node, 0)
 	}
 }

@@ -1,11 +1,9 @@
 package tests
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,7 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
+
+	"installer/tests/kit"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,7 +21,7 @@ import (
 // a namespace meanwhile gets a copy of them. A process keeps it; its mounts go with it.
 type workplace struct {
 	t      testing.TB
-	keeper *holder
+	keeper *kit.Child
 }
 
 func newWorkplace(t testing.TB) *workplace {
@@ -33,7 +32,7 @@ func newWorkplace(t testing.TB) *workplace {
 
 // argv makes a command run in the workplace, by the same process id.
 func (w *workplace) argv(args ...string) []string {
-	return append([]string{"nsenter", fmt.Sprintf("--mount=/proc/%d/ns/mnt", w.keeper.pid()), "--"}, args...)
+	return append([]string{"nsenter", fmt.Sprintf("--mount=/proc/%d/ns/mnt", w.keeper.PID), "--"}, args...)
 }
 
 // run runs a command that must succeed, and returns its output.
@@ -51,14 +50,14 @@ func (w *workplace) installer(args ...string) Result {
 }
 
 // hold starts the program that holds.
-func (w *workplace) hold(kind string, args ...string) *holder {
+func (w *workplace) hold(kind string, args ...string) *kit.Child {
 	w.t.Helper()
 	return startHolder(w.t, w.argv(append([]string{holdProgram(w.t), kind}, args...)...)...)
 }
 
 // outside is the path by which a process in another namespace reaches one of the workplace.
 func (w *workplace) outside(path string) string {
-	return fmt.Sprintf("/proc/%d/root%s", w.keeper.pid(), path)
+	return fmt.Sprintf("/proc/%d/root%s", w.keeper.PID, path)
 }
 
 // target is a file system on a loop device, mounted in a workplace.
@@ -109,7 +108,7 @@ func (x *target) fill() {
 // mounted reports whether the target is mounted in the workplace, and with which super options.
 func (x *target) mounted() (options string, ok bool) {
 	x.t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", x.keeper.pid()))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", x.keeper.PID))
 	if err != nil {
 		x.t.Fatal(err)
 	}
@@ -239,48 +238,12 @@ func (r holdersReport) alive() (class, verdict string) {
 	return "kernel", "kernel-held"
 }
 
-// holder is a process that holds something until it is stopped.
-type holder struct {
-	cmd   *exec.Cmd
-	stdin io.Closer
-	t     testing.TB
-	once  sync.Once
-}
-
 // startHolder starts a command and waits for the line "ready".
-func startHolder(t testing.TB, argv ...string) *holder {
+func startHolder(t testing.TB, argv ...string) *kit.Child {
 	t.Helper()
-	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	h := &holder{cmd: cmd, stdin: stdin, t: t}
-	t.Cleanup(h.stop)
-	late := time.AfterFunc(30*time.Second, h.stop)
-	defer late.Stop()
-	if line, err := bufio.NewReader(stdout).ReadString('\n'); line != "ready\n" {
-		t.Fatalf("%q said %q (%v), not that it is ready", argv, line, err)
-	}
-	return h
-}
-
-func (h *holder) pid() int { return h.cmd.Process.Pid }
-
-// stop kills the process and waits for its end.
-func (h *holder) stop() {
-	h.once.Do(func() {
-		_ = h.cmd.Process.Kill() // it may have ended
-		_ = h.cmd.Wait()         // it was killed: the error says so
-	})
+	c := kit.Start(t, exec.Command(argv[0], argv[1:]...))
+	c.Await(t, "ready")
+	return c
 }
 
 var holdBinary struct {

@@ -10,53 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"installer/tests/kit"
 )
-
-// tool runs a program that made formats long before this package.
-func tool(t *testing.T, argv ...string) string {
-	t.Helper()
-	out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %v\n%s", argv, err, out)
-	}
-	return string(out)
-}
-
-// image makes a sparse file.
-func image(t *testing.T, size int64) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "image")
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := f.Truncate(size); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// patch changes bytes of a file for the time of fn.
-func patch(t *testing.T, path string, at int64, change []byte, fn func()) {
-	t.Helper()
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	old := make([]byte, len(change))
-	if _, err := f.ReadAt(old, at); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.WriteAt(change, at); err != nil {
-		t.Fatal(err)
-	}
-	fn()
-	if _, err := f.WriteAt(old, at); err != nil {
-		t.Fatal(err)
-	}
-}
 
 func fatProblems(t *testing.T, path string) (*Volume, []string) {
 	t.Helper()
@@ -80,21 +36,21 @@ func fatProblems(t *testing.T, path string) (*Volume, []string) {
 
 // TestFATAgreesWithOtherWriters reads what mkfs.fat and mtools wrote.
 func TestFATAgreesWithOtherWriters(t *testing.T) {
-	path := image(t, 64<<20)
-	tool(t, "mkfs.fat", "-F", "32", "-s", "1", "-n", "LABEL", path)
+	path := kit.Sparse(t, 64<<20)
+	kit.Run(t, "mkfs.fat", "-F", "32", "-s", "1", "-n", "LABEL", path)
 	content := bytes.Repeat([]byte("0123456789"), 20000)
 	source := filepath.Join(t.TempDir(), "source")
 	if err := os.WriteFile(source, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	tool(t, "mmd", "-i", path, "::/EFI", "::/EFI/a long directory name")
+	kit.Run(t, "mmd", "-i", path, "::/EFI", "::/EFI/a long directory name")
 	for _, name := range []string{"::/EFI/a long directory name/A rather long file name.Config", "::/lower.txt", "::/UPPER.TXT"} {
-		tool(t, "mcopy", "-i", path, source, name)
+		kit.Run(t, "mcopy", "-i", path, source, name)
 	}
 	for n := range 40 { // more than one cluster of entries
-		tool(t, "mcopy", "-i", path, source, fmt.Sprintf("::/EFI/file number %d", n))
+		kit.Run(t, "mcopy", "-i", path, source, fmt.Sprintf("::/EFI/file number %d", n))
 	}
-	tool(t, "mdel", "-i", path, "::/EFI/file number 7")
+	kit.Run(t, "mdel", "-i", path, "::/EFI/file number 7")
 	v, problems := fatProblems(t, path)
 	if len(problems) > 0 {
 		t.Fatalf("a sound volume: %v", problems)
@@ -113,14 +69,14 @@ func TestFATAgreesWithOtherWriters(t *testing.T) {
 
 // TestFATDamage damages a volume; fsck.fat confirms that each is one.
 func TestFATDamage(t *testing.T) {
-	path := image(t, 64<<20)
-	tool(t, "mkfs.fat", "-F", "32", "-s", "1", path)
+	path := kit.Sparse(t, 64<<20)
+	kit.Run(t, "mkfs.fat", "-F", "32", "-s", "1", path)
 	source := filepath.Join(t.TempDir(), "source")
 	if err := os.WriteFile(source, make([]byte, 5000), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	tool(t, "mcopy", "-i", path, source, "::/a file with a long name")
-	tool(t, "mcopy", "-i", path, source, "::/second")
+	kit.Run(t, "mcopy", "-i", path, source, "::/a file with a long name")
+	kit.Run(t, "mcopy", "-i", path, source, "::/second")
 	v, problems := fatProblems(t, path)
 	if len(problems) > 0 {
 		t.Fatal(problems)
@@ -134,19 +90,19 @@ func TestFATDamage(t *testing.T) {
 	link := func(c uint32) []byte { return binary.LittleEndian.AppendUint32(nil, c) }
 	linkAt := func(c uint32) int64 { return v.tableAt + 4*int64(c) }
 	twice := func(at int64, change []byte, fn func()) {
-		patch(t, path, at, change, func() { patch(t, path, at+int64(len(v.table)), change, fn) })
+		kit.Patch(t, path, at, change, func() { kit.Patch(t, path, at+int64(len(v.table)), change, fn) })
 	}
 	for _, c := range []struct {
 		name, want string
 		damage     func(fn func())
 	}{
-		{"tables differ", "tables differ", func(fn func()) { patch(t, path, linkAt(3), link(0x0ffffff8), fn) }},
+		{"tables differ", "tables differ", func(fn func()) { kit.Patch(t, path, linkAt(3), link(0x0ffffff8), fn) }},
 		{"cross-linked", "belongs to something else", func(fn func()) { twice(linkAt(second.chain[2]), link(4), fn) }},
 		{"chain too short", "its chain has 3", func(fn func()) { twice(linkAt(second.chain[2]), link(0x0fffffff), fn) }},
 		{"chain out of the volume", "does not exist", func(fn func()) { twice(linkAt(second.chain[2]), link(0x0ffffff0), fn) }},
 		{"lost cluster", "belong to no file", func(fn func()) { twice(linkAt(1000), link(0x0fffffff), fn) }},
-		{"boot sector", "copy of the boot sector", func(fn func()) { patch(t, path, 100, []byte{1}, fn) }},
-		{"size in a directory", "its chain has", func(fn func()) { patch(t, path, sizeAt, []byte{1, 0}, fn) }},
+		{"boot sector", "copy of the boot sector", func(fn func()) { kit.Patch(t, path, 100, []byte{1}, fn) }},
+		{"size in a directory", "its chain has", func(fn func()) { kit.Patch(t, path, sizeAt, []byte{1, 0}, fn) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.damage(func() {

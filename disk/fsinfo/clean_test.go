@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"installer/tests/kit"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -18,21 +20,9 @@ const testSize = 320 << 20
 // made makes a sparse file with a file system in it.
 func made(t testing.TB, argv ...string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "image")
-	if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, testSize)); err != nil {
-		t.Fatal(err)
-	}
-	run(t, append(argv, path)...)
+	path := kit.Sparse(t, testSize)
+	kit.Run(t, argv[0], append(argv[1:], path)...)
 	return path
-}
-
-func run(t testing.TB, argv ...string) string {
-	t.Helper()
-	out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %v\n%s", argv, err, out)
-	}
-	return string(out)
 }
 
 // makers make each type in a file.
@@ -62,14 +52,14 @@ func oracleClean(t *testing.T, fs Type, path string) bool {
 	t.Helper()
 	switch fs {
 	case XFS:
-		return strings.Contains(run(t, "xfs_logprint", "-t", path), "<CLEAN>")
+		return strings.Contains(kit.Run(t, "xfs_logprint", "-t", path), "<CLEAN>")
 	case Ext4:
-		return !strings.Contains(run(t, "dumpe2fs", "-h", path), "needs_recovery")
+		return !strings.Contains(kit.Run(t, "dumpe2fs", "-h", path), "needs_recovery")
 	case VFAT:
 		out, _ := exec.Command("fsck.fat", "-n", path).CombinedOutput()
 		return !bytes.Contains(out, []byte("Dirty bit is set"))
 	}
-	for line := range strings.Lines(run(t, "btrfs", "inspect-internal", "dump-super", path)) {
+	for line := range strings.Lines(kit.Run(t, "btrfs", "inspect-internal", "dump-super", path)) {
 		if fields := strings.Fields(line); len(fields) == 2 && fields[0] == "log_root" {
 			return fields[1] == "0"
 		}
@@ -83,7 +73,7 @@ func oracleClean(t *testing.T, fs Type, path string) bool {
 func inUse(t *testing.T, fs Type, path, options string, work func(dir string)) (dirty string) {
 	t.Helper()
 	dir := t.TempDir()
-	run(t, "mount", "-t", string(fs), "-o", strings.TrimSuffix("loop,"+options, ","), path, dir)
+	kit.Run(t, "mount", "-t", string(fs), "-o", strings.TrimSuffix("loop,"+options, ","), path, dir)
 	defer func() {
 		if err := unix.Unmount(dir, unix.UMOUNT_NOFOLLOW); err != nil {
 			t.Fatal(err)
@@ -91,7 +81,7 @@ func inUse(t *testing.T, fs Type, path, options string, work func(dir string)) (
 	}()
 	work(dir)
 	dirty = filepath.Join(t.TempDir(), "dirty")
-	run(t, "cp", "--sparse=always", path, dirty)
+	kit.Run(t, "cp", "--sparse=always", path, dirty)
 	return dirty
 }
 
@@ -162,14 +152,14 @@ func patched(t *testing.T, fs Type, at int64, bytes ...byte) string {
 
 func TestErrorsOnRecord(t *testing.T) {
 	ext4 := made(t, makers[Ext4]...)
-	run(t, "debugfs", "-w", "-R", "set_super_value state 3", ext4) // as after an error of the kernel
-	if out := run(t, "dumpe2fs", "-h", ext4); !strings.Contains(out, "clean with errors") {
+	kit.Run(t, "debugfs", "-w", "-R", "set_super_value state 3", ext4) // as after an error of the kernel
+	if out := kit.Run(t, "dumpe2fs", "-h", ext4); !strings.Contains(out, "clean with errors") {
 		t.Fatalf("dumpe2fs sees no errors: %s", out)
 	}
 	counted := made(t, makers[Ext4]...)
-	run(t, "debugfs", "-w", "-R", "set_super_value error_count 7", counted)
+	kit.Run(t, "debugfs", "-w", "-R", "set_super_value error_count 7", counted)
 	xfs := made(t, makers[XFS]...)
-	run(t, "xfs_db", "-x", "-c", "sb 0", "-c", "write -d features_incompat 0x1b", xfs)
+	kit.Run(t, "xfs_db", "-x", "-c", "sb 0", "-c", "write -d features_incompat 0x1b", xfs)
 	for name, c := range map[string]struct {
 		fs   Type
 		path string
@@ -205,7 +195,7 @@ func TestExt4WithoutJournal(t *testing.T) {
 		}
 		unix.Sync()
 	})
-	if out := run(t, "dumpe2fs", "-h", dirty); !strings.Contains(out, "not clean") {
+	if out := kit.Run(t, "dumpe2fs", "-h", dirty); !strings.Contains(out, "not clean") {
 		t.Fatalf("dumpe2fs calls it clean: %s", out)
 	}
 	if err := checkFile(t, Ext4, dirty); !errors.Is(err, ErrDirty) {

@@ -5,12 +5,14 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"installer/tests/kit"
 )
 
 // blkid names an attribute of a file system.
 func blkid(t *testing.T, path, name string) string {
 	t.Helper()
-	return strings.TrimSpace(run(t, "blkid", "-p", "-o", "value", "-s", name, path))
+	return strings.TrimSpace(kit.Run(t, "blkid", "-p", "-o", "value", "-s", name, path))
 }
 
 func TestReadAgreesWithBlkid(t *testing.T) {

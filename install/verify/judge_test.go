@@ -20,6 +20,7 @@ import (
 	"installer/disk/fsinfo"
 	"installer/finalize"
 	"installer/rootfs/bootloader"
+	"installer/tests/kit"
 )
 
 const goodEntry = `title Lab OS 1 (ostree:0)
@@ -143,7 +144,7 @@ func TestRunOnNoDisk(t *testing.T) {
 	for _, size := range []int64{0, 100, 4 << 20} {
 		var seen []Check
 		report, err := Run(context.Background(), Options{
-			Disk: image(t, size), TempDir: t.TempDir(), NoRoot: "the test does not mount",
+			Disk: kit.Sparse(t, size), TempDir: t.TempDir(), NoRoot: "the test does not mount",
 			Observe: func(c Check, _ []Finding) { seen = append(seen, c) },
 		})
 		if err != nil || report.Outcome != Damaged || !slices.Equal(seen, report.Checks) {
@@ -174,7 +175,7 @@ func TestFindingsAreBounded(t *testing.T) {
 // it.
 func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
-	report, err := Run(ctx, Options{Disk: image(t, 4<<20), TempDir: t.TempDir(), Observe: func(c Check, _ []Finding) {
+	report, err := Run(ctx, Options{Disk: kit.Sparse(t, 4<<20), TempDir: t.TempDir(), Observe: func(c Check, _ []Finding) {
 		if c.Name == "image-file" {
 			cancel()
 		}
@@ -191,7 +192,7 @@ func TestInterrupted(t *testing.T) {
 
 // TestDiskInUse locks the disk as an installer does, and as a virtual machine does.
 func TestDiskInUse(t *testing.T) {
-	path := image(t, 4<<20)
+	path := kit.Sparse(t, 4<<20)
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -229,10 +230,10 @@ func TestDiskInUse(t *testing.T) {
 
 // TestDamagedQcow2 has a container whose own structure is damaged.
 func TestDamagedQcow2(t *testing.T) {
-	raw := image(t, 4<<20)
+	raw := kit.Sparse(t, 4<<20)
 	path := filepath.Join(t.TempDir(), "disk.qcow2")
-	tool(t, "sgdisk", "-n", "1:0:0", raw)
-	tool(t, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, path)
+	kit.Run(t, "sgdisk", "-n", "1:0:0", raw)
+	kit.Run(t, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, path)
 	verify := func() (*Report, error) {
 		return Run(context.Background(), Options{Disk: path, TempDir: t.TempDir(), NoRoot: "the test does not mount"})
 	}
@@ -240,13 +241,13 @@ func TestDamagedQcow2(t *testing.T) {
 	if err != nil || report.Checks[0].Status != Passed || report.Disk.Size != 4<<20 || len(report.Disk.Partitions) != 1 {
 		t.Fatalf("%+v, %v", report, err)
 	}
-	patch(t, path, 0x20000, []byte{0xff, 0xff}, func() { // the first reference counts
+	kit.Patch(t, path, 0x20000, []byte{0xff, 0xff}, func() { // the first reference counts
 		report, err := verify()
 		if err == nil && (len(report.Findings) == 0 || report.Findings[0].Check != "image-file") {
 			t.Errorf("damaged reference counts: %+v", report.Findings)
 		}
 	})
-	patch(t, path, 24, []byte{0x7f}, func() { // the size of the disk
+	kit.Patch(t, path, 24, []byte{0x7f}, func() { // the size of the disk
 		if _, err := verify(); err == nil || !strings.Contains(err.Error(), "claims a disk") {
 			t.Errorf("an impossible size: %v", err)
 		}

@@ -2,59 +2,12 @@ package verify
 
 import (
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"testing"
 
 	"installer/disk"
+	"installer/tests/kit"
 )
-
-// tool runs a program that made formats long before this package.
-func tool(t *testing.T, argv ...string) string {
-	t.Helper()
-	out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %v\n%s", argv, err, out)
-	}
-	return string(out)
-}
-
-// image makes a sparse file.
-func image(t *testing.T, size int64) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "image")
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := f.Truncate(size); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// patch changes bytes of a file for the time of fn.
-func patch(t *testing.T, path string, at int64, change []byte, fn func()) {
-	t.Helper()
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	old := make([]byte, len(change))
-	if _, err := f.ReadAt(old, at); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.WriteAt(change, at); err != nil {
-		t.Fatal(err)
-	}
-	fn()
-	if _, err := f.WriteAt(old, at); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // inverted returns what stands at an offset, with one bit changed.
 func inverted(t *testing.T, path string, at int64) []byte {
@@ -74,8 +27,8 @@ func inverted(t *testing.T, path string, at int64) []byte {
 // TestGPTAgreesWithSgdisk reads a table that sgdisk wrote.
 func TestGPTAgreesWithSgdisk(t *testing.T) {
 	const size = 64 << 20
-	path := image(t, size)
-	tool(t, "sgdisk", "-n", "1:2048:+1M", "-t", "1:ef02", "-c", "1:bios", "-n", "5:0:+8M", "-t", "5:ef00", "-c", "5:größe",
+	path := kit.Sparse(t, size)
+	kit.Run(t, "sgdisk", "-n", "1:2048:+1M", "-t", "1:ef02", "-c", "1:bios", "-n", "5:0:+8M", "-t", "5:ef00", "-c", "5:größe",
 		"-u", "5:01234567-89ab-cdef-0123-456789abcdef", path)
 	f, err := os.Open(path)
 	if err != nil {
@@ -97,7 +50,7 @@ func TestGPTAgreesWithSgdisk(t *testing.T) {
 			t.Errorf("LBA %d: %+v", lba, got)
 		}
 		for at := lba * 512; at < lba*512+512; at++ {
-			patch(t, path, at, inverted(t, path, at), func() {
+			kit.Patch(t, path, at, inverted(t, path, at), func() {
 				if _, err := readTable(f, 512, lba); err == nil {
 					t.Errorf("LBA %d: a bit flipped at %d is not found", lba, at-lba*512)
 				}

@@ -1,7 +1,6 @@
 package targettest
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +12,7 @@ import (
 
 	"installer/finalize/mounts"
 	"installer/tests/hold"
+	"installer/tests/kit"
 
 	"golang.org/x/sys/unix"
 )
@@ -61,19 +61,10 @@ func Record(l interface {
 	return l.Opened(kind, name)
 }
 
-// Helper is a process that holds a target.
-type Helper struct {
-	PID   int
-	cmd   *exec.Cmd
-	stdin io.WriteCloser
-	t     testing.TB
-	done  bool
-}
-
 // Hold starts a helper of some kind and returns once it holds the target. args
 // are the kind's, see holderKinds. Should the test die, the end of the helper's
 // standard input ends it.
-func Hold(t testing.TB, kind string, args ...string) *Helper {
+func Hold(t testing.TB, kind string, args ...string) *kit.Child {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe", args...)
 	if strings.HasPrefix(kind, "clone-") {
@@ -83,7 +74,7 @@ func Hold(t testing.TB, kind string, args ...string) *Helper {
 }
 
 // HoldByExe runs a copy of the helper program that lies on the target.
-func HoldByExe(t testing.TB, path string) *Helper {
+func HoldByExe(t testing.TB, path string) *kit.Child {
 	t.Helper()
 	text, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
@@ -96,37 +87,12 @@ func HoldByExe(t testing.TB, path string) *Helper {
 	return start(t, cmd, "nothing")
 }
 
-func start(t testing.TB, cmd *exec.Cmd, kind string) *Helper {
+func start(t testing.TB, cmd *exec.Cmd, kind string) *kit.Child {
 	t.Helper()
 	cmd.Env = append(os.Environ(), variable+"="+kind)
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	h := &Helper{PID: cmd.Process.Pid, cmd: cmd, stdin: stdin, t: t}
-	t.Cleanup(h.Stop)
-	if line, err := bufio.NewReader(stdout).ReadString('\n'); line != "ready\n" {
-		t.Fatalf("the helper %q said %q (%v), not that it is ready", kind, line, err)
-	}
+	h := kit.Start(t, cmd)
+	h.Await(t, "ready")
 	return h
-}
-
-// Stop ends the helper and waits until it is gone.
-func (h *Helper) Stop() {
-	if h.done {
-		return
-	}
-	h.done = true
-	h.cmd.Process.Kill()
-	h.cmd.Wait()
 }
 
 // The main goroutine keeps the process's first thread, so that no test's thread
@@ -136,7 +102,7 @@ func init() { runtime.LockOSThread() }
 // HoldBound starts a helper with a mount namespace of its own, and binds the namespace to a file.
 // The kernel numbers namespaces for each processor apart, and refuses to bind one whose number is
 // lower than the caller's: another is made then, by the next processor.
-func HoldBound(t testing.TB, file string) *Helper {
+func HoldBound(t testing.TB, file string) *kit.Child {
 	t.Helper()
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
