@@ -114,7 +114,12 @@ func created() time.Time { return time.Date(2024, 2, 3, 4, 5, 6, 0, time.UTC) }
 // makeImage makes an OCI layout of the layers and returns its reference.
 func makeImage(t *testing.T, labels map[string]string, layers ...[]entry) string {
 	t.Helper()
-	var tars []string
+	return makeLayout(t, labels, writeTars(t, layers...))
+}
+
+// writeTars writes the layers as tars, and returns their names.
+func writeTars(t *testing.T, layers ...[]entry) (names []string) {
+	t.Helper()
 	for i, entries := range layers {
 		name := filepath.Join(t.TempDir(), fmt.Sprint(i))
 		f, err := os.Create(name)
@@ -137,8 +142,14 @@ func makeImage(t *testing.T, labels map[string]string, layers ...[]entry) string
 		if err := f.Close(); err != nil {
 			t.Fatal(err)
 		}
-		tars = append(tars, name)
+		names = append(names, name)
 	}
+	return names
+}
+
+// makeLayout makes an OCI layout of tars and returns its reference.
+func makeLayout(t *testing.T, labels map[string]string, tars []string) string {
+	t.Helper()
 	dir := filepath.Join(t.TempDir(), "oci")
 	if err := layout.Write(dir, tars, layout.Options{Tag: "latest", Labels: labels, Created: created()}); err != nil {
 		t.Fatal(err)

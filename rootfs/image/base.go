@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"installer/rootfs/keyfile"
 	"installer/rootfs/ostree"
 )
 
@@ -395,27 +396,15 @@ const prepareRootFile = "usr/lib/ostree/prepare-root.conf"
 
 // takesAnyPath reports whether the system shows files of derived layers that are outside of /usr,
 // /etc and /var: its root is an overlay. An updater leaves them out otherwise.
-func (b *baseReader) takesAnyPath() bool {
-	group := ""
-	for line := range strings.Lines(string(b.settings)) {
-		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "[") {
-			group = line
-			continue
-		}
-		key, value, _ := strings.Cut(line, "=")
-		switch group + strings.TrimSpace(key) {
-		case "[composefs]enabled":
-			switch strings.TrimSpace(value) {
-			case "yes", "true", "1", "maybe", "signed", "verity":
-				return true
-			}
-		case "[root]transient":
-			switch strings.TrimSpace(value) {
-			case "yes", "true", "1":
-				return true
-			}
-		}
+func (b *baseReader) takesAnyPath() (bool, error) {
+	values, err := keyfile.Parse(string(b.settings))
+	if err != nil {
+		return false, &entryError{prepareRootFile, err}
 	}
-	return false
+	switch enabled := values["composefs.enabled"]; enabled {
+	case "maybe", "signed", "verity":
+		return true, nil
+	default:
+		return keyfile.IsTrue(enabled) || keyfile.IsTrue(values["root.transient"]), nil
+	}
 }

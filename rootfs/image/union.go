@@ -11,12 +11,16 @@ func (b *baseReader) assemble(layers []*Node, dropped map[string]int, ignored Ig
 	if etc := b.root.Children["etc"]; etc != nil && len(etc.Children) > 0 {
 		return nil, &entryError{"etc", errors.New("the commit has files in /etc, from which no deployment can be made; they belong into /usr/etc")}
 	}
+	anyPath, err := b.takesAnyPath()
+	if err != nil {
+		return nil, err
+	}
 	base := b.out
 	t := &Tree{Layers: layers, Dropped: dropped, Ignored: ignored, Base: &base}
 	m := &merger{own: map[*Node]bool{}}
 	t.Root = m.copyDir(b.root)
 	for i := base.Layers; i < len(layers); i++ {
-		if !b.takesAnyPath() {
+		if !anyPath {
 			layers[i] = m.systemOnly(layers[i], dropped)
 		}
 		if isOpaque(layers[i]) {

@@ -1,0 +1,240 @@
+package deploy
+
+import (
+	"archive/tar"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"installer/rootfs/image"
+	"installer/rootfs/ostree"
+	"installer/tests/chunked"
+)
+
+// systemTree makes the tree of a base commit, with everything that its objects can have.
+func systemTree(t *testing.T) string {
+	t.Helper()
+	root := t.TempDir()
+	at := func(name string) string { return filepath.Join(root, name) }
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(os.Chmod(root, 0o755))
+	label := func(name, kind string) {
+		check(unix.Lsetxattr(at(name), "security.selinux", []byte("system_u:object_r:"+kind+":s0\x00"), 0))
+	}
+	write := func(name, content string, mode os.FileMode) {
+		check(os.MkdirAll(filepath.Dir(at(name)), 0o755))
+		check(os.WriteFile(at(name), []byte(content), 0o600))
+		check(os.Chmod(at(name), mode))
+		label(name, "usr_t")
+	}
+	write("usr/lib/os-release", "ID=lab\n", 0o644)
+	write("usr/lib/modules/6/vmlinuz", "kernel\n", 0o644)
+	write("usr/lib/modules/6/initramfs.img", strings.Repeat("initramfs\n", 80_000), 0o600)
+	write("usr/lib/ostree/prepare-root.conf", "[composefs]\nenabled = yes\n", 0o644)
+	write("usr/bin/su", "set-id program", 0o755|os.ModeSetuid)
+	write("usr/bin/ping", "capable", 0o755)
+	check(unix.Setxattr(at("usr/bin/ping"), "security.capability", []byte("\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"), 0))
+	write("usr/bin/attributed", "attributed", 0o644)
+	check(unix.Setxattr(at("usr/bin/attributed"), "user.b", []byte("2"), 0))
+	check(unix.Setxattr(at("usr/bin/attributed"), "user.a", []byte(strings.Repeat("1", 300)), 0))
+	write("usr/bin/owned", "owned", 0o640)
+	check(os.Chown(at("usr/bin/owned"), 7, 8))
+	write("usr/share/names/ü €\nx", "odd", 0o644)
+	write("usr/share/names/.wh.kept", "of the commit", 0o644)
+	write("usr/share/gone/a", "a", 0o644)
+	write("usr/share/single", "single", 0o644)
+	write("usr/share/file-to-link", "file", 0o644)
+	write("usr/share/dir-to-file/x", "x", 0o644)
+	write("usr/share/kept/below", "below", 0o644)
+	write("usr/etc/conf", "conf", 0o644)
+	write("usr/etc/conf.d/empty", "", 0o644)
+	for i := range 1500 {
+		write(fmt.Sprintf("usr/share/large/a-rather-long-name-for-entry-%d", i), fmt.Sprint("entry ", i%700), 0o644)
+	}
+	check(os.Link(at("usr/bin/su"), at("usr/bin/su-again")))
+	for name, target := range map[string]string{"usr/lib/link": "../bin/su", "ostree": "sysroot/ostree", "usr/share/link-to-file": "single"} {
+		check(os.Symlink(target, at(name)))
+		label(name, "lib_t")
+	}
+	for _, name := range []string{"sysroot", "boot", "dev", "proc", "sys", "run", "tmp", "var", "usr/lib/tmpfiles.d"} {
+		check(os.MkdirAll(at(name), 0o755))
+	}
+	check(os.Chmod(at("tmp"), 0o777|os.ModeSticky))
+	check(os.Chmod(at("usr/share/kept"), 0o750))
+	label("usr", "usr_t")
+	label("usr/share/kept", "kept_t")
+	return root
+}
+
+// derivedLayers replace and delete what the base commit has, in all ways. Paths are as ostree-ext
+// hands them to ostree.
+func derivedLayers() [][]entry {
+	owned := func(e entry, uid, gid int) entry { e.Uid, e.Gid = uid, gid; return e }
+	hard := func(name, target string) entry {
+		return entry{Header: tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: target, Mode: 0o644}}
+	}
+	return [][]entry{{
+		dirEntry("usr/share/kept", 0o700), fileEntry("usr/share/kept/new", "new"),
+		owned(fileEntry("usr/bin/owned", "replaced"), 5, 6),
+		fileEntry("usr/share/.wh.gone", ""), fileEntry("usr/share/.wh.single", ""),
+		owned(fileEntry("usr/share/made/on/the/way", "implied"), 11, 12),
+		fileEntry("usr/etc/conf", "other conf"), fileEntry("usr/etc/conf.d/added", "added"),
+		fileEntry("usr/bin/one", "one"), hard("usr/bin/two", "usr/bin/one"), hard("usr/bin/three", "usr/bin/one"),
+	}, {
+		fileEntry("usr/share/large/.wh..wh..opq", ""), fileEntry("usr/share/large/only", "only"),
+		linkEntry("usr/share/file-to-link", "kept"), fileEntry("usr/share/link-to-file", "a file now"),
+		fileEntry("usr/share/dir-to-file", "a file now"),
+		owned(dirEntry("usr/share/fresh", 0o711), 3, 4), fileEntry("usr/share/fresh/x", "x"),
+		fileEntry("var/lib/state", "state"), fileEntry("opt/tool", "tool"),
+	}, {
+		fileEntry("usr/share/single", "back"), fileEntry("usr/share/kept/.wh.new", ""),
+		fileEntry("usr/share/fresh/.wh..wh..opq", ""), fileEntry("usr/share/fresh/y", "y"),
+		fileEntry("usr/share/.early", "removed by the whiteout after it"), fileEntry("usr/share/.wh..early", ""),
+		fileEntry("usr/nowhere/.wh.nothing", ""),
+		owned(dirEntry("usr/bin", 0o700), 1, 1), fileEntry("usr/bin/.wh.su-again", ""),
+	}}
+}
+
+// nativeImage is an ostree-native image with the repository that it was made of.
+type nativeImage struct {
+	repo, base string // the repository and its commit
+	source     string
+	layers     []string
+}
+
+func makeNative(t *testing.T, o chunked.Options, derived ...[]entry) nativeImage {
+	t.Helper()
+	n := nativeImage{repo: t.TempDir()}
+	run(t, "ostree", "init", "--repo="+n.repo, "--mode=bare")
+	n.base = strings.TrimSpace(run(t, "ostree", "commit", "--repo="+n.repo, "--branch=base", "--subject=a system", "--timestamp=2026-01-02T03:04:05Z",
+		"--add-metadata-string=version=7", "--add-detached-metadata-string=signature=of the commit", "--tree=dir="+systemTree(t)))
+	base, err := chunked.Layers(n.repo, t.TempDir(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	labels, err := chunked.Labels(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.layers = slices.Concat(base, writeTars(t, derived...))
+	n.source = makeLayout(t, labels, n.layers)
+	return n
+}
+
+// TestNativeEqualsOstree compares an image of a chunked commit and 3 layers over it with ostree's
+// own checkout of the commit and the layers.
+func TestNativeEqualsOstree(t *testing.T) {
+	n := makeNative(t, chunked.Options{Chunks: 32, Version: 1}, derivedLayers()...)
+	x := newTarget(t)
+	img, tree, commit := x.imported(t, n.source, followed)
+	ours := "--repo=" + x.path + "/ostree/repo"
+	theirs := "--repo=" + n.repo
+
+	merged := filepath.Join(t.TempDir(), "merged")
+	run(t, "ostree", "checkout", theirs, n.base, merged)
+	for i, layer := range n.layers[33:] {
+		branch := fmt.Sprint("layer", i)
+		run(t, "ostree", "commit", theirs, "--branch="+branch, "--no-bindings", "--tar-autocreate-parents", "--tree=tar="+layer)
+		run(t, "ostree", "checkout", theirs, "--union", "--whiteouts", branch, merged)
+		if got, want := listing(t, ours, blobRef(t, img, 33+i)), listing(t, theirs, branch); got != want {
+			t.Errorf("layer %d:\n%s\nwant\n%s", i, got, want)
+		}
+	}
+	run(t, "ostree", "commit", theirs, "--branch=merged", "--tree=dir="+merged)
+	if got, want := listing(t, ours, commit.String()), listing(t, theirs, "merged"); got != want {
+		t.Errorf("the merged tree differs:\n%s", difference(got, want))
+	}
+	checkNative(t, x, n, img, tree, commit)
+	run(t, "ostree", "fsck", ours)
+}
+
+// listing lists a commit with all attributes and checksums.
+func listing(t *testing.T, repo, commit string) string {
+	t.Helper()
+	return run(t, "ostree", "ls", repo, "-R", "-C", "-X", commit)
+}
+
+func difference(got, want string) string {
+	have := strings.Split(want, "\n")
+	var lines []string
+	for line := range strings.SplitSeq(got, "\n") {
+		if !slices.Contains(have, line) && len(lines) < 20 {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+func blobRef(t *testing.T, img *image.Image, layer int) string {
+	t.Helper()
+	ref, err := BlobRef(img.Layers[layer].Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ref
+}
+
+// checkNative checks the records that an updater reads back of the base commit and its layers.
+func checkNative(t *testing.T, x *target, n nativeImage, img *image.Image, tree *image.Tree, merge ostree.Checksum) {
+	t.Helper()
+	repo := "--repo=" + x.path + "/ostree/repo"
+	for i := range img.BaseLayers {
+		got := strings.TrimSpace(run(t, "ostree", "rev-parse", repo, blobRef(t, img, i)))
+		want := n.base
+		if i > 0 {
+			want = n.objectSet(t, tree.Layers[i])
+		}
+		if got != want {
+			t.Errorf("base layer %d has the commit %s, want %s", i, got, want)
+		}
+	}
+	if got := run(t, "ostree", "show", repo, merge.String()); !strings.Contains(got, "Parent:  "+n.base) {
+		t.Errorf("the merge has another parent than %s:\n%s", n.base, got)
+	}
+	if got := run(t, "ostree", "show", repo, "--print-detached-metadata-key=signature", n.base); unquoteVariant(got) != "of the commit" {
+		t.Errorf("the metadata beside the commit: %s", got)
+	}
+}
+
+// objectSet has ostree commit a directory of the file objects of a layer under their checksums.
+func (n nativeImage) objectSet(t *testing.T, layer *image.Node) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name := range layer.Children {
+		if err := os.Link(filepath.Join(n.repo, "objects", name[:2], name[2:]+".file"), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return strings.TrimSpace(run(t, "ostree", "commit", "--repo="+n.repo, "--orphan", "--no-bindings", "--timestamp=1970-01-01T00:00:00Z", "--tree=dir="+dir))
+}
+
+// TestNativeStreams imports a commit alone in both versions of the streams, in one layer and in
+// several: the merged tree is the commit's.
+func TestNativeStreams(t *testing.T) {
+	for _, o := range []chunked.Options{{Chunks: 0, Version: 1}, {Chunks: 0, Version: 0}, {Chunks: 5, Version: 0}} {
+		t.Run(fmt.Sprintf("version %d in %d chunks", o.Version, o.Chunks), func(t *testing.T) {
+			n := makeNative(t, o)
+			x := newTarget(t)
+			img, tree, commit := x.imported(t, n.source, followed)
+			checkNative(t, x, n, img, tree, commit)
+			ours := "--repo=" + x.path + "/ostree/repo"
+			if got, want := listing(t, ours, commit.String()), listing(t, "--repo="+n.repo, n.base); got != want {
+				t.Errorf("the merged tree is not the commit's:\n%s", difference(got, want))
+			}
+			run(t, "ostree", "fsck", ours)
+		})
+	}
+}
