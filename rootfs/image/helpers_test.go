@@ -163,8 +163,9 @@ func zstdLayer(t testing.TB, plain []byte) blobLayer {
 
 // testLayout is an OCI layout in a temporary directory.
 type testLayout struct {
-	t   testing.TB
-	dir string
+	t      testing.TB
+	dir    string
+	labels map[string]string
 }
 
 func newTestLayout(t testing.TB) *testLayout {
@@ -194,6 +195,7 @@ func (l *testLayout) json(mediaType string, v any) v1.Descriptor {
 func (l *testLayout) image(layers ...blobLayer) v1.Descriptor {
 	config := v1.Image{Platform: v1.Platform{OS: "linux", Architecture: runtime.GOARCH}}
 	config.Config.Labels = map[string]string{"containers.bootc": "1"}
+	maps.Copy(config.Config.Labels, l.labels)
 	config.RootFS.Type = "layers"
 	m := v1.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest}
 	for _, layer := range layers {
