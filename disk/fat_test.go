@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 
+	"installer/disk/fat"
+
 	"installer/tests/kit"
 )
 
@@ -98,8 +100,8 @@ func TestFAT(t *testing.T) {
 			path := rawFile(t, 1<<30)
 			d := opened(t, path, SectorSize(tc.sector))
 			f, esp := newFAT(t, d, tc.esp)
-			if f.geo.cluster != tc.cluster {
-				t.Errorf("clusters of %d bytes", f.geo.cluster)
+			if g := fat.Plan(esp.Size, tc.sector); g.Cluster != tc.cluster {
+				t.Errorf("clusters of %d bytes", g.Cluster)
 			}
 			files := espFiles()
 			writeFiles(t, f, files)
@@ -219,12 +221,13 @@ func TestFATFull(t *testing.T) {
 	path := rawFile(t, 1<<30)
 	d := opened(t, path)
 	f, esp := newFAT(t, d, 40*mib)
-	free, _ := f.free()
-	var full *NoSpaceError
-	if err := f.WriteFile("toobig", free*f.geo.cluster, zeros{}); !errors.As(err, &full) {
+	g := fat.Plan(esp.Size, 512)
+	free := g.Clusters - 1 // the root has one
+	var full *fat.NoSpaceError
+	if err := f.WriteFile("toobig", free*g.Cluster, zeros{}); !errors.As(err, &full) {
 		t.Fatalf("a file of all clusters: %v", err)
 	}
-	b := content(1, int((free-1)*f.geo.cluster))
+	b := content(1, int((free-1)*g.Cluster))
 	if err := f.WriteFile("fits", int64(len(b)), bytes.NewReader(b)); err != nil {
 		t.Fatal(err)
 	}
@@ -249,25 +252,42 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 // Close must notice content, and structure, that did not arrive on the disk.
 func TestFATReadsBack(t *testing.T) {
 	d := opened(t, rawFile(t, 1<<30))
-	f, _ := newFAT(t, d, 512*mib)
+	f, esp := newFAT(t, d, 512*mib)
 	b := content(1, 3<<20)
 	if err := f.WriteFile("vmlinuz", int64(len(b)), bytes.NewReader(b)); err != nil {
 		t.Fatal(err)
 	}
-	f.written[0].sum[5] ^= 1
-	if err := f.Close(); err == nil || !strings.Contains(err.Error(), "vmlinuz") {
-		t.Errorf("a difference was not found: %v", err)
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
 	}
-	f.written[0].sum[5] ^= 1
+	g := fat.Plan(esp.Size, 512)
+	for at, c := range b[:g.Cluster] { // of the whole first cluster, which is the third
+		if at%1000 == 0 {
+			damage(t, d, f, esp.Start+g.DataStart+g.Cluster+int64(at), c, "vmlinuz: the content on the disk differs")
+		}
+	}
 	if err := f.verify(); err != nil {
 		t.Error(err)
 	}
-	secondTable := f.part.Start + f.geo.fatStart + f.geo.fatSize
-	if _, err := d.WriteAt([]byte{0xff}, secondTable+4*100); err != nil {
+	secondTable := esp.Start + g.TableStart + g.TableSize
+	damage(t, d, f, secondTable+4*100, 101, "tables differ")
+}
+
+// damage inverts a byte, which must be as given, for a reading that must find that.
+func damage(t *testing.T, d *Disk, f *FAT, at int64, is byte, want string) {
+	t.Helper()
+	b := make([]byte, 1)
+	if _, err := d.ReadAt(b, at); err != nil || b[0] != is {
+		t.Fatalf("byte %d is %#x, not %#x (%v)", at, b[0], is, err)
+	}
+	if _, err := d.WriteAt([]byte{^is}, at); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.verify(); err == nil || !strings.Contains(err.Error(), "tables differ") {
-		t.Errorf("two tables that differ: %v", err)
+	if err := f.verify(); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("byte %d is damaged: %v, not %s", at, err, want)
+	}
+	if _, err := d.WriteAt(b, at); err != nil {
+		t.Fatal(err)
 	}
 }
 

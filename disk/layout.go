@@ -4,19 +4,20 @@ import (
 	"fmt"
 	"strings"
 
+	"installer/disk/fat"
+
 	"github.com/google/uuid"
 )
 
 // Sizes of the partitions and of the table, in bytes.
 const (
-	mib             = 1 << 20
-	alignment       = 1 * mib   // where partitions begin and end: suits every flash and RAID geometry
-	biosBootSize    = 1 * mib   // a GRUB core image is a few 100 KiB
-	DefaultESPSize  = 512 * mib // size of the EFI system partition unless [PlanOptions] has another
-	smallestRoot    = 320 * mib // mkfs.xfs refuses less than 300 MB
-	gptEntries      = 128       // UEFI 2.10 section 5.3.1: at least 16 KiB of entries
-	gptEntrySize    = 128
-	fat32MinCluster = 65525 // clusters below which a volume is FAT16 (Microsoft FAT specification, 2004)
+	mib            = 1 << 20
+	alignment      = 1 * mib   // where partitions begin and end: suits every flash and RAID geometry
+	biosBootSize   = 1 * mib   // a GRUB core image is a few 100 KiB
+	DefaultESPSize = 512 * mib // size of the EFI system partition unless [PlanOptions] has another
+	smallestRoot   = 320 * mib // mkfs.xfs refuses less than 300 MB
+	gptEntries     = 128       // UEFI 2.10 section 5.3.1: at least 16 KiB of entries
+	gptEntrySize   = 128
 )
 
 // Names of the partitions that [Plan] lays out.
@@ -168,20 +169,11 @@ func (o PlanOptions) espSize(sector int) (int64, error) {
 		size = DefaultESPSize
 	}
 	size = roundUp(size, alignment)
-	if g := fatGeometryFor(size, sector); g.clusters < fat32MinCluster {
+	if !fat.Plan(size, sector).IsFAT32() {
 		return 0, fmt.Errorf("an EFI system partition of %d MiB is too small for FAT32 on a disk of %d-byte sectors; give it %d MiB",
-			size/mib, sector, smallestESP(sector)/mib)
+			size/mib, sector, fat.Smallest(sector)/mib)
 	}
 	return size, nil
-}
-
-// smallestESP is the least size, in MiB steps, that makes a FAT32 file system.
-func smallestESP(sector int) int64 {
-	size := int64(alignment)
-	for fatGeometryFor(size, sector).clusters < fat32MinCluster {
-		size += alignment
-	}
-	return size
 }
 
 // place gives each partition its start, and the root the rest of the disk unless its size was asked

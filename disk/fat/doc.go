@@ -1,4 +1,4 @@
-// Package fat reads FAT32 file systems without the kernel: the structure, the tree and the files.
-// It shares no code with the writer in package disk, so that it can judge the writer's result. It
-// only reads.
+// Package fat writes a FAT32 file system without the kernel, and reads one: the structure, the tree
+// and the files. The writer (a library, and the mending of what it leaves out) and the reader share
+// no code, so that the reader can judge the writer's result.
 package fat

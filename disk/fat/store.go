@@ -1,4 +1,4 @@
-package disk
+package fat
 
 import (
 	"errors"
@@ -13,35 +13,29 @@ import (
 // coalesce is how much adjacent file data is gathered into one write, in bytes.
 const coalesce = 1 * mib
 
-// fatStore is the storage that the FAT writer works on: one partition's range of a disk. The writer
-// rewrites both copies of the allocation table for every file and writes content a cluster at a
-// time, so the front part of the volume is kept in memory until flush, and adjacent clusters are
-// gathered.
-type fatStore struct {
-	disk    *Disk
-	base    int64  // of the partition on the disk
-	size    int64  // of the partition
+// store is the storage that the library works on: a volume's place. The library rewrites both copies
+// of the allocation table for every file and writes content a cluster at a time, so the front part of
+// the volume is kept in memory until flush, and adjacent clusters are gathered.
+type store struct {
+	to      Storage
+	size    int64
 	front   []byte // the volume's first bytes: reserved sectors and both tables, nil after flush
 	pending []byte // content not yet written
 	at      int64  // where pending begins in the volume
-	failed  error  // the first write that failed: the FAT writer does not report each
+	failed  error  // the first write that failed: the library does not report each
 }
 
 var (
-	_ backend.Storage      = (*fatStore)(nil)
-	_ backend.WritableFile = (*fatStore)(nil)
+	_ backend.Storage      = (*store)(nil)
+	_ backend.WritableFile = (*store)(nil)
 )
 
-// errNotOffered is the error of operations that the FAT writer has no use for.
+// errNotOffered is the error of operations that the library has no use for.
 var errNotOffered = errors.New("not offered by this storage")
 
-func newFATStore(d *Disk, p Partition, front int64) *fatStore {
-	return &fatStore{disk: d, base: p.Start, size: p.Size, front: make([]byte, min(front, p.Size))}
-}
-
-// within refuses what lies outside the volume: the FAT writer's idea of its last cluster is too
+// within refuses what lies outside the volume: the library's idea of its last cluster is too
 // generous, and must not reach the next partition.
-func (s *fatStore) within(off int64, n int) error {
+func (s *store) within(off int64, n int) error {
 	if off < 0 || off > s.size-int64(n) {
 		return fmt.Errorf("range %d+%d is outside the file system of %d bytes", off, n, s.size)
 	}
@@ -49,7 +43,7 @@ func (s *fatStore) within(off int64, n int) error {
 }
 
 // WriteAt writes into the volume.
-func (s *fatStore) WriteAt(p []byte, off int64) (int, error) {
+func (s *store) WriteAt(p []byte, off int64) (int, error) {
 	if err := s.within(off, len(p)); err != nil {
 		return 0, err
 	}
@@ -68,7 +62,7 @@ func (s *fatStore) WriteAt(p []byte, off int64) (int, error) {
 
 // gather appends to the pending content, or writes that out first when the new content is
 // elsewhere.
-func (s *fatStore) gather(p []byte, off int64) error {
+func (s *store) gather(p []byte, off int64) error {
 	if len(s.pending) > 0 && (off != s.at+int64(len(s.pending)) || len(s.pending)+len(p) > coalesce) {
 		if err := s.writePending(); err != nil {
 			return err
@@ -81,11 +75,11 @@ func (s *fatStore) gather(p []byte, off int64) error {
 	return nil
 }
 
-func (s *fatStore) writePending() error {
+func (s *store) writePending() error {
 	if s.failed != nil {
 		return s.failed
 	}
-	if _, err := s.disk.WriteAt(s.pending, s.base+s.at); err != nil {
+	if _, err := s.to.WriteAt(s.pending, s.at); err != nil {
 		s.failed = err
 		return err
 	}
@@ -94,7 +88,7 @@ func (s *fatStore) writePending() error {
 }
 
 // ReadAt reads from the volume, pending writes included.
-func (s *fatStore) ReadAt(p []byte, off int64) (int, error) {
+func (s *store) ReadAt(p []byte, off int64) (int, error) {
 	if err := s.within(off, len(p)); err != nil {
 		return 0, err
 	}
@@ -108,16 +102,16 @@ func (s *fatStore) ReadAt(p []byte, off int64) (int, error) {
 	if n == len(p) {
 		return n, nil
 	}
-	m, err := s.disk.ReadAt(p[n:], s.base+off+int64(n))
+	m, err := s.to.ReadAt(p[n:], off+int64(n))
 	return n + m, err
 }
 
 // flush writes everything out. From then on the storage reads and writes the disk itself.
-func (s *fatStore) flush() error {
+func (s *store) flush() error {
 	if err := s.writePending(); err != nil {
 		return err
 	}
-	if _, err := s.disk.WriteAt(s.front, s.base); err != nil {
+	if _, err := s.to.WriteAt(s.front, 0); err != nil {
 		return err
 	}
 	s.front = nil
@@ -125,27 +119,27 @@ func (s *fatStore) flush() error {
 }
 
 // Sys is not offered: nothing may go round the storage to the file.
-func (s *fatStore) Sys() (*os.File, error) { return nil, errNotOffered }
+func (s *store) Sys() (*os.File, error) { return nil, errNotOffered }
 
 // Writable returns the storage itself.
-func (s *fatStore) Writable() (backend.WritableFile, error) { return s, nil }
+func (s *store) Writable() (backend.WritableFile, error) { return s, nil }
 
-// Path is the disk's path.
-func (s *fatStore) Path() string { return s.disk.Path() }
+// Path is not offered.
+func (s *store) Path() string { return "" }
 
-// Stat describes the whole disk.
-func (s *fatStore) Stat() (fs.FileInfo, error) { return s.disk.file.Stat() }
+// Stat is not offered.
+func (s *store) Stat() (fs.FileInfo, error) { return nil, errNotOffered }
 
 // Read is not offered: the storage has no position.
-func (s *fatStore) Read([]byte) (int, error) { return 0, errNotOffered }
+func (s *store) Read([]byte) (int, error) { return 0, errNotOffered }
 
 // Seek is not offered, except for the size.
-func (s *fatStore) Seek(off int64, whence int) (int64, error) {
+func (s *store) Seek(off int64, whence int) (int64, error) {
 	if whence == io.SeekEnd && off == 0 {
 		return s.size, nil
 	}
 	return 0, errNotOffered
 }
 
-// Close does nothing: the disk owns the file.
-func (s *fatStore) Close() error { return nil }
+// Close does nothing: the storage is the caller's.
+func (s *store) Close() error { return nil }

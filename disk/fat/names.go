@@ -1,4 +1,4 @@
-package disk
+package fat
 
 import (
 	"fmt"
@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// fatPath splits a path into names that FAT and the FAT writer can take.
-func fatPath(p string) ([]string, error) {
+// splitPath splits a path into names that FAT and the library can take.
+func splitPath(p string) ([]string, error) {
 	clean := strings.TrimPrefix(path.Clean("/"+p), "/")
 	if clean == "" {
 		return nil, fmt.Errorf("%q names no file", p)
@@ -22,7 +22,7 @@ func fatPath(p string) ([]string, error) {
 	return names, nil
 }
 
-// checkName refuses names that are not possible on FAT, or that the writer would spoil: it counts
+// checkName refuses names that are not possible on FAT, or that the library would spoil: it counts
 // bytes for characters, and makes an empty short name of one that begins with a dot.
 func checkName(name string) error {
 	if len(name) > 255 {
@@ -53,13 +53,13 @@ func checkLabel(label string) error {
 	return nil
 }
 
-// shortNamed is the part of the writer's directory entries that its interface leaves out.
+// shortNamed is the part of the library's directory entries that its interface leaves out.
 type shortNamed interface{ ShortName() string }
 
 // lookup finds a name in a directory, without regard to case. A name that equals the short name of
-// another entry is refused: the writer would take that entry for it.
-func (f *FAT) lookup(dir, name string) (fs.DirEntry, error) {
-	entries, err := f.fs.ReadDir(dir)
+// another entry is refused: the library would take that entry for it.
+func (w *Writer) lookup(dir, name string) (fs.DirEntry, error) {
+	entries, err := w.fs.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func (f *FAT) lookup(dir, name string) (fs.DirEntry, error) {
 		if strings.EqualFold(e.Name(), name) {
 			return e, nil
 		}
-		short, err := shortName(e)
+		short, err := shortOf(e)
 		if err != nil {
 			return nil, err
 		}
@@ -78,23 +78,23 @@ func (f *FAT) lookup(dir, name string) (fs.DirEntry, error) {
 	return nil, nil
 }
 
-// distinct makes sure that a new entry got a short name of its own: the writer numbers only those
+// distinct makes sure that a new entry got a short name of its own: the library numbers only those
 // that it had to shorten before the dot. If it did not, the file system is not fit to be used any
 // more.
-func (f *FAT) distinct(dir, name string) error {
-	entries, err := f.fs.ReadDir(dir)
+func (w *Writer) distinct(dir, name string) error {
+	entries, err := w.fs.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	owner := map[string]string{}
 	for _, e := range entries {
-		short, err := shortName(e)
+		short, err := shortOf(e)
 		if err != nil {
 			return err
 		}
 		if other, taken := owner[short]; taken {
-			f.broken = fmt.Errorf("%s and %s in %s would have the same short name %s", other, e.Name(), dir, short)
-			return f.broken
+			w.broken = fmt.Errorf("%s and %s in %s would have the same short name %s", other, e.Name(), dir, short)
+			return w.broken
 		}
 		owner[short] = e.Name()
 	}
@@ -106,7 +106,7 @@ func (f *FAT) distinct(dir, name string) error {
 	return fmt.Errorf("%s is not in %s after it was made", name, dir)
 }
 
-func shortName(e fs.DirEntry) (string, error) {
+func shortOf(e fs.DirEntry) (string, error) {
 	info, err := e.Info()
 	if err != nil {
 		return "", err
