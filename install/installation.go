@@ -42,6 +42,7 @@ type installation struct {
 	files  []string       // inspect: that the install configuration comes from
 	bound  *source.Bound  // inspect
 	need   source.Need    // inspect; made exact by plan
+	policy *source.Policy // inspect; nil: the files get no SELinux labels
 
 	inventory *image.Inventory // inspect; made exact by plan
 
@@ -114,11 +115,22 @@ func (i *installation) inspect(ctx context.Context) (string, error) {
 	}
 	i.files = slices.Concat(facts.Config.Files, facts.Kargs.Files)
 	i.reportChoice()
+	if err := i.label(inv); err != nil {
+		return "", err
+	}
 	if err := i.checkImage(ctx, inv); err != nil {
 		return "", err
 	}
 	i.inventory, i.need = inv, i.source.Measure(inv, i.bound)
 	return fmt.Sprintf("%s in %d files, install configuration of %d files", size.Format(inv.Stored), inv.Objects, len(facts.Config.Files)), nil
+}
+
+// label labels the files of the image by its own SELinux policy, unless the system starts without.
+func (i *installation) label(inv *image.Inventory) (err error) {
+	if !i.opts.DisableSELinux {
+		i.policy, err = i.source.Label(inv)
+	}
+	return err
 }
 
 func (i *installation) scan(ctx context.Context, exact bool) (*image.Inventory, error) {
@@ -201,6 +213,9 @@ func (i *installation) plan(ctx context.Context) (string, error) {
 	if noRoom := (*target.NoRoomError)(nil); errors.As(err, &noRoom) && !i.need.Exact {
 		// Equal contents were counted each, to save the time of reading them.
 		inv, scanErr := i.scan(ctx, true)
+		if scanErr == nil {
+			scanErr = i.label(inv)
+		}
 		if scanErr != nil {
 			return "", scanErr
 		}
@@ -250,7 +265,11 @@ func (i *installation) importImage(ctx context.Context) (string, error) {
 	i.root = i.target.Root()
 	i.system = system.New(i.choice, i.root.Path, i.root.Dir, &i.run.journal, i.run.ledger, i.run)
 	img := i.source.Image
-	n, err := i.system.Import(ctx, img, i.source.ImportOptions(img.SourceSize()))
+	o := i.source.ImportOptions(img.SourceSize())
+	if i.policy != nil {
+		o.Label = i.policy.Of
+	}
+	n, err := i.system.Import(ctx, img, o)
 	if err != nil {
 		return "", err
 	}

@@ -212,11 +212,8 @@ func (c *Choice) noteUnused(o Options, f Facts, p Place) {
 		c.note(fmt.Sprintf("install configuration: discoverable-partitions needs the Boot Loader Interface, which of the boot loaders here %s alone has: the root is found by its UUID",
 			bootloader.SystemdBoot))
 	}
-	switch {
-	case o.DisableSELinux && !f.SELinux:
+	if o.DisableSELinux && !f.SELinux {
 		c.note("the image has no SELinux policy: there is nothing to disable")
-	case f.SELinux && !o.DisableSELinux:
-		c.note("the image has an SELinux policy, and is installed without labels: its system must start with selinux=0 (--disable-selinux) or relabel itself")
 	}
 }
 

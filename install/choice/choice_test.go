@@ -65,7 +65,7 @@ func TestRootKargs(t *testing.T) {
 		want    string
 		notes   int
 	}{
-		"plain, with SELinux":          {Options{}, config.Config{}, true, "root=UUID=1-2 rw systemd.gpt_auto=0", 1},
+		"plain, with SELinux":          {Options{}, config.Config{}, true, "root=UUID=1-2 rw systemd.gpt_auto=0", 0},
 		"systemd-boot":                 {Options{Bootloader: bootloader.SystemdBoot}, config.Config{}, false, "root=UUID=1-2 rw systemd.gpt_auto=0", 0},
 		"systemd-boot, discovered":     {Options{Bootloader: bootloader.SystemdBoot}, config.Config{Discoverable: ptr(true)}, false, "rw", 0},
 		"grub, discovered":             {Options{}, config.Config{Discoverable: ptr(true)}, false, "root=UUID=1-2 rw systemd.gpt_auto=0", 1},

@@ -13,6 +13,7 @@ import (
 	"installer/rootfs/bootloader"
 	"installer/rootfs/bound"
 	"installer/rootfs/image"
+	"installer/rootfs/label"
 )
 
 // Options say which image is installed, and how it is read.
@@ -107,11 +108,11 @@ func (s *Source) fault(err error) error { return &image.SourceError{Ref: s.o.Ref
 // Scan looks through the whole image. It reads the files named, and those that this package needs.
 // With exact it looks for equal contents, which takes time.
 func (s *Source) Scan(ctx context.Context, files []string, exact bool) (*image.Inventory, error) {
-	files = slices.Concat(files, []string{pullSecretEtc, pullSecretUsr, bound.Dir}, bound.QuadletDirs)
+	files = slices.Concat(files, []string{pullSecretEtc, pullSecretUsr, bound.Dir}, bound.QuadletDirs, label.Patterns())
 	if s.o.Survey != nil && !exact {
 		return s.surveyed(ctx, files)
 	}
-	return s.Image.Scan(ctx, image.ScanOptions{Files: files, Exact: exact, Look: bootable.Looker, ImportOptions: s.ImportOptions(s.Image.SourceSize())})
+	return s.Image.Scan(ctx, image.ScanOptions{Files: files, Exact: exact, Look: lookAt, ImportOptions: s.ImportOptions(s.Image.SourceSize())})
 }
 
 // CheckBootable refuses an image that makes no host which starts by a boot loader of that kind, and

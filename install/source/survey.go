@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"installer/rootfs/bootable"
 	"installer/rootfs/image"
 )
 
@@ -35,7 +34,7 @@ func (s *Source) surveyed(ctx context.Context, files []string) (*image.Inventory
 	if err != nil {
 		return nil, err
 	}
-	inv, err := tree.Scan(ctx, image.ScanOptions{Files: files, Look: bootable.Looker})
+	inv, err := tree.Scan(ctx, image.ScanOptions{Files: files, Look: lookAt})
 	if err = errors.Join(err, tree.Close()); err != nil {
 		return nil, err
 	}

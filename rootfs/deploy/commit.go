@@ -3,6 +3,10 @@ package deploy
 import (
 	"context"
 	"fmt"
+	"io"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
 
 	"installer/rootfs/image"
 	"installer/rootfs/ostree"
@@ -37,6 +41,9 @@ const (
 //
 // Timestamps come from the image, so that one image always gives the same commits.
 func WriteImage(ctx context.Context, repo *ostree.Repo, img *image.Image, tree *image.Tree, target string) (ostree.Checksum, error) {
+	if err := writeTwins(ctx, repo, tree.Twins); err != nil {
+		return ostree.Checksum{}, err
+	}
 	w := newTreeWriter(repo)
 	if err := repo.StartSync(); err != nil { // while directories and links are made
 		return ostree.Checksum{}, err
@@ -56,6 +63,26 @@ func WriteImage(ctx context.Context, repo *ostree.Repo, img *image.Image, tree *
 		merge.Parent = ostree.Checksum(tree.Base.Checksum)
 	}
 	return writeCommit(ctx, w, tree.Root, ref, merge)
+}
+
+// writeTwins stores the files that share the content of others.
+func writeTwins(ctx context.Context, repo *ostree.Repo, twins []image.Twin) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.NumCPU())
+	out := NewSink(repo)
+	for _, t := range twins {
+		group.Go(func() error {
+			err := repo.ReadContent(ostree.Checksum(t.Of.Content), func(_ ostree.FileHeader, size int64, content io.Reader) (err error) {
+				t.Node.Content, err = out.Store(ctx, t.Node.Meta, t.Node.Target, size, content)
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("storing object %s with the label %s, too: %w", t.Of.Content, t.Node.Label(), err)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
 }
 
 func writeRootfs(ctx context.Context, w *treeWriter, img *image.Image, tree *image.Tree, ref string) (ostree.Checksum, error) {

@@ -35,6 +35,7 @@ type builder struct {
 	overBase bool
 	held     map[string]*heldFile // by the path of the object
 
+	label    Labeller // nil: files get no labels yet
 	budget   *budget
 	entries  int64
 	implicit int64 // directories without an entry so far
@@ -102,9 +103,20 @@ func (b *builder) add(parts []string, e *entry) (*Node, error) {
 		return b.addDir(parent, name, e), nil
 	}
 	node := &Node{Meta: e.Meta, Target: e.target, Size: e.size}
+	if b.label != nil && !isHolder(node) {
+		node.Xattrs = labelled(node.Xattrs, b.label(labelPath(parts), node.Mode))
+	}
 	// The name is a part of the whole path's string: a copy lets that go.
 	parent.Children[strings.Clone(name)] = node
 	return node, nil
+}
+
+// labelPath returns the path that an entry has in the merged tree.
+func labelPath(parts []string) string {
+	if parts[0] == "etc" {
+		return "/usr/" + strings.Join(parts, "/")
+	}
+	return "/" + strings.Join(parts, "/")
 }
 
 func (b *builder) addDir(parent *Node, name string, e *entry) *Node {

@@ -96,6 +96,9 @@ type ImportOptions struct {
 	// and the nodes themselves. 0 means [DefaultMaxTree].
 	MaxTree int64
 
+	// Label, which may be nil, gives every file the SELinux label of its path; see [Tree.Relabel].
+	Label Labeller
+
 	// Parallel is how many layers are read and how many workers store small files at a time. 0
 	// means one more than there are CPUs.
 	Parallel int
@@ -116,7 +119,14 @@ func Open(ctx context.Context, ref Ref, o OpenOptions) (*Image, error) {
 // source are a [*SourceError]; errors of the sink are returned as they are, wrapped. When it
 // returns, nothing of it is running.
 func (img *Image) Import(ctx context.Context, sink Sink, o ImportOptions) (*Tree, error) {
-	return img.src.importTree(ctx, img, sink, o.withDefaults())
+	if o.Label != nil && img.scanned != nil {
+		img.scanned.tree.Relabel(o.Label)
+	}
+	tree, err := img.src.importTree(ctx, img, sink, o.withDefaults())
+	if err == nil && o.Label != nil {
+		tree.Relabel(o.Label)
+	}
+	return tree, err
 }
 
 // Close releases the files of the source.

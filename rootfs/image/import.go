@@ -24,11 +24,12 @@ type parser struct {
 	bytes   int64 // that the files of one layer may have
 	layers  []parsed
 	img     *Image
+	label   Labeller
 	base    *baseReader // nil unless the lower layers hold an ostree commit
 }
 
 func newParser(img *Image, o ImportOptions) *parser {
-	p := &parser{budget: newBudget(o.MaxTree), bytes: o.MaxLayerSize, layers: make([]parsed, len(img.Layers)), img: img}
+	p := &parser{budget: newBudget(o.MaxTree), bytes: o.MaxLayerSize, layers: make([]parsed, len(img.Layers)), img: img, label: o.Label}
 	p.entries.Store(o.MaxEntries)
 	if img.BaseLayers > 0 {
 		p.base = newBaseReader(img.BaseLayers, p.budget)
@@ -83,7 +84,7 @@ func (p *parser) parse(i int, plain io.Reader, out storer, record *recording) er
 		return p.parseBase(i, plain, out, record)
 	}
 	r := tarReader{tree: newBuilder(p.budget), out: out, entries: &p.entries, bytes: p.bytes, record: record}
-	r.tree.overBase = p.base != nil
+	r.tree.overBase, r.tree.label = p.base != nil, p.label
 	root, err := r.read(plain)
 	p.layers[i] = parsed{root: root, dropped: r.tree.dropped, ignored: r.tree.ignored}
 	return err

@@ -166,10 +166,12 @@ func (s *rootfsSource) importTree(ctx context.Context, img *Image, sink Sink, o 
 }
 
 func newTreeWalk(ctx context.Context, out storer, o ImportOptions) *treeWalk {
-	return &treeWalk{
+	w := &treeWalk{
 		ctx: ctx, opts: o, entries: o.MaxEntries, bytes: o.MaxLayerSize,
 		tree: newBuilder(newBudget(o.MaxTree)), links: map[fileID]*Node{}, out: out,
 	}
+	w.tree.label = o.Label
+	return w
 }
 
 // fault sorts the errors of an import as the layers' are.

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"installer/rootfs/xattr"
@@ -22,7 +24,8 @@ type ScanOptions struct {
 	ImportOptions
 
 	// Files are paths of the merged tree, where /etc is usr/etc, whose contents are kept: files,
-	// and directories with the files right in them. Symbolic links are followed.
+	// and directories with the files right in them. Symbolic links are followed. A path with a
+	// star is a pattern of files, as path.Match reads it.
 	Files []string
 
 	// Exact has every content read, so that equal ones count once.
@@ -49,6 +52,9 @@ type Inventory struct {
 
 	kept map[*Node][]byte
 	seen map[*Node]any // findings of ScanOptions.Look
+
+	keys   map[*Node]contentKey // of the contents that were read
+	passed []*Node              // of the others
 }
 
 // Seen returns the finding of ScanOptions.Look in the file that name leads to, or nil.
@@ -136,7 +142,52 @@ func (img *Image) scan(ctx context.Context, o ScanOptions, sizes map[int64]bool)
 	if err != nil {
 		return nil, err
 	}
-	return &Inventory{Tree: tree, Stored: s.stored, Objects: s.objects, Bound: s.passed, kept: s.kept, seen: s.found}, nil
+	inv := &Inventory{Tree: tree, Bound: len(s.passed) > 0, kept: s.kept, seen: s.found, keys: s.keys, passed: s.passed}
+	inv.count()
+	return inv, nil
+}
+
+// count adds up the objects that the contents become with the labels that their nodes have.
+func (inv *Inventory) count() {
+	type object struct {
+		contentKey
+		label string
+	}
+	inv.Stored, inv.Objects = 0, 0
+	add := func(n *Node) {
+		inv.Objects++
+		inv.Stored += (n.Size + StoredBlock - 1) / StoredBlock * StoredBlock
+	}
+	seen := make(map[object]bool, len(inv.keys))
+	for n, key := range inv.keys {
+		if o := (object{key, n.Label()}); !seen[o] {
+			seen[o] = true
+			add(n)
+		}
+	}
+	for _, n := range inv.passed {
+		add(n)
+	}
+}
+
+// Relabel labels the tree, as [Tree.Relabel] does, and counts anew what is stored.
+func (inv *Inventory) Relabel(label Labeller) {
+	before := len(inv.Tree.Twins)
+	inv.Tree.Relabel(label)
+	for _, t := range inv.Tree.Twins[before:] {
+		if key, read := inv.keys[t.Of]; read {
+			inv.keys[t.Node] = key
+		} else {
+			inv.passed = append(inv.passed, t.Node)
+		}
+		if data, kept := inv.kept[t.Of]; kept {
+			inv.kept[t.Node] = data
+		}
+		if found, looked := inv.seen[t.Of]; looked {
+			inv.seen[t.Node] = found
+		}
+	}
+	inv.count()
 }
 
 // unkeptSizes gives the sizes of wanted files whose contents were not kept.
@@ -148,7 +199,7 @@ func (inv *Inventory) unkeptSizes(files []string) map[int64]bool {
 			sizes[n.Size] = true
 		}
 	}
-	for _, name := range files {
+	for _, name := range matches(fsys, files) {
 		at, n, err := fsys.resolve(name, true)
 		if err != nil {
 			continue // not in the image
@@ -228,8 +279,37 @@ func (s *rootfsSource) scanTree(ctx context.Context, img *Image, out *scanner, o
 	return assemble(img.Ref, []*Node{w.tree.root}, w.tree.dropped, w.tree.ignored)
 }
 
-// wantedFiles is the set of contents that are kept, by the paths of the merged tree.
-type wantedFiles map[string]bool
+// matches returns the names, with the paths that they match in place of the patterns.
+func matches(fsys fs.FS, names []string) (found []string) {
+	for _, name := range names {
+		if !isPattern(name) {
+			found = append(found, name)
+		} else if paths, err := fs.Glob(fsys, name); err == nil { // a pattern of the program is well-formed
+			found = append(found, paths...)
+		}
+	}
+	return found
+}
+
+func isPattern(name string) bool { return strings.Contains(name, "*") }
+
+// wantedFiles says which contents are kept, by the paths of the merged tree.
+type wantedFiles struct {
+	names    map[string]bool
+	patterns []string
+}
+
+func wanted(files []string) wantedFiles {
+	w := wantedFiles{names: map[string]bool{}}
+	for _, name := range files {
+		if isPattern(name) {
+			w.patterns = append(w.patterns, name)
+		} else {
+			w.names[name] = true
+		}
+	}
+	return w
+}
 
 // has takes a path of a layer.
 func (w wantedFiles) has(name string) bool {
@@ -237,7 +317,10 @@ func (w wantedFiles) has(name string) bool {
 	if rest, ok := strings.CutPrefix(name, "etc/"); ok {
 		name = "usr/etc/" + rest
 	}
-	return w[name] || w[path.Dir(name)]
+	return w.names[name] || w.names[path.Dir(name)] || slices.ContainsFunc(w.patterns, func(pattern string) bool {
+		matched, err := path.Match(pattern, name)
+		return err == nil && matched
+	})
 }
 
 var errKeptTooMuch = errors.New("the files that configure an installation are larger than anything sensible")

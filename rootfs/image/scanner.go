@@ -22,16 +22,14 @@ type scanner struct {
 	look    func(name string, mode uint32) func(io.Reader) (any, error)
 
 	mu        sync.Mutex
-	seen      map[contentKey]struct{}
-	stored    int64
-	objects   int64
+	keys      map[*Node]contentKey
+	passed    []*Node // whose contents were not read
 	kept      map[*Node][]byte
 	keptBytes int64
 	found     map[*Node]any // the finding of look
-	passed    bool          // a content was not read
 }
 
-// contentKey stands for a file with its metadata, as an object's name does. It serves an estimate:
+// contentKey stands for a file with its metadata but the label, as an object's name does. It serves an estimate:
 // nothing is ever dropped because two keys are equal.
 type contentKey struct {
 	size int64
@@ -40,13 +38,10 @@ type contentKey struct {
 
 func newScanner(files []string, sizes map[int64]bool) *scanner {
 	s := &scanner{
-		wanted: wantedFiles{}, sizes: sizes, seed: maphash.MakeSeed(),
-		seen: map[contentKey]struct{}{}, kept: map[*Node][]byte{}, found: map[*Node]any{},
+		wanted: wanted(files), sizes: sizes, seed: maphash.MakeSeed(),
+		keys: map[*Node]contentKey{}, kept: map[*Node][]byte{}, found: map[*Node]any{},
 	}
 	s.buffers.New = func() any { b := make([]byte, 64<<10); return &b }
-	for _, name := range files {
-		s.wanted[name] = true
-	}
 	return s
 }
 
@@ -141,17 +136,7 @@ func hashMeta(h *maphash.Hash, n *Node) {
 func (s *scanner) count(n *Node, key contentKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, known := s.seen[key]; known {
-		return
-	}
-	s.seen[key] = struct{}{}
-	s.add(n)
-}
-
-// add counts one more object; the lock is held.
-func (s *scanner) add(n *Node) {
-	s.objects++
-	s.stored += (n.Size + StoredBlock - 1) / StoredBlock * StoredBlock
+	s.keys[n] = key
 }
 
 // keep reads a content and remembers it.
@@ -220,7 +205,6 @@ func (s passOver) store(node *Node, name string, content io.Reader) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.passed = true
-	s.add(node)
+	s.passed = append(s.passed, node)
 	return nil
 }

@@ -22,7 +22,7 @@ type Meta struct {
 	Mode   uint32 // the whole st_mode, file type included
 	UID    uint32
 	GID    uint32
-	Xattrs []Xattr // as a file system shows them (package xattr); no security.selinux but in an ostree commit
+	Xattrs []Xattr // as a file system shows them (package xattr); security.selinux is of an ostree commit, or of Relabel
 }
 
 // ContentID names stored content, metadata included. The sink chooses it.
@@ -118,6 +118,10 @@ type Tree struct {
 	// file objects that the layer holds by their checksums. Nodes of these layers have the extended
 	// attributes that their objects have, SELinux labels too, and the objects' checksums as Content.
 	Base *Base
+
+	// Twins have no Content when an import returns them: their objects are made of others.
+	Twins    []Twin
+	labelled bool
 
 	// Dropped counts the entries left out, by top-level name.
 	Dropped map[string]int
