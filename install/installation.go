@@ -274,6 +274,7 @@ func (i *installation) importImage(ctx context.Context) (string, error) {
 		return "", err
 	}
 	report := i.run.report
+	report.Source.BaseLayers, report.Source.BaseCommit = img.BaseLayers, n.BaseCommit
 	report.Source.Bytes, report.Deployment.Files, report.Deployment.Bytes = n.Read, n.Files, n.Bytes
 	return fmt.Sprintf("%d files, %d links, %d directories, %s", n.Files, n.Links, n.Dirs, size.Format(n.Bytes)), nil
 }

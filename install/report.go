@@ -54,7 +54,10 @@ type SourceReport struct {
 	Reference string `json:"reference"`
 	Digest    string `json:"digest,omitempty"` // of the manifest; empty for a directory tree
 	Layers    int    `json:"layers"`
-	Bytes     int64  `json:"bytes"` // read from the source
+	// BaseLayers is how many of the layers hold the objects of an ostree commit, BaseCommit.
+	BaseLayers int    `json:"base_layers,omitempty"`
+	BaseCommit string `json:"base_commit,omitempty"`
+	Bytes      int64  `json:"bytes"` // read from the source
 }
 
 // DiskReport describes the disk.

@@ -50,7 +50,8 @@ func New(c *choice.Choice, path string, root *beneath.Dir, j *journal.Journal, l
 type Imported struct {
 	Read               int64 // bytes of the source
 	Files, Links, Dirs int
-	Bytes              int64 // content of the files
+	BaseCommit         string // of an ostree-native image, the commit that it holds
+	Bytes              int64  // content of the files
 }
 
 // Import writes every file of the image into the repository, each once, as it streams by, and then
@@ -85,6 +86,9 @@ func (s *System) Import(ctx context.Context, img *image.Image, o image.ImportOpt
 		return n, err
 	}
 	n.Files, n.Dirs, n.Links, n.Bytes = tree.Stats()
+	if tree.Base != nil {
+		n.BaseCommit = tree.Base.Checksum.String()
+	}
 	n.Read = read.Load()
 	return n, nil
 }

@@ -1,9 +1,6 @@
 package verify
 
 import (
-	"encoding/json"
-	"errors"
-	"fmt"
 	"strings"
 
 	"installer/rootfs/deploy"
@@ -15,6 +12,7 @@ import (
 const (
 	keyManifest       = "ostree.manifest"
 	keyManifestDigest = "ostree.manifest-digest"
+	keyConfig         = "ostree.container.image-config"
 )
 
 // checkOrigins checks that each deployment says where updates come from, and that its updater would
@@ -95,33 +93,12 @@ func checkImageOrigin(f *findings, repo *ostree.Repo, where string, d *deploymen
 		f.fault("/"+d.path, "its commit cannot be read: %v", err)
 		return
 	}
-	if err := checkManifest(repo, c); err != nil {
-		f.fault("/"+objectKey{ostree.TypeCommit, d.commit}.path(), "%v", err)
-	}
-}
-
-// checkManifest checks the image manifest that a commit carries.
-func checkManifest(repo *ostree.Repo, c ostree.Commit) error {
-	if metadata(c, keyManifestDigest) == "" {
-		return errors.New("the commit does not say of which image manifest it was made (" + keyManifestDigest + ")")
-	}
-	var manifest struct {
-		Layers []struct {
-			Digest string `json:"digest"`
-		} `json:"layers"`
-	}
-	if err := json.Unmarshal([]byte(metadata(c, keyManifest)), &manifest); err != nil {
-		return fmt.Errorf("the commit's image manifest cannot be read: %w", err)
-	}
-	if len(manifest.Layers) == 0 {
-		return errors.New("the commit's image manifest has no layers")
-	}
-	ref, err := deploy.BlobRef(manifest.Layers[0].Digest)
+	where = "/" + objectKey{ostree.TypeCommit, d.commit}.path()
+	layers, err := imageLayers(c)
 	if err == nil {
-		_, err = repo.ResolveRef(ref)
+		err = layers.check(repo, c, func(what string) { f.note(where, "%s", what) })
 	}
 	if err != nil {
-		return fmt.Errorf("the repository has no ref for the image's first layer, without which no update works: %w", err)
+		f.fault(where, "%v", err)
 	}
-	return nil
 }

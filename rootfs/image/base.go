@@ -3,6 +3,7 @@ package image
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -28,17 +29,26 @@ type Base struct {
 // diff-id of the last of those layers.
 var baseLabels = []string{"ostree.final-diffid", "ostree.diffid"}
 
-// countBaseLayers returns how many of an image's layers hold its base commit, 0 if it has none.
-func countBaseLayers(labels map[string]string, layers []LayerInfo) (int, error) {
+// BaseLayers returns how many layers of the image with this configuration, from the lowest, hold
+// the objects of an ostree commit: 0 if it is not ostree-native.
+func BaseLayers(config []byte) (int, error) {
+	var c imageConfig
+	if err := json.Unmarshal(config, &c); err != nil {
+		return 0, fmt.Errorf("parsing the configuration: %w", err)
+	}
+	return c.baseLayers()
+}
+
+func (c *imageConfig) baseLayers() (int, error) {
 	for _, label := range baseLabels {
-		last, native := labels[label]
+		last, native := c.Config.Labels[label]
 		if !native {
 			continue
 		}
 		count := 0
-		for i, l := range layers {
+		for i, diffID := range c.RootFS.DiffIDs {
 			switch {
-			case l.DiffID != last:
+			case diffID != last:
 			case count > 0:
 				return 0, fmt.Errorf("the label %s names the last layer of the ostree commit, and 2 layers have the diff-id %s", label, last)
 			default:

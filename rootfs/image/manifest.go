@@ -320,7 +320,7 @@ func newImage(ref Ref, manifestBody []byte, mediaType string, m *v1.Manifest, co
 			Digest: d.Digest.String(), DiffID: c.RootFS.DiffIDs[i], Size: d.Size, MediaType: d.MediaType,
 		})
 	}
-	if img.BaseLayers, err = countBaseLayers(img.Labels, img.Layers); err != nil {
+	if img.BaseLayers, err = c.baseLayers(); err != nil {
 		return nil, err
 	}
 	return img, nil

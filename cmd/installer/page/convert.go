@@ -60,6 +60,9 @@ func installFacts(r *install.Report) []fact {
 	if r.Source.Layers > 0 {
 		list = append(list, fact{"Read", fmt.Sprintf("%s in %d layers", install.FormatBytes(r.Source.Bytes), r.Source.Layers)})
 	}
+	if base := r.Source.BaseCommit; base != "" {
+		list = append(list, fact{"Base commit", fmt.Sprintf("%s, in %d of the layers", base, r.Source.BaseLayers)})
+	}
 	if plan := r.Plan; plan != nil {
 		list = append(list,
 			fact{"Updates from", plan.Target},
