@@ -105,7 +105,7 @@ func TestDeviceKeptByNamespaceAlone(t *testing.T) {
 
 // TestWipeNeedsAVerdict has files that are to be deleted, where the installer cannot see who uses
 // them: as in a container without --pid=host. They are refused before one is deleted, with how to
-// see more.
+// see more, unless the kernel's own tables prove that nobody does.
 func TestWipeNeedsAVerdict(t *testing.T) {
 	LoopSnapshot(t)
 	w := newWorkplace(t)
@@ -124,8 +124,26 @@ func TestWipeNeedsAVerdict(t *testing.T) {
 		t.Errorf("out of sight: exit status %d, want 4 and how to see it:\n%s", r.Code, r.Stderr)
 	}
 	h.Stop()
-	if r := install(); r.Code != 0 {
-		t.Errorf("unused: exit status %d\n%s", r.Code, r.Stderr)
+	// A user that no mount in a namespace shows: it was unmounted in use.
+	lazy := t.TempDir()
+	x.run("mount", "--bind", x.dir, lazy)
+	h = x.hold("cwd", lazy)
+	x.run("umount", "--lazy", lazy)
+	r = install(blind...)
+	if r.Code != 4 || !strings.Contains(r.Stderr, "the kernel counts references to it") || !strings.Contains(r.Stderr, "--pid=host") {
+		t.Errorf("unmounted in use, out of sight: exit status %d, want 4 and the reference:\n%s", r.Code, r.Stderr)
+	}
+	h.Stop()
+	// The kernel's own tables prove that nobody uses it, in sight or out of sight.
+	for _, in := range [][]string{nil, blind} {
+		if r := install(in...); r.Code != 0 {
+			t.Errorf("%v, unused: exit status %d\n%s", in, r.Code, r.Stderr)
+		}
+	}
+	// Without them nothing is proven.
+	r = install(append(blind, "sh", "-ec", `mount -t tmpfs none /sys/kernel/btf; exec "$@"`, "sh")...)
+	if r.Code != 4 || !strings.Contains(r.Stderr, "processes outside of this PID namespace; ") || !strings.Contains(r.Stderr, "CAP_BPF") {
+		t.Errorf("without types of the kernel: exit status %d, want 4 and the tables named:\n%s", r.Code, r.Stderr)
 	}
 	if _, err := os.Stat(x.outside(x.path("file"))); err != nil {
 		t.Error(err)

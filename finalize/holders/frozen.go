@@ -10,26 +10,34 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"installer/finalize/kernel"
 	"installer/finalize/mounts"
 )
 
 // No call of the kernel's reports whether a file system is frozen, but for freezing it, which keeps
-// every writer waiting, and stays when the program is killed meanwhile. A freeze leaves traces, and
-// these are looked at; a read-only file system, and a type that leaves none, has no answer.
+// every writer waiting, and stays when the program is killed meanwhile. On xfs and ext4 a freeze
+// leaves traces, and these are looked at; of all others, and where a file system is read-only, the
+// kernel's own record says it.
 
-// IsFrozen reports whether somebody has frozen the file system of m, as far as its type shows it.
-// The evidence is empty where it does not, or could not be read.
+// IsFrozen reports whether somebody has frozen the file system of m. The evidence is empty where
+// that could not be read.
 func IsFrozen(m mounts.Mount) (frozen bool, evidence string) {
-	if m.ReadOnlySuper() {
+	if !m.ReadOnlySuper() {
+		switch m.FSType {
+		case "xfs":
+			frozen, evidence = frozenXFS(m)
+		case "ext4", "ext3":
+			frozen, evidence = frozenExt4(m)
+		}
+	}
+	if evidence != "" {
+		return frozen, evidence
+	}
+	super, err := kernel.Read(m)
+	if err != nil {
 		return false, ""
 	}
-	switch m.FSType {
-	case "xfs":
-		return frozenXFS(m)
-	case "ext4", "ext3":
-		return frozenExt4(m)
-	}
-	return false, ""
+	return super.Frozen, "the kernel's own record of the superblock"
 }
 
 // XFS_IOC_GET_RESBLKS of xfs_fs.h.

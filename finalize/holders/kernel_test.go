@@ -125,6 +125,26 @@ func TestOverlayHolder(t *testing.T) {
 	}
 }
 
+// TestOverlayWithRelativeLayers has an overlay whose options lead nowhere, beside one that has
+// nothing to do with the target.
+func TestOverlayWithRelativeLayers(t *testing.T) {
+	x := targettest.New(t, "ext4")
+	mount := func(base string) string {
+		merged := t.TempDir()
+		run(t, "sh", "-c", `cd "$1" && mkdir -p low low2 && mount -t overlay -o lowerdir=low:low2 overlay "$2"`, "sh", base, merged)
+		t.Cleanup(func() { unix.Unmount(merged, 0) })
+		return merged
+	}
+	mount(t.TempDir())
+	wantFree(t, x)
+	merged := mount(x.Dir)
+	if h := wantClass(t, x, Overlay, ""); !strings.Contains(h.Evidence, "in no mount namespace") || !strings.Contains(h.Remedy, "relative") {
+		t.Errorf("%+v", h)
+	}
+	run(t, "umount", merged)
+	wantFree(t, x)
+}
+
 func TestFileImageHolder(t *testing.T) {
 	for _, fs := range targettest.Filesystems() {
 		x := targettest.New(t, fs)

@@ -22,6 +22,7 @@ const (
 	Processes          BlindSpot = "processes"        // a part of a process that could not be read
 	Devices            BlindSpot = "devices"          // a block device that could not be read
 	Answers            BlindSpot = "answers"          // a question that the kernel did not answer
+	Tables             BlindSpot = "tables"           // the kernel's own table of a file system's mounts
 )
 
 // Unseen is something that a search could not see.
@@ -56,6 +57,8 @@ func (u Unseen) Remedy() string {
 		return "run as root with all capabilities"
 	case OtherNamespaces:
 		return "run as root, in a container with --privileged --pid=host"
+	case Tables:
+		return "run as root with CAP_SYS_ADMIN, or CAP_BPF and CAP_PERFMON, on a kernel that has /sys/kernel/btf/vmlinux"
 	case Devices:
 		return "give it the devices of the host, in a container with -v /dev:/dev"
 	}

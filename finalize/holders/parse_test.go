@@ -71,9 +71,17 @@ func TestRingFiles(t *testing.T) {
 }
 
 func TestOverlayDirs(t *testing.T) {
-	got := overlayDirs(`rw,lowerdir=/a\:b:l/relative:/c\040d,upperdir=/u,workdir=/w,index=off`)
-	if want := []string{"/a:b", "/c d", "/u", "/w"}; !slices.Equal(got, want) {
-		t.Errorf("%q, want %q", got, want)
+	for options, want := range map[string]bool{
+		`rw,lowerdir=/a\:b:l/relative:/c\040d,upperdir=/u,workdir=/w,index=off`: true,
+		`rw,lowerdir=/a\:b:/c\040d::/u,workdir=/w`:                              false, // :: is before data layers
+	} {
+		got, relative := overlayDirs(options)
+		if want := []string{"/a:b", "/c d", "/u", "/w"}; !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+		if relative != want {
+			t.Errorf("%s: relative %v", options, relative)
+		}
 	}
 }
 
@@ -106,9 +114,9 @@ func TestJudge(t *testing.T) {
 		{Report{Holders: []Holder{{Class: Kernel}}}, KernelHeld},
 		{Report{Holders: []Holder{{Class: FSContext, Suspect: true}}}, Unknown},
 		{Report{Unreadable: []string{"x"}}, Unknown},
-		{Report{Unreadable: []string{"x"}, Probed: Unreferenced}, Free},
-		{Report{Unreadable: []string{"x"}, Probed: Unreferenced, more: true}, Unknown},
-		{Report{Holders: []Holder{{Class: FSContext, Suspect: true}}, Probed: Unreferenced}, Unknown},
+		{Report{Unreadable: []string{"x"}, Probed: Unreferenced}, Unknown}, // other mounts, or none, may be in use
+		{Report{Unreadable: []string{"x"}, Probed: Unreferenced, proven: true}, Free},
+		{Report{Holders: []Holder{{Class: Loop}}, proven: true}, Held},
 	} {
 		c.r.judge()
 		if c.r.Verdict != c.want {
@@ -142,7 +150,8 @@ func FuzzParsers(f *testing.F) {
 		keptInterpreter(s)
 		parseUprobe(s)
 		namespaceInode(s)
-		for _, dir := range overlayDirs(s) {
+		absolute, _ := overlayDirs(s)
+		for _, dir := range absolute {
 			if !strings.HasPrefix(dir, "/") {
 				t.Errorf("%q is relative", dir)
 			}

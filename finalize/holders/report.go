@@ -118,14 +118,15 @@ type Report struct {
 	// Unseen is Unreadable by kind.
 	Unseen []Unseen `json:"unseen,omitempty"`
 	// Probed is the kernel's answer to the question whether anything refers to the mount; empty
-	// when it was not asked.
+	// when it was not asked, or did not answer.
 	Probed Answer `json:"probed,omitempty"`
-	// more reports that there are, or may be, further mounts of the target. The kernel's answer
-	// about one mount says nothing about those.
-	more bool
+	// References are those that the kernel's own tables have, where these were read.
+	References []string `json:"references,omitempty"`
+	// proven reports that the kernel's own tables have no reference to the file systems.
+	proven bool
 }
 
-// Answer is the kernel's answer to Referenced.
+// Answer is an answer of the kernel's.
 type Answer string
 
 // The answers.
@@ -152,7 +153,7 @@ func (r *Report) judge() {
 		if slices.ContainsFunc(r.Holders, func(h Holder) bool { return h.Class == Kernel }) {
 			r.Verdict = KernelHeld
 		}
-	case r.Probed == Unreferenced && len(r.Holders) == 0 && !r.more:
+	case r.proven && len(r.Holders) == 0:
 		r.Verdict = Free
 	case len(r.Unreadable) > 0 || len(r.Holders) > 0:
 		r.Verdict = Unknown

@@ -211,7 +211,6 @@ func (s *scan) report(searched []Class) Report {
 	r := Report{
 		Version: Version, Target: s.target, Holders: s.holders, Searched: searched,
 		Processes: s.processes, Namespaces: len(s.snapshot.Namespaces), UnownedSockets: s.unowned(),
-		more: !s.snapshot.Complete || len(s.held) > len(s.own),
 	}
 	r.unseen(s.unseen()...)
 	slices.SortStableFunc(r.Holders, func(a, b Holder) int {

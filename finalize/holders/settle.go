@@ -9,17 +9,13 @@ import (
 	"installer/finalize/mounts"
 )
 
-// settle asks the kernel when no holder was found: its count may refute that, or make up for
-// unreadable processes. A copy that goes with the mount is asked about only where something could
-// not be read.
+// settle asks the kernel when no holder was found, or suspects alone: its count may refute that.
+// Where something could not be seen, its own table of the mounts makes up for it.
 func (s *scan) settle(ctx context.Context, r *Report) error {
-	if r.Target.Probe == nil || len(r.Holders) > 0 {
+	if r.Target.Probe == nil || len(r.Certain()) > 0 {
 		return nil
 	}
 	referenced, err := mounts.Referenced(ctx, *r.Target.Probe)
-	if err == nil && !referenced && len(r.Unseen) > 0 {
-		referenced, err = s.copyReferenced(ctx, r.Target.Probe.ID)
-	}
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -29,28 +25,45 @@ func (s *scan) settle(ctx context.Context, r *Report) error {
 		return nil
 	}
 	r.Probed = Unreferenced
-	if referenced {
+	switch {
+	case referenced:
 		r.Probed = IsReferenced
-		if len(r.Unseen) == 0 {
+		if len(r.Unseen) == 0 && len(r.Holders) == 0 {
 			r.Holders = append(r.Holders, KernelHolder(r.Target.Probe.Point, *r, "the kernel counts references to the mount (umount2 with MNT_EXPIRE: EBUSY)"))
+		}
+	case len(r.Unseen) > 0 || len(r.Holders) > 0:
+		if err := r.askTable(ctx, s.snapshot, census.references, *r.Target.Probe); err != nil {
+			return err
 		}
 	}
 	r.judge()
 	return nil
 }
 
-// copyReferenced reports whether anything refers to a mount of the target other than the one with
-// the given id.
-func (s *scan) copyReferenced(ctx context.Context, except int) (bool, error) {
-	for ns, m := range s.snapshot.All {
-		if !s.own[m.ID] || m.ID == except {
+// askTable makes the verdict of the kernel's own tables of the mounts, one for each of the file
+// systems that the mounts show: they count every reference, whoever has it. Without a reference
+// that counts there is no ground for a suspicion.
+func (r *Report) askTable(ctx context.Context, snapshot *mounts.Snapshot, counts func(census) []string, list ...mounts.Mount) error {
+	r.Probed, r.proven = Unreferenced, true
+	for _, m := range list {
+		c, err := takeCensus(ctx, snapshot, m)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			r.Probed, r.proven = "", false
+			r.unseen(Unseen{Spot: Tables, Subject: "references to " + m.Point, Reason: err.Error(), Count: 1})
 			continue
 		}
-		if referenced, err := mounts.ReferencedIn(ctx, ns, m); referenced || err != nil {
-			return referenced, err
+		if r.References = append(r.References, counts(c)...); len(r.References) > 0 {
+			r.Probed, r.proven = IsReferenced, false
+			return nil
 		}
 	}
-	return false, nil
+	if r.proven {
+		r.Holders = r.Certain()
+	}
+	return nil
 }
 
 // KernelHolder stands for a holder that was not found, with the evidence that the target is held,

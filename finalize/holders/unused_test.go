@@ -3,6 +3,7 @@ package holders
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -46,81 +47,76 @@ func TestUnused(t *testing.T) {
 	}
 }
 
-// TestUnusedWhereNotAllIsSeen makes the verdict of the kernel's answers: about each mount, wherever
-// it is.
+// TestUnusedWhereNotAllIsSeen makes the verdict of the kernel's own tables alone: of file systems
+// that stand on each other, with a copy in another namespace, and users that would be seen in /proc
+// only.
 func TestUnusedWhereNotAllIsSeen(t *testing.T) {
 	x := targettest.New(t, "ext4")
+	boot := targettest.NewAt(t, "ext4", x.Path("dir"))
 	helper := targettest.Hold(t, "clone-ns")
+	there := fmt.Sprintf("/proc/%d/root", helper.PID)
+	over := t.TempDir()
 	ask := func() Report {
 		t.Helper()
 		snapshot, err := mounts.List(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		var all []placed
-		for ns, m := range snapshot.OfSuperblock(x.At().Dev) {
-			all = append(all, placed{ns, m})
-		}
-		r := Report{Verdict: Unknown}
+		r := Report{Verdict: Unknown, Holders: []Holder{{Class: FSContext, Suspect: true}}}
 		r.unseen(Unseen{Spot: OtherPIDNamespaces, Subject: "processes of the host", Count: 1})
-		if err := r.askAbout(t.Context(), snapshot, all); err != nil {
+		if err := r.askTable(t.Context(), snapshot, census.uses, x.At(), boot.At()); err != nil {
 			t.Fatal(err)
 		}
+		r.judge()
 		return r
 	}
-	if r := ask(); r.Verdict != Free || r.Probed != Unreferenced {
-		t.Errorf("verdict %s, probed %q, unseen %v", r.Verdict, r.Probed, r.Unseen)
+	free := func(when string) {
+		t.Helper()
+		if r := ask(); r.Verdict != Free || r.Probed != Unreferenced || len(r.Holders) > 0 {
+			t.Errorf("%s: verdict %s, probed %q, %v, unseen %v", when, r.Verdict, r.Probed, r.References, r.Unseen)
+		}
 	}
-	user := targettest.Hold(t, "cwd", fmt.Sprintf("/proc/%d/root%s", helper.PID, x.Dir))
-	if r := ask(); r.Verdict != Unknown || r.Probed != IsReferenced || r.BlindToInit() {
-		t.Errorf("verdict %s, probed %q", r.Verdict, r.Probed)
+	free("unused")
+	for _, c := range []struct{ kind, path, says string }{
+		{"cwd", x.Dir, "1 to the mount on " + x.Dir},
+		{"fd", boot.Path("file"), "1 to the mount on " + boot.Dir},
+		{"map", there + x.Path("file"), " in mnt:["},
+		{"detached-tree", x.Dir, "in no mount namespace"},
+		{"detached-file", boot.Dir, "in no mount namespace"},
+		{"fs-context", x.Dir, "1 to the superblock itself"},
+	} {
+		user := targettest.Hold(t, c.kind, c.path)
+		r := ask()
+		if r.Verdict != Unknown || r.Probed != IsReferenced || len(r.Holders) != 1 || !strings.Contains(strings.Join(r.References, "\n"), c.says) {
+			t.Errorf("%s %s: verdict %s, probed %q, %q", c.kind, c.path, r.Verdict, r.Probed, r.References)
+		}
+		user.Stop()
 	}
-	user.Stop()
-	// A mount that carries another one cannot be asked about.
-	run(t, "mount", "-t", "tmpfs", "x", x.Path("dir"))
-	t.Cleanup(func() { unix.Unmount(x.Path("dir"), 0) })
-	if r := ask(); r.Verdict != Unknown || r.Probed != "" {
-		t.Errorf("verdict %s, probed %q", r.Verdict, r.Probed)
+	run(t, "sh", "-c", `cd "$1" && mkdir a b && mount -t overlay -o lowerdir=a:b overlay "$2"`, "sh", x.Dir, over)
+	if r := ask(); r.Verdict != Unknown || r.Probed != IsReferenced {
+		t.Errorf("an overlay: verdict %s, probed %q", r.Verdict, r.Probed)
 	}
+	run(t, "umount", over)
+	free("after all of them")
+	helper.Stop()
+	free("the namespace has ended")
 }
 
-// TestUnusedWhileANamespaceEnds has a copy of the file system in a namespace that ends after it was
-// listed.
-func TestUnusedWhileANamespaceEnds(t *testing.T) {
+// TestUnusedWithoutTables has a mount of which the kernel's table cannot be read.
+func TestUnusedWithoutTables(t *testing.T) {
 	x := targettest.New(t, "ext4")
-	helper := targettest.Hold(t, "clone-ns")
+	m := x.At()
+	m.ID, m.Unique = -1, 0
 	snapshot, err := mounts.List(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all []placed
-	for ns, m := range snapshot.OfSuperblock(x.At().Dev) {
-		all = append(all, placed{ns, m})
-	}
-	helper.Stop()
 	r := Report{Verdict: Unknown}
 	r.unseen(Unseen{Spot: OtherPIDNamespaces, Subject: "processes of the host", Count: 1})
-	if err := r.askAbout(t.Context(), snapshot, all); err != nil || len(all) != 2 || r.Verdict != Free {
-		t.Errorf("%d mounts, verdict %s, unseen %v, %v", len(all), r.Verdict, r.Unseen, err)
+	if err := r.askTable(t.Context(), snapshot, census.uses, m); err != nil {
+		t.Fatal(err)
 	}
-}
-
-// TestBlindToInit distinguishes process 1 alone from everything else that may hide a user.
-func TestBlindToInit(t *testing.T) {
-	init := Unseen{Spot: Processes, Processes: []int{1}}
-	for _, c := range []struct {
-		report Report
-		want   bool
-	}{
-		{Report{Unseen: []Unseen{init, init}}, true},
-		{Report{Unseen: []Unseen{init, {Spot: Processes, Processes: []int{1, 2}}}}, false},
-		{Report{Unseen: []Unseen{init, {Spot: OtherPIDNamespaces}}}, false},
-		{Report{Unseen: []Unseen{{Spot: Processes}}}, false},
-		{Report{Unseen: []Unseen{init}, Probed: IsReferenced}, false},
-		{Report{Unseen: []Unseen{init}, Holders: []Holder{{Class: FSContext, Suspect: true}}}, false},
-	} {
-		if got := c.report.BlindToInit(); got != c.want {
-			t.Errorf("%+v: %v, want %v", c.report, got, c.want)
-		}
+	if r.judge(); r.Verdict != Unknown || r.Probed != "" || !r.Blind(Tables) || !strings.Contains(HowToSee(r.Unseen), "CAP_BPF") {
+		t.Errorf("verdict %s, probed %q, unseen %v", r.Verdict, r.Probed, r.Unseen)
 	}
 }

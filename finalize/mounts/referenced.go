@@ -28,33 +28,6 @@ func Referenced(ctx context.Context, m Mount) (bool, error) {
 	return p.referenced(ctx, fd, p.path())
 }
 
-// ReferencedIn is Referenced for a mount of another mount namespace. A namespace that has ended has
-// no mount to refer to.
-func ReferencedIn(ctx context.Context, ns Namespace, m Mount) (referenced bool, err error) {
-	err = within(ctx, ns, func(fd int) error {
-		p, err := OpenPoint(m)
-		if err != nil {
-			return err
-		}
-		defer p.Close()
-		lock, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-		if err != nil {
-			return fmt.Errorf("copying the descriptor of a mount namespace: %w", err)
-		}
-		return p.here(func(path string) error {
-			referenced, err = p.referenced(ctx, lock, path)
-			return err
-		})
-	})
-	if errors.Is(err, ErrEnded) {
-		return false, nil
-	}
-	if err != nil {
-		err = fmt.Errorf("asking the kernel about %s in namespace mnt:[%d]: %w", m.Point, ns.Inode, err)
-	}
-	return referenced, err
-}
-
 // referenced asks about the mount, by a path to it. It closes namespace, the file of the namespace
 // that the mount is in.
 func (p *Point) referenced(ctx context.Context, namespace int, path string) (bool, error) {

@@ -255,10 +255,6 @@ func (m *Mounted) checkUnused(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("looking for users of %s: %w", m.o.Root, err)
 	}
-	if report.Verdict == holders.Unknown && report.BlindToInit() {
-		m.log.Note("whether process 1 uses files of %s could not be seen; nobody else does", m.o.Root)
-		return nil
-	}
 	return verdict(m.o.Root, report)
 }
 
@@ -285,7 +281,7 @@ func (e *unknownUseError) Error() string { return e.Unwrap().Error() }
 func (e *unknownUseError) Unwrap() error {
 	reason := "files on it would be deleted, and whether one is in use is not known"
 	if e.report.Probed == holders.IsReferenced {
-		reason = "files on it would be deleted, and the kernel counts references to it, by whom is not known"
+		reason = "files on it would be deleted, and the kernel counts references to it, by whom is not known: " + strings.Join(e.report.References, "; ")
 	}
 	if len(e.report.Holders) > 0 {
 		reason += ": " + e.report.Holders[0].String()
@@ -296,8 +292,14 @@ func (e *unknownUseError) Unwrap() error {
 	return &disk.RefusedError{Path: e.path, Reason: reason}
 }
 
-// Advice returns how to see everything.
-func (e *unknownUseError) Advice() string { return holders.HowToSee(e.report.Unseen) }
+// Advice returns how to see everything, and what needs no look.
+func (e *unknownUseError) Advice() string {
+	advice := "make a new file system instead (mkfs refuses a device in use), which has nothing to delete"
+	if see := holders.HowToSee(e.report.Unseen); see != "" {
+		advice = see + "; or " + advice
+	}
+	return advice
+}
 
 // noteCopies notes where else the file systems stay mounted when the caller unmounts them: a copy
 // keeps the superblock alive.

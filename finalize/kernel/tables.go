@@ -1,0 +1,225 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+
+	"github.com/cilium/ebpf"
+)
+
+// tables are the kernel's tables.
+type tables struct {
+	*layout
+	memory *memory
+	// processors are the offsets of the processors' own memories.
+	processors []uint64
+}
+
+// findProcessors finds the own memory of each processor, by a map that has a value in each: the map
+// has the address to which the offset is added.
+func (t *tables) findProcessors() error {
+	count, err := ebpf.PossibleCPU()
+	if err != nil {
+		return fmt.Errorf("counting the processors: %w", err)
+	}
+	file, err := t.file(t.memory.each.FD())
+	if err != nil {
+		return err
+	}
+	value, err := t.memory.follow(file, t.files.private.offset, t.array.offset)
+	if err != nil {
+		return err
+	}
+	for n := range count {
+		own, err := t.memory.ofProcessor(n)
+		if err != nil {
+			return err
+		}
+		if own == 0 {
+			return fmt.Errorf("processor %d has no value in a BPF map", n)
+		}
+		t.processors = append(t.processors, own-value)
+	}
+	return nil
+}
+
+// file returns the address of an open file of this process.
+func (t *tables) file(fd int) (uint64, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	task, err := t.memory.task()
+	if err != nil {
+		return 0, err
+	}
+	list, err := t.memory.follow(task, t.task.files.offset, t.files.table.offset, t.files.list.offset)
+	if err != nil {
+		return 0, err
+	}
+	return t.memory.follow(list, 8*uint64(fd))
+}
+
+// mountOf returns the address of the mount that an open file is on.
+func (t *tables) mountOf(fd int) (uint64, error) {
+	file, err := t.file(fd)
+	if err != nil {
+		return 0, err
+	}
+	outer, err := t.memory.follow(file, t.files.mount.offset)
+	if err != nil {
+		return 0, err
+	}
+	return outer - t.mount.inner.offset, nil
+}
+
+// errChanged says that a table changed while it was read.
+var errChanged = errors.New("it changed meanwhile")
+
+// superblock reads the record of the file system of a mount.
+func (t *tables) superblock(at uint64) (s Superblock, err error) {
+	super, err := t.memory.follow(at, t.mount.superblock.offset)
+	if err != nil {
+		return s, err
+	}
+	list, err := t.mountsOf(super)
+	if err != nil {
+		return s, err
+	}
+	for _, at := range list {
+		m, err := t.readMount(at)
+		if err != nil {
+			return s, err
+		}
+		s.Mounts = append(s.Mounts, m)
+	}
+	active, err := t.value(super, t.super.active)
+	if err != nil {
+		return s, err
+	}
+	frozen, err := t.value(super, t.super.frozen)
+	if err != nil {
+		return s, err
+	}
+	s.Others, s.Frozen = int(active)-len(list), frozen != 0
+	if again, err := t.mountsOf(super); err != nil || !slices.Equal(again, list) {
+		return s, errors.Join(errChanged, err)
+	}
+	return s, nil
+}
+
+func (t *tables) value(at uint64, f field) (uint64, error) {
+	return t.memory.number(at+f.offset, f.size)
+}
+
+// mountsOf returns the addresses of the mounts of a superblock.
+func (t *tables) mountsOf(super uint64) ([]uint64, error) {
+	head := super + t.super.mounts.offset
+	if !t.super.mounts.pointer {
+		return t.list(head, t.mount.next.offset)
+	}
+	var list []uint64
+	at, err := t.memory.number(head, 8)
+	for err == nil && at != 0 && len(list) < mostEntries {
+		list = append(list, at)
+		at, err = t.memory.number(at+t.mount.next.offset, 8)
+	}
+	if at != 0 {
+		err = errors.Join(errChanged, err)
+	}
+	return list, err
+}
+
+// mostEntries bounds a list.
+const mostEntries = 1 << 16
+
+// list returns the addresses of the structures in one of the kernel's circular lists, which begins
+// at head and goes on in a field of each.
+func (t *tables) list(head, link uint64) ([]uint64, error) {
+	var list []uint64
+	at, err := t.memory.follow(head, 0)
+	for err == nil && at != head {
+		if len(list) == mostEntries {
+			return nil, errChanged
+		}
+		list = append(list, at-link)
+		at, err = t.memory.follow(at, 0)
+	}
+	return list, err
+}
+
+// idle is how often the kernel itself refers to an attached mount.
+const idle = 1
+
+// readMount reads a mount.
+func (t *tables) readMount(at uint64) (m Mount, err error) {
+	id, err := t.value(at, t.mount.id)
+	if err != nil {
+		return m, err
+	}
+	m.ID = int(id)
+	if t.mount.unique.size > 0 {
+		if m.Unique, err = t.value(at, t.mount.unique); err != nil {
+			return m, err
+		}
+	}
+	if m.Namespace, err = t.namespaceOf(at); err != nil {
+		return m, err
+	}
+	count, err := t.references(at)
+	if err != nil {
+		return m, err
+	}
+	children, err := t.list(at+t.mount.children.offset, t.mount.sibling.offset)
+	if err != nil {
+		return m, err
+	}
+	m.Uses = count - idle
+	if len(children) > 0 {
+		pins, err := t.childrenPin()
+		if err != nil {
+			return m, err
+		}
+		if pins {
+			m.Uses -= len(children)
+		}
+	}
+	return m, nil
+}
+
+// Mounts that are in no namespace may have one that is no namespace: of a detached tree, whose
+// inode number is MNT_NS_ANON_INO since Linux 6.17 and 0 before, or an errno in place of a pointer.
+const (
+	anonymousInode = 0xEFFFFFF7
+	mostErrnos     = 4095
+)
+
+// namespaceOf returns the inode number of a mount's namespace, 0 if it is in none.
+func (t *tables) namespaceOf(at uint64) (uint64, error) {
+	namespace, err := t.value(at, t.mount.namespace)
+	if err != nil || namespace == 0 || namespace > ^uint64(mostErrnos) {
+		return 0, err
+	}
+	inode, err := t.value(namespace, t.inode)
+	if inode == anonymousInode {
+		inode = 0
+	}
+	return inode, err
+}
+
+// references adds up the references to a mount, which every processor counts for itself.
+func (t *tables) references(at uint64) (int, error) {
+	counts, err := t.memory.follow(at, t.mount.counts.offset)
+	if err != nil {
+		return 0, err
+	}
+	var sum int32
+	for _, own := range t.processors {
+		n, err := t.value(counts+own, t.count)
+		if err != nil {
+			return 0, err
+		}
+		sum += int32(n)
+	}
+	return int(sum), nil
+}
