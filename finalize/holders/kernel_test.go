@@ -214,6 +214,8 @@ func TestKernelSideHolders(t *testing.T) {
 	}{
 		{"socket", "dir", UnixSocket, "sock"},
 		{"socket-gone", "dir", UnixSocket, "sock"},
+		{"socket-net", "dir", UnixSocket, "sock"},        // the process is in a network namespace of its own
+		{"socket-thread-net", "dir", UnixSocket, "sock"}, // the process is not, but a socket of it
 		{"in-flight", "file", InFlight, "/file"},
 		{"ring", "file", IOUring, "/file"},
 		{"fanotify", "", Fanotify, "fanotify"},

@@ -33,16 +33,16 @@ func (w *walker) namespace(t task) {
 		"unmount the target in this process's mount namespace, or end the process")
 }
 
-// namespaceFile notes that an open file is such a namespace.
+// namespaceFile notes that an open file is such a namespace, or one of the network.
 func (w *walker) namespaceFile(t task, fd int) {
-	if len(w.scan.foreign) == 0 {
-		return
-	}
 	name := "fd/" + strconv.Itoa(fd)
 	link, err := readLink(t.dir, name)
 	if err != nil {
 		w.record.note(t, "fd", err)
 		return
+	}
+	if strings.HasPrefix(link, "net:[") {
+		w.scan.openNetwork(link, t, name)
 	}
 	w.record.keeps(t, link, fmt.Sprintf("%s/%s -> %s", t.path(), name, link),
 		"close this file descriptor, or unmount the target in the namespace that it stands for")

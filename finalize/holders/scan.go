@@ -59,16 +59,15 @@ type scan struct {
 	superblocks map[mounts.DevNum]bool // of every mount
 	hidden      bool                   // one of them has no mount, so that the number of its superblock is not known
 	oldKernel   bool                   // see ofBtrfs
-	ownNetwork  string                 // the own network namespace, "net:[4026531840]"
 
 	mu          sync.Mutex
 	holders     []Holder
 	keepers     map[uint64][]keeper // who keeps a foreign namespace, by inode
 	failures    map[failureKey]*Unseen
-	listed      []uint64          // inodes of all unix sockets
-	networks    map[string]string // a path to each other network namespace, by its name
-	socketUses  []socketUse       // all open sockets
-	seenSockets map[uint64]bool   // those of sockets that a process has open
+	listed      []uint64 // inodes of all unix sockets
+	networks    networks
+	socketUses  []socketUse     // all open sockets
+	seenSockets map[uint64]bool // those of sockets that a process has open
 	processes   int
 }
 
@@ -112,7 +111,7 @@ func newScan(ctx context.Context, target Target) (*scan, error) {
 		target: target, snapshot: snapshot,
 		own: map[int]bool{}, superblocks: map[mounts.DevNum]bool{}, known: map[int]mounts.DevNum{}, held: map[int]bool{},
 		remote: map[uint64][]string{}, foreign: map[uint64]bool{}, holding: map[uint64]bool{},
-		sockets: map[uint64]boundSocket{}, seenSockets: map[uint64]bool{}, networks: map[string]string{}, keepers: map[uint64][]keeper{}, failures: map[failureKey]*Unseen{},
+		sockets: map[uint64]boundSocket{}, seenSockets: map[uint64]bool{}, networks: networks{opened: map[string]int{}, lost: map[string]string{}}, keepers: map[uint64][]keeper{}, failures: map[failureKey]*Unseen{},
 	}
 	s.index()
 	if err := s.findBtrfs(); err != nil {
@@ -132,7 +131,10 @@ func newScan(ctx context.Context, target Target) (*scan, error) {
 	return s, nil
 }
 
-func (s *scan) close() { unix.Close(s.proc) }
+func (s *scan) close() {
+	unix.Close(s.proc)
+	s.networks.close()
+}
 
 // index sorts the mounts of all namespaces by their relation to the target.
 func (s *scan) index() {

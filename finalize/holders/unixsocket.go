@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -43,50 +42,8 @@ func findBoundSockets(_ context.Context, s *scan) error {
 		s.cannot("network namespace", "this process", err)
 		return nil
 	}
-	s.ownNetwork = own
+	s.networks.own = own
 	s.askSockets(own, listSockets)
-	return nil
-}
-
-// network notes the network namespace of a task, when it is another one.
-func (w *walker) network(t task) {
-	link, err := w.file.link(t.dir, w.file.named("ns/net"))
-	if err != nil {
-		w.record.note(t, "ns/net", err)
-		return
-	}
-	if string(link) == w.scan.ownNetwork {
-		return
-	}
-	w.scan.mu.Lock()
-	defer w.scan.mu.Unlock()
-	w.scan.networks[string(link)] = t.path() + "/ns/net"
-}
-
-// findForeignSockets asks the other network namespaces: of the processes that were walked, and of
-// bind mounts in the own mount namespace. Then the sockets that nobody has open are named: they
-// wait to be accepted, or are under way themselves.
-func findForeignSockets(ctx context.Context, s *scan) error {
-	for _, m := range s.snapshot.Own().Mounts {
-		if m.FSType == "nsfs" && strings.HasPrefix(m.Root, "net:[") && m.Root != s.ownNetwork {
-			s.networks[m.Root] = m.Point
-		}
-	}
-	for link, path := range s.networks {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		s.askSockets(link, func() (sockets, error) { return socketsIn(path) })
-	}
-	for _, use := range s.socketUses {
-		s.nameSocket(use)
-	}
-	for inode, b := range s.sockets {
-		if !s.seenSockets[inode] {
-			s.add(Holder{Class: UnixSocket, Path: b.name, Evidence: b.evidence(),
-				Remedy: "close the socket; no process was seen to have it open: it may wait to be accepted, or be under way in another socket"})
-		}
-	}
 	return nil
 }
 
@@ -125,32 +82,6 @@ func (s *scan) unowned() int {
 type sockets struct {
 	bound  []boundSocket
 	inodes []uint64 // of all of them
-}
-
-// socketsIn asks in another network namespace, into which the thread goes for it.
-func socketsIn(path string) (list sockets, err error) {
-	target, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return sockets{}, err
-	}
-	defer unix.Close(target)
-	runtime.LockOSThread()
-	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		runtime.UnlockOSThread()
-		return sockets{}, err
-	}
-	defer unix.Close(home)
-	if err := unix.Setns(target, unix.CLONE_NEWNET); err != nil {
-		runtime.UnlockOSThread()
-		return sockets{}, fmt.Errorf("entering the network namespace: %w", err)
-	}
-	list, err = listSockets()
-	if back := unix.Setns(home, unix.CLONE_NEWNET); back != nil {
-		return sockets{}, errors.Join(err, fmt.Errorf("leaving the network namespace: %w", back)) // the thread stays locked and ends
-	}
-	runtime.UnlockOSThread()
-	return list, err
 }
 
 // listSockets asks the calling thread's network namespace, see sock_diag(7).

@@ -69,10 +69,17 @@ func holderKinds() map[string]func(args []string) error {
 		"inotify":       inotify,
 		"socket":        bindSocket,
 		"socket-gone":   bindUnlinked,
-		"socket-taken":  bindAccepted,
-		"in-flight":     sendFile,
-		"garbage":       func(a []string) error { return leaveCycle(a[0]) },
-		"ring":          registerFile,
+		"socket-net": func(a []string) error {
+			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+				return err
+			}
+			return bindSocket(a)
+		},
+		"socket-thread-net": func(a []string) error { return onThread(unix.CLONE_NEWNET, func() error { return bindSocket(a) }) },
+		"socket-taken":      bindAccepted,
+		"in-flight":         sendFile,
+		"garbage":           func(a []string) error { return leaveCycle(a[0]) },
+		"ring":              registerFile,
 	}
 }
 
