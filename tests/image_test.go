@@ -17,8 +17,19 @@ import (
 	"installer/tests/layout"
 )
 
-var cacheImage = sync.OnceValues(func() (string, error) {
-	out, err := exec.Command("image/make").Output() // the tests run in their folder
+// Kinds of image that image/make makes.
+const (
+	plainImage   = "debian"
+	selinuxImage = "selinux" // with an SELinux policy and a root on composefs
+)
+
+var cacheImages = map[string]func() (string, error){
+	plainImage:   sync.OnceValues(func() (string, error) { return makeImage(plainImage) }),
+	selinuxImage: sync.OnceValues(func() (string, error) { return makeImage(selinuxImage) }),
+}
+
+func makeImage(kind string) (string, error) {
+	out, err := exec.Command("image/make", kind).Output() // the tests run in their folder
 	if err != nil {
 		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			return "", fmt.Errorf("making the image: %w\n%s", err, exit.Stderr)
@@ -31,12 +42,18 @@ var cacheImage = sync.OnceValues(func() (string, error) {
 	// found.
 	dir, err = filepath.EvalSymlinks(dir)
 	return "oci:" + dir + ":" + tag, err
-})
+}
 
 // CacheImage returns the reference of the bootable Debian image, made if it is not in the cache.
 func CacheImage(t testing.TB) string {
 	t.Helper()
-	ref, err := cacheImage()
+	return cachedImage(t, plainImage)
+}
+
+// cachedImage returns the reference of the image of a kind, made if it is not in the cache.
+func cachedImage(t testing.TB, kind string) string {
+	t.Helper()
+	ref, err := cacheImages[kind]()
 	if err != nil {
 		t.Fatal(err)
 	}
