@@ -44,6 +44,8 @@ type installation struct {
 	need   source.Need    // inspect; made exact by plan
 	policy *source.Policy // inspect; nil: the files get no SELinux labels
 
+	hostLabels bool // plan: SELinux labels the files of this machine
+
 	inventory *image.Inventory // inspect; made exact by plan
 
 	root   *target.Root   // import
@@ -71,6 +73,7 @@ func (i *installation) writing() []target.Step {
 		{Name: "deploy", Title: "Deploying", Do: i.deploy},
 		{Name: "bound-images", Title: "Copying the images that it binds", Do: i.copyBound},
 		{Name: "boot-loader", Title: "Installing the boot loader", Do: i.installBootloader},
+		{Name: "label", Title: "Labelling the system's own files", Do: i.labelSystem},
 		{Name: releaseStep, Title: i.target.Words().Release, Do: i.release},
 	}, i.target.HandOver())
 }
@@ -110,27 +113,20 @@ func (i *installation) inspect(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := i.label(inv); err != nil {
+		return "", err
+	}
+	facts.Labelled = i.policy != nil
 	if i.choice, err = choice.Make(i.wishes, facts, i.look.Place, choice.ThisMachine()); err != nil {
 		return "", err
 	}
 	i.files = slices.Concat(facts.Config.Files, facts.Kargs.Files)
 	i.reportChoice()
-	if err := i.label(inv); err != nil {
-		return "", err
-	}
 	if err := i.checkImage(ctx, inv); err != nil {
 		return "", err
 	}
 	i.inventory, i.need = inv, i.source.Measure(inv, i.bound)
 	return fmt.Sprintf("%s in %d files, install configuration of %d files", size.Format(inv.Stored), inv.Objects, len(facts.Config.Files)), nil
-}
-
-// label labels the files of the image by its own SELinux policy, unless the system starts without.
-func (i *installation) label(inv *image.Inventory) (err error) {
-	if !i.opts.DisableSELinux {
-		i.policy, err = i.source.Label(inv)
-	}
-	return err
 }
 
 func (i *installation) scan(ctx context.Context, exact bool) (*image.Inventory, error) {
@@ -209,6 +205,9 @@ func programsOf(tree *image.Tree) func(name string) (string, error) {
 
 // plan settles everything that can be settled before the first write.
 func (i *installation) plan(ctx context.Context) (string, error) {
+	if err := i.checkLabels(); err != nil {
+		return "", err
+	}
 	plan, err := i.target.Plan(ctx, i.choice, i.room())
 	if noRoom := (*target.NoRoomError)(nil); errors.As(err, &noRoom) && !i.need.Exact {
 		// Equal contents were counted each, to save the time of reading them.
@@ -266,9 +265,7 @@ func (i *installation) importImage(ctx context.Context) (string, error) {
 	i.system = system.New(i.choice, i.root.Path, i.root.Dir, &i.run.journal, i.run.ledger, i.run)
 	img := i.source.Image
 	o := i.source.ImportOptions(img.SourceSize())
-	if i.policy != nil {
-		o.Label = i.policy.Of
-	}
+	o.Label = i.labeller()
 	n, err := i.system.Import(ctx, img, o)
 	if err != nil {
 		return "", err
@@ -300,14 +297,8 @@ func (i *installation) aleph() (deploy.Aleph, error) {
 	if err := unix.Uname(&host); err != nil {
 		return deploy.Aleph{}, fmt.Errorf("asking for the running kernel's release: %w", err)
 	}
-	selinux := "disabled"
-	if i.choice.SELinuxOff {
-		selinux = "force-target-disabled" // in bootc's words
-	} else if _, err := os.Stat("/sys/fs/selinux/enforce"); err == nil {
-		selinux = "enabled"
-	}
 	release := unix.ByteSliceToString(host.Release[:])
-	return deploy.NewAleph(i.source.Image, i.opts.SourceName, i.choice.Target, release, selinux), nil
+	return deploy.NewAleph(i.source.Image, i.opts.SourceName, i.choice.Target, release, i.stateOfSELinux()), nil
 }
 
 func (i *installation) copyBound(ctx context.Context) (string, error) {

@@ -22,6 +22,7 @@ type Report struct {
 	Disk       DiskReport       `json:"disk"`
 	Plan       *Plan            `json:"plan,omitempty"`
 	Deployment DeploymentReport `json:"deployment"`
+	SELinux    *SELinuxReport   `json:"selinux,omitempty"` // of a system whose files have labels
 	Steps      []StepResult     `json:"steps"`
 	Finalize   *finalize.Report `json:"finalize,omitempty"`
 	Notes      []string         `json:"notes,omitempty"`
@@ -107,6 +108,18 @@ type DeploymentReport struct {
 	Kargs        []string `json:"kargs,omitempty"`
 	Files        int      `json:"files"`
 	Bytes        int64    `json:"bytes"` // content of the files
+}
+
+// SELinuxReport describes the SELinux labels of the installed system.
+type SELinuxReport struct {
+	Policy     string `json:"policy"`             // SELINUXTYPE
+	Enforcing  bool   `json:"enforcing"`          // SELINUX of the image's configuration
+	Version    int    `json:"version"`            // of the binary policy
+	Checksum   string `json:"checksum,omitempty"` // SHA-256 of the binary policy
+	Labels     int    `json:"labels"`             // that differ, in the image's tree
+	Labelled   int    `json:"labelled"`           // files, directories and links of the tree
+	Unlabelled int    `json:"unlabelled"`         // those that the policy leaves without a label
+	System     int    `json:"system"`             // files labelled beside those of the tree
 }
 
 func (r *Report) finish(err error) {

@@ -25,6 +25,7 @@ type Choice struct {
 	SignedOnly   bool   // the image, and its updates, must pass a policy that demands a signature
 	RootKeys     string // line of tmpfiles.d(5) that makes root's SSH keys, "" is none
 	SELinuxOff   bool   // by a kernel argument
+	Labelled     bool   // files have the SELinux labels of the image's policy
 	Discoverable bool   // the initramfs finds the root by its partition type
 	Notes        []string
 }
@@ -35,8 +36,8 @@ func Make(o Options, f Facts, p Place, m Machine) (*Choice, error) {
 	c := &Choice{
 		Arch: f.Arch, RootUUID: p.RootUUID, Target: o.Target,
 		SignedOnly: o.SignedOnly || f.Config.EnforceSigPolicy != nil && *f.Config.EnforceSigPolicy,
-		SELinuxOff: o.DisableSELinux && f.SELinux,
-		Notes:      slices.Concat(f.Config.Notes, f.Kargs.Notes),
+		SELinuxOff: o.DisableSELinux && f.SELinux, Labelled: f.Labelled,
+		Notes: slices.Concat(f.Config.Notes, f.Kargs.Notes),
 	}
 	if err := c.chooseValues(o, f, p); err != nil {
 		return nil, f.fault(fmt.Errorf("install configuration: %w", err))

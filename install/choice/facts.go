@@ -22,7 +22,8 @@ type Facts struct {
 	Arch     string    // by its Go name
 	Config   *config.Loaded
 	Kargs    *config.Loaded
-	SELinux  bool   // it has a policy
+	SELinux  bool   // it configures SELinux
+	Labelled bool   // its files have the labels of its own policy
 	RootLink string // target of the link /root, "" if it is none
 	tree     *image.Tree
 }

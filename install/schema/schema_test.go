@@ -32,7 +32,7 @@ var types = map[string]any{
 	"holders": finalize.Search{}, "target": holders.Target{}, "holder": holders.Holder{}, "unseen": holders.Unseen{},
 	"verify": verify.Report{}, "verifiedDisk": verify.DiskInfo{}, "verifiedPartition": verify.Partition{},
 	"check": verify.Check{}, "finding": verify.Finding{}, "device": "", "mounted": install.MountedFilesystem{},
-	"boundImage": install.BoundImage{},
+	"boundImage": install.BoundImage{}, "selinux": install.SELinuxReport{},
 }
 
 // more are members that no type has by itself.

@@ -93,7 +93,7 @@ func (s *Source) Bind(ctx context.Context, inv *image.Inventory) (*Bound, error)
 		s.log.Note("the image binds other images (%q), which are not on the disk: the host fetches them with its first update", links)
 		return b, nil
 	case s.o.InGuest:
-		return b, s.fault(fmt.Errorf("it binds other images (%q), which cannot be brought into a virtual machine: "+
+		return b, s.Fault(fmt.Errorf("it binds other images (%q), which cannot be brought into a virtual machine: "+
 			"install by to-disk --via-loopback as root, or without them by --bound-images=%s", links, BoundSkip))
 	}
 	err := s.openBound(ctx, inv, b)

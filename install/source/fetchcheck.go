@@ -48,7 +48,7 @@ func (s *Source) imageCredentials(inv *image.Inventory) (*os.File, error) {
 			continue
 		}
 		if err != nil {
-			return nil, s.fault(err)
+			return nil, s.Fault(err)
 		}
 		secret = data
 		break

@@ -102,8 +102,8 @@ func (s *Source) Arch() string {
 	return runtime.GOARCH
 }
 
-// fault is an error that the image is to blame for.
-func (s *Source) fault(err error) error { return &image.SourceError{Ref: s.o.Ref.String(), Err: err} }
+// Fault returns an error that the image is to blame for.
+func (s *Source) Fault(err error) error { return &image.SourceError{Ref: s.o.Ref.String(), Err: err} }
 
 // Scan looks through the whole image. It reads the files named, and those that this package needs.
 // With exact it looks for equal contents, which takes time.
@@ -128,7 +128,7 @@ func (s *Source) CheckBootable(inv *image.Inventory, by bootloader.Kind) error {
 		s.log.Note("%s", note)
 	}
 	if err != nil {
-		return s.fault(err)
+		return s.Fault(err)
 	}
 	return nil
 }
@@ -161,7 +161,7 @@ func (s *Source) DemandSignature(ctx context.Context) error {
 		return fmt.Errorf("the install configuration demands a signature (enforce-container-sigpolicy): %w", err)
 	}
 	if got := s.Image.ManifestDigest; got != digest {
-		return s.fault(fmt.Errorf("it changed from %s to %s while it was looked at", digest, got))
+		return s.Fault(fmt.Errorf("it changed from %s to %s while it was looked at", digest, got))
 	}
 	if given == nil {
 		return nil

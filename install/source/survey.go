@@ -28,7 +28,7 @@ func (s *Source) Survey(dir string, inv *image.Inventory, n Need) *Survey {
 // surveyed returns the inventory that a scan of the source would make, but for equal contents.
 func (s *Source) surveyed(ctx context.Context, files []string) (*image.Inventory, error) {
 	if digest := s.Image.ManifestDigest; digest != s.o.Survey.Digest {
-		return nil, s.fault(fmt.Errorf("it has the digest %s, and the surveyed image has %s", digest, s.o.Survey.Digest))
+		return nil, s.Fault(fmt.Errorf("it has the digest %s, and the surveyed image has %s", digest, s.o.Survey.Digest))
 	}
 	tree, err := image.Open(ctx, image.Ref{Transport: image.TransportRootfs, Name: s.o.Survey.Tree}, image.OpenOptions{Platform: s.o.Open.Platform})
 	if err != nil {

@@ -163,6 +163,16 @@ func (s *System) CopyBound(ctx context.Context, images []*bound.Image, o image.I
 	return nil
 }
 
+// Label labels the files beside those of the image, and returns how many: of, by the image's own
+// policy; all of them, or those alone that bootc labels on a machine without SELinux.
+func (s *System) Label(ctx context.Context, of image.Labeller, all bool) (n int, err error) {
+	err = s.root.AsFile(func(root *os.File) error {
+		n, err = deploy.Label(ctx, root, s.deployment, deploy.Labelling{Of: of, All: all}, s.ledger)
+		return err
+	})
+	return n, err
+}
+
 // InstallBootloader installs the boot loader of the choice. t says where it goes.
 func (s *System) InstallBootloader(ctx context.Context, t bootloader.Target) error {
 	d := s.deployment

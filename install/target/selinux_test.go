@@ -35,22 +35,39 @@ func TestContextOption(t *testing.T) {
 }
 
 // The lines are of a kernel with SELinux, without it, and of a mount with context=.
-func TestCheckUnlabelled(t *testing.T) {
-	for options, refused := range map[string]bool{
-		"rw,seclabel,attr2,inode64,logbufs=8,noquota":     true,
-		"rw,attr2,inode64,noquota":                        false,
-		"rw,context=system_u:object_r:tmpfs_t:s0,attr2":   false,
-		`rw,context="system_u:object_r:tmpfs_t:s0:c1,c2"`: false,
-		"rw,seclabel": true,
-		"rw,rootcontext=system_u:object_r:x_t:s0,seclabel":  true,
-		"rw,fscontext=system_u:object_r:fs_t:s0,noseclabel": false,
+func TestCheckMount(t *testing.T) {
+	const unmount, noContext = "-o context=", "without that option"
+	for options, c := range map[string]struct{ unlabelled, labelled string }{
+		"rw,seclabel,attr2,inode64,logbufs=8,noquota":     {unmount, ""},
+		"rw,attr2,inode64,noquota":                        {"", ""},
+		"rw,context=system_u:object_r:tmpfs_t:s0,attr2":   {"", noContext},
+		`rw,context="system_u:object_r:tmpfs_t:s0:c1,c2"`: {"", noContext},
+		"rw,seclabel": {unmount, ""},
+		"rw,rootcontext=system_u:object_r:x_t:s0,seclabel":  {unmount, ""},
+		"rw,fscontext=system_u:object_r:fs_t:s0,noseclabel": {"", ""},
 	} {
-		err := CheckUnlabelled(mounts.Mount{Point: t.TempDir(), SuperOptions: options})
-		if errors.As(err, new(*disk.RefusedError)) != refused {
-			t.Errorf("%s: %v", options, err)
+		for labelled, advice := range map[bool]string{false: c.unlabelled, true: c.labelled} {
+			err := CheckMount(mounts.Mount{Point: t.TempDir(), SuperOptions: options}, labelled)
+			if errors.As(err, new(*disk.RefusedError)) != (advice != "") {
+				t.Errorf("%s, labelled: %v: %v", options, labelled, err)
+			}
+			if err != nil && (!strings.Contains(err.Error(), "SELinux") || !strings.Contains(err.Error(), advice)) {
+				t.Errorf("%s, labelled: %v: the advice is missing: %v", options, labelled, err)
+			}
 		}
-		if err != nil && (!strings.Contains(err.Error(), "SELinux") || !strings.Contains(err.Error(), "-o context=")) {
-			t.Errorf("%s: the advice is missing: %v", options, err)
-		}
+	}
+}
+
+// A kernel without SELinux stores any label; one that is too long is refused, with the advice.
+func TestCheckLabels(t *testing.T) {
+	if err := CheckLabels([]string{"a:b:c:s0", "unknown_u:object_r:unknown_t:s0"}); err != nil {
+		t.Error(err)
+	}
+	var refused *LabelError
+	if err := CheckLabels([]string{strings.Repeat("x", 1<<17)}); !errors.As(err, &refused) || !strings.Contains(refused.Advice(), "install_t") {
+		t.Errorf("an impossible label: %v", err)
+	}
+	if _, err := LabelsFiles(); err != nil {
+		t.Error(err)
 	}
 }

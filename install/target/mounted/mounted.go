@@ -88,9 +88,6 @@ func (m *Mounted) Look(ctx context.Context) (_ *target.Look, err error) {
 	if err := m.checkOthers(); err != nil {
 		return nil, err
 	}
-	if err := m.checkLabels(); err != nil {
-		return nil, err
-	}
 	if err := m.checkContents(); err != nil {
 		return nil, err
 	}
@@ -128,14 +125,14 @@ func (m *Mounted) checkRunning() error {
 	return nil
 }
 
-// checkLabels refuses file systems on whose files SELinux stores labels of this machine. A FAT has
-// none.
-func (m *Mounted) checkLabels() error {
+// checkLabels refuses file systems on whose files SELinux stores other labels than the system's. A
+// FAT has none.
+func (m *Mounted) checkLabels(labelled bool) error {
 	for _, f := range m.tree.Filesystems() {
 		if f.Role == ESP {
 			continue
 		}
-		if err := target.CheckUnlabelled(f.Mount); err != nil {
+		if err := target.CheckMount(f.Mount, labelled); err != nil {
 			return err
 		}
 	}

@@ -17,6 +17,9 @@ import (
 
 // Plan refuses file systems that the image does not fit on.
 func (m *Mounted) Plan(_ context.Context, c *choice.Choice, need target.Need) (*target.Plan, error) {
+	if err := m.checkLabels(c.Labelled); err != nil {
+		return nil, err
+	}
 	if err := m.checkRoom(c, need); err != nil {
 		return nil, err
 	}

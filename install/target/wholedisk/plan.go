@@ -28,6 +28,12 @@ func (d *Disk) Plan(ctx context.Context, c *choice.Choice, need target.Need) (*t
 		return nil, err
 	}
 	d.choice, d.layout, d.room = c, layout, need.Space
+	var notes []string
+	if c.Labelled {
+		d.unlabelled = nil
+	} else if len(d.unlabelled) > 0 {
+		notes = append(notes, fmt.Sprintf("SELinux labels files on this machine: the new root is mounted with %s, so that it stores no label", d.unlabelled[0]))
+	}
 	if err := d.rehearse(ctx); err != nil {
 		return nil, err
 	}
@@ -35,7 +41,7 @@ func (d *Disk) Plan(ctx context.Context, c *choice.Choice, need target.Need) (*t
 		Device: d.claimed.Path(), Block: d.claimed.IsBlock(), Model: d.claimed.Model(), Serial: serialOf(d.claimed),
 		Found: d.found, Partitions: layout.Partitions, RootNeed: need.Root(c.Filesystem),
 		// A disk loses its content, or the user meant another one. An empty file is neither.
-		Ask: d.claimed.IsBlock() || len(d.found) > 0, Lost: "will be overwritten",
+		Ask: d.claimed.IsBlock() || len(d.found) > 0, Lost: "will be overwritten", Notes: notes,
 	}, nil
 }
 

@@ -42,7 +42,7 @@ type Disk struct {
 	claim     *journal.Undo
 	found     []disk.Found // on the disk, before
 	rootUUID  string
-	// unlabelled are the mount options with which SELinux stores no labels.
+	// unlabelled are the mount options with which SELinux stores no labels, of a system without any.
 	unlabelled []string
 
 	choice *choice.Choice // since Plan
@@ -92,9 +92,6 @@ func (d *Disk) Look(ctx context.Context) (*target.Look, error) {
 	}
 	if d.unlabelled, err = target.Unlabelled(d.paths.dir); err != nil {
 		return nil, err
-	}
-	if len(d.unlabelled) > 0 {
-		d.log.Note("SELinux labels files on this machine: the new root is mounted with %s, so that it stores no label", d.unlabelled[0])
 	}
 	d.rootUUID = uuid.NewString()
 	return &target.Look{
