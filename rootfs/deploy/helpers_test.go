@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"installer/rootfs/image"
+	"installer/rootfs/label"
 	"installer/rootfs/ostree"
 	"installer/tests/layout"
 )
@@ -209,6 +210,12 @@ func clearImmutable(t *testing.T, sysroot string) {
 // the host follows.
 func (x *target) imported(t *testing.T, source, followed string) (*image.Image, *image.Tree, ostree.Checksum) {
 	t.Helper()
+	return x.importedWith(t, source, followed, false)
+}
+
+// importedWith is imported, with labels by the image's own policy.
+func (x *target) importedWith(t *testing.T, source, followed string, policy bool) (*image.Image, *image.Tree, ostree.Checksum) {
+	t.Helper()
 	ref, err := image.ParseRef(source)
 	if err != nil {
 		t.Fatal(err)
@@ -218,7 +225,19 @@ func (x *target) imported(t *testing.T, source, followed string) (*image.Image, 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { img.Close() })
-	tree, err := img.Import(t.Context(), NewSink(x.repo), image.ImportOptions{})
+	o := image.ImportOptions{}
+	if policy {
+		inv, err := img.Scan(t.Context(), image.ScanOptions{Files: label.Patterns()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := label.Load(inv.FS())
+		if err != nil || p == nil {
+			t.Fatalf("the image's policy: %+v, %v", p, err)
+		}
+		o.Label = p.Of
+	}
+	tree, err := img.Import(t.Context(), NewSink(x.repo), o)
 	if err != nil {
 		t.Fatal(err)
 	}
