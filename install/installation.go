@@ -125,7 +125,7 @@ func (i *installation) inspect(ctx context.Context) (string, error) {
 	if err := i.checkImage(ctx, inv); err != nil {
 		return "", err
 	}
-	i.inventory, i.need = inv, i.source.Measure(inv, i.bound)
+	i.inventory, i.need = inv, i.source.Measure(inv, i.bound, i.choice.Root)
 	return fmt.Sprintf("%s in %d files, install configuration of %d files", size.Format(inv.Stored), inv.Objects, len(facts.Config.Files)), nil
 }
 
@@ -168,7 +168,10 @@ func (i *installation) checkImage(ctx context.Context, inv *image.Inventory) (er
 	if err := needs.Check(c.Bootloader, inv.FS()); err != nil {
 		return err
 	}
-	if err := deploy.CheckComposefs(inv.FS(), c.Kargs); err != nil {
+	if err := deploy.CheckSigned(c.Root, inv.Tree.Base, inv.FS()); err != nil {
+		return err
+	}
+	if err := i.checkVerity(); err != nil {
 		return err
 	}
 	if i.image != nil {
@@ -188,6 +191,20 @@ func (i *installation) checkImage(ctx context.Context, inv *image.Inventory) (er
 		return i.source.CheckFetch(ctx, c.Target, inv)
 	}
 	return nil
+}
+
+// checkVerity refuses a target whose files cannot have fs-verity, where the image demands it.
+func (i *installation) checkVerity() error {
+	if !i.choice.Root.Verity {
+		return nil
+	}
+	if err := i.choice.Filesystem.CheckVerity(); err != nil {
+		return err
+	}
+	if i.image != nil { // the kernel of the virtual machine will be asked
+		return nil
+	}
+	return i.choice.Filesystem.CheckKernelVerity()
 }
 
 // programsOf returns a function that finds a program of an image, as [exec.LookPath] does on a
@@ -218,7 +235,7 @@ func (i *installation) plan(ctx context.Context) (string, error) {
 		if scanErr != nil {
 			return "", scanErr
 		}
-		i.inventory, i.need = inv, i.source.Measure(inv, i.bound)
+		i.inventory, i.need = inv, i.source.Measure(inv, i.bound, i.choice.Root)
 		plan, err = i.target.Plan(ctx, i.choice, i.room())
 	}
 	if err != nil {
@@ -287,8 +304,12 @@ func (i *installation) deploy(ctx context.Context) (string, error) {
 	}
 	report := &i.run.report.Deployment
 	report.Commit, report.Path, report.BootChecksum = d.Commit.String(), d.Path, d.BootChecksum
-	report.Kernel, report.Kargs = d.Kernel.Version, d.Kargs
-	return d.Path + ", kernel " + d.Kernel.Version, nil
+	report.Kernel, report.Kargs, report.Composefs = d.Kernel.Version, d.Kargs, d.Composefs
+	message := d.Path + ", kernel " + d.Kernel.Version
+	if d.Composefs != "" {
+		message += ", composefs image with the digest " + d.Composefs
+	}
+	return message, nil
 }
 
 // aleph makes the record of the first installation.

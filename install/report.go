@@ -106,6 +106,7 @@ type DeploymentReport struct {
 	BootChecksum string   `json:"boot_checksum,omitempty"`
 	Kernel       string   `json:"kernel,omitempty"` // version
 	Kargs        []string `json:"kargs,omitempty"`
+	Composefs    string   `json:"composefs,omitempty"` // fs-verity digest of the composefs image that the root is mounted from
 	Files        int      `json:"files"`
 	Bytes        int64    `json:"bytes"` // content of the files
 }

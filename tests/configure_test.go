@@ -191,6 +191,8 @@ func TestRefusedBeforeTheFirstWrite(t *testing.T) {
 		return func(t *testing.T) string { ref, _ := make(t); return ref }
 	}
 	const install = "usr/lib/bootc/install/00.toml"
+	keys := filepath.Join(t.TempDir(), "keys")
+	must(t, os.WriteFile(keys, []byte("ssh-ed25519 ABCDE example@demo\n"), 0o600))
 	for name, c := range map[string]struct {
 		ref    func(*testing.T) string
 		args   []string
@@ -211,9 +213,13 @@ func TestRefusedBeforeTheFirstWrite(t *testing.T) {
 		"encrypted only":        {plain(map[string]string{install: "[install]\nblock = [\"tpm2-luks\"]"}), []string{"--block-setup", "direct"}, 5, `direct is not enabled`},
 		"a bad kernel argument": {plain(map[string]string{"usr/lib/bootc/kargs.d/0.toml": "kargs = [\"a\\tb\"]"}), nil, 5, `kernel argument`},
 		"bound images":          {plain(map[string]string{"usr/lib/bootc/bound-images.d/app.image": "-> /usr/share/app.image"}), nil, 5, `app\.image.*--bound-images=skip`},
-		"composefs":             {plain(map[string]string{"etc/ostree/prepare-root.conf": "[composefs]\nenabled = signed\n"}), nil, 5, `composefs.enabled=signed.*not supported yet`},
-		"no signature":          {plain(map[string]string{install: "[install]\nenforce-container-sigpolicy = true"}), nil, 5, `install configuration demands a signature`},
-		"fetch check":           {plain(nil), []string{"--run-fetch-check", "--target-imgref", "oci:/nonexistent/image"}, 5, `could not fetch its updates.*/nonexistent/image`},
+		"composefs":             {plain(map[string]string{"etc/ostree/prepare-root.conf": "[composefs]\nenabled = signed\n"}), nil, 5, `composefs.enabled=signed.*no key in /etc/ostree/initramfs-root-binding.key`},
+		"transient root":        {plain(map[string]string{"usr/lib/ostree/prepare-root.conf": "[root]\ntransient=true\n"}), nil, 5, `root.transient.*needs composefs`},
+		"fs-verity":             {plain(map[string]string{"usr/lib/ostree/prepare-root.conf": "[composefs]\nenabled = verity\n"}), []string{"--filesystem", "xfs"}, 4, `fs-verity.*xfs has none; to do: --filesystem ext4`},
+		"keys in memory": {plain(map[string]string{"usr/lib/ostree/prepare-root.conf": "[etc]\ntransient = true\n"}),
+			[]string{"--root-ssh-authorized-keys", keys}, 5, `etc.transient=true; to do: put the keys into the image`},
+		"no signature": {plain(map[string]string{install: "[install]\nenforce-container-sigpolicy = true"}), nil, 5, `install configuration demands a signature`},
+		"fetch check":  {plain(nil), []string{"--run-fetch-check", "--target-imgref", "oci:/nonexistent/image"}, 5, `could not fetch its updates.*/nonexistent/image`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			refused(t, c.status, installArgs(c.ref(t), rawFile(t, tinySize), c.args...), c.want)

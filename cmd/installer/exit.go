@@ -64,7 +64,7 @@ func exitStatus(err error) int {
 		return exitHeld
 	case is[*vm.GuestError](err):
 		return guestStatus(err)
-	case is[*disk.InUseError](err), is[*disk.NotEmptyError](err), is[*disk.RefusedError](err), is[*disk.TooSmallError](err),
+	case is[*disk.InUseError](err), is[*disk.NotEmptyError](err), is[*disk.RefusedError](err), is[*disk.TooSmallError](err), is[*disk.VerityError](err),
 		is[*bootloader.SectorError](err), is[*verify.ReferenceError](err), is[*verify.FormatError](err), is[*noTargetError](err),
 		is[*vm.OutputRefusedError](err):
 		return exitRefused

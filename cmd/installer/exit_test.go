@@ -44,6 +44,7 @@ func TestExitStatus(t *testing.T) {
 		{&image.SourceError{Err: io.ErrUnexpectedEOF}, exitSource},
 		{&bootable.Error{}, exitSource},
 		{&deploy.ComposefsError{}, exitSource},
+		{&disk.VerityError{}, exitRefused},
 		{&deploy.PrepareRootError{}, exitSource},
 		{&bootloader.MissingError{}, exitSource},
 		{&bootloader.ModuleError{}, exitSource},

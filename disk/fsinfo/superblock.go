@@ -187,3 +187,16 @@ func (s Superblock) Unreadable() uint64 {
 	}
 	return 0
 }
+
+// Verity reports whether files of the file system can have fs-verity. On an ext4 it is a feature,
+// and needs blocks of 4 KiB on kernels before 6.3. No XFS has it.
+func (s Superblock) Verity() bool {
+	const ext4Verity, blockSize = 0x8000, 4096
+	switch s.Type {
+	case Ext4:
+		return s.Features.ReadOnly&ext4Verity != 0 && s.BlockSize == blockSize
+	case Btrfs:
+		return true
+	}
+	return false
+}

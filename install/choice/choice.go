@@ -27,6 +27,7 @@ type Choice struct {
 	SELinuxOff   bool   // by a kernel argument
 	Labelled     bool   // files have the SELinux labels of the image's policy
 	Discoverable bool   // the initramfs finds the root by its partition type
+	Root         deploy.RootSettings
 	Notes        []string
 }
 
@@ -65,6 +66,9 @@ func Make(o Options, f Facts, p Place, m Machine) (*Choice, error) {
 		return nil, f.fault(err)
 	}
 	c.Kargs = c.assembleKargs(o, f)
+	if c.Root, err = f.Root.With(c.Kargs); err != nil {
+		return nil, err
+	}
 	if err := c.check(f); err != nil {
 		return nil, f.fault(err)
 	}
@@ -89,10 +93,16 @@ func (c *Choice) check(f Facts) error {
 		if err := f.checkFile(RootKeysPath); err != nil {
 			return fmt.Errorf("root's SSH keys: %w", err)
 		}
+		if c.Root.TransientEtc {
+			return fmt.Errorf("root's SSH keys would be written to /%s, which no start would see: prepare-root.conf has etc.transient=true; to do: put the keys into the image", RootKeysPath)
+		}
 	}
 	if c.BootSpec != "" {
 		if err := f.checkFile(FstabPath); err != nil {
 			return fmt.Errorf("the mount of /boot: %w", err)
+		}
+		if c.Root.TransientEtc {
+			c.note("the line for /boot in /" + FstabPath + " has no effect: prepare-root.conf has etc.transient=true, and the image must mount /boot by itself")
 		}
 	}
 	return nil
@@ -121,6 +131,9 @@ func (c *Choice) chooseValues(o Options, f Facts, p Place) (err error) {
 		if c.Filesystem, err = disk.ParseFilesystem(kind); err != nil {
 			return err
 		}
+	}
+	if f.Root.Verity { // which XFS has not
+		c.Filesystem = first(c.Filesystem, disk.Ext4)
 	}
 	c.Filesystem = first(c.Filesystem, DefaultFilesystem)
 	c.Bootloader = o.Bootloader

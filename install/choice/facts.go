@@ -25,6 +25,7 @@ type Facts struct {
 	SELinux  bool   // it configures SELinux
 	Labelled bool   // its files have the labels of its own policy
 	RootLink string // target of the link /root, "" if it is none
+	Root     deploy.RootSettings
 	tree     *image.Tree
 }
 
@@ -92,7 +93,8 @@ func ReadFacts(ref image.Ref, arch string, inv *image.Inventory, over ...fs.FS) 
 		f.RootLink = n.Target
 	}
 	f.SELinux = inv.Tree.Lookup(selinuxConfig) != nil
-	return f, nil
+	f.Root, err = deploy.ReadRootSettings(fsys)
+	return f, err
 }
 
 // fault is an error that the image is to blame for.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"installer/rootfs/deploy"
 	"installer/rootfs/image"
 )
 
@@ -42,9 +43,11 @@ func (s *Source) surveyed(ctx context.Context, files []string) (*image.Inventory
 	return inv, nil
 }
 
-// Measure adds up the bytes and inodes that an installation takes, with the bound images.
-func (s *Source) Measure(inv *image.Inventory, b *Bound) Need {
+// Measure adds up the bytes and inodes that an installation takes, with the bound images, of a system
+// whose initramfs makes its root so.
+func (s *Source) Measure(inv *image.Inventory, b *Bound, root deploy.RootSettings) Need {
 	n := measure(inv)
+	n.addComposefs(inv.Tree, root)
 	if survey := s.o.Survey; survey != nil && inv.Bound {
 		n.Content, n.Inodes = survey.Content, survey.Inodes
 	}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"installer/rootfs/deploy"
 	"installer/rootfs/image"
 )
 
@@ -31,12 +32,12 @@ func TestSurveyStandsForAScan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	known := &Source{Image: img, log: noLog{}, o: Options{Survey: plain.Survey(dir, want, plain.Measure(want, &Bound{}))}}
+	known := &Source{Image: img, log: noLog{}, o: Options{Survey: plain.Survey(dir, want, plain.Measure(want, &Bound{}, deploy.RootSettings{}))}}
 	got, err := known.Scan(t.Context(), nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantNeed, gotNeed := plain.Measure(want, &Bound{}), known.Measure(got, &Bound{})
+	wantNeed, gotNeed := plain.Measure(want, &Bound{}, deploy.RootSettings{}), known.Measure(got, &Bound{}, deploy.RootSettings{})
 	if gotNeed.Exact {
 		t.Error("a survey counts equal contents twice, and passes for exact")
 	}

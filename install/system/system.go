@@ -96,12 +96,13 @@ func (s *System) Import(ctx context.Context, img *image.Image, o image.ImportOpt
 // repoConfig returns the repository's configuration, which is bootc's, but for loaders that
 // read the EFI system partition alone.
 func (s *System) repoConfig() ostree.Config {
-	return ostree.Config{Bootloader: "none", BootPrefix: !s.choice.Bootloader.KernelOnESP(), ReadOnly: true}
+	root := s.choice.Root
+	return ostree.Config{Bootloader: "none", BootPrefix: !s.choice.Bootloader.KernelOnESP(), ReadOnly: !root.WritableRoot, Verity: root.Verity}
 }
 
 // Deploy makes the deployment, with the settings of the choice in it.
 func (s *System) Deploy(ctx context.Context, aleph deploy.Aleph) (d *deploy.Deployment, err error) {
-	o := deploy.Options{Stateroot: s.choice.Stateroot, Kargs: s.choice.Kargs, Refspec: deploy.RootfsRef}
+	o := deploy.Options{Stateroot: s.choice.Stateroot, Kargs: s.choice.Kargs, Refspec: deploy.RootfsRef, Root: s.choice.Root}
 	if s.choice.Target != "" {
 		o.Origin = deploy.OriginReference(s.choice.Target, s.choice.SignedOnly)
 	}
@@ -111,9 +112,6 @@ func (s *System) Deploy(ctx context.Context, aleph deploy.Aleph) (d *deploy.Depl
 	})
 	if err != nil {
 		return nil, err
-	}
-	for _, note := range d.Notes {
-		s.log.Note("%s", note)
 	}
 	if err := s.root.With(d.Path, s.writeSettings); err != nil {
 		return nil, err

@@ -82,6 +82,9 @@ var checks = []check{
 	{"deployment", "Deployments", (*inspection).noRepository, func(ctx context.Context, i *inspection, f *findings) error {
 		return checkDeployments(ctx, f, i.tree, i.repo, i.deployments, i.broken)
 	}},
+	{"composefs", "composefs images", (*inspection).noRepository, func(ctx context.Context, i *inspection, f *findings) error {
+		return (&composefsCheck{findings: f, tree: i.tree, repo: i.repo}).check(ctx, i.deployments)
+	}},
 	{"bootable", "First boot and first update", (*inspection).noRoot, func(ctx context.Context, i *inspection, f *findings) error {
 		kind := i.bootLoaderKind(i.tree)
 		return checkBootable(ctx, f, i.tree, i.deployments, bootable.Options{

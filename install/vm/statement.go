@@ -123,6 +123,9 @@ func checkSuccess(r *install.Report, digest, stateroot string) error {
 	if !isChecksum(d.Commit) || !isChecksum(d.BootChecksum) || d.Path != "ostree/deploy/"+stateroot+"/deploy/"+d.Commit+".0" {
 		return fmt.Errorf("the guest reports a deployment that cannot be: %q with the commit %q and the boot checksum %q", d.Path, d.Commit, d.BootChecksum)
 	}
+	if d.Composefs != "" && !isChecksum(d.Composefs) {
+		return fmt.Errorf("the guest reports a composefs image with the digest %q", d.Composefs)
+	}
 	return nil
 }
 

@@ -158,20 +158,27 @@ func (d *Dir) Replace(name string, r io.Reader, size int64, mode uint32) error {
 	return d.create(name, r, size, mode)
 }
 
-// create makes every file on a target that is not an object of the repository. Owner and mode are
-// decided here.
+// create is [Dir.Create] for the size bytes that r yields.
 func (d *Dir) create(name string, r io.Reader, size int64, mode uint32) error {
+	return d.Create(name, mode, func(w io.Writer) error {
+		n, err := io.Copy(w, io.LimitReader(r, size))
+		if err == nil && n != size {
+			err = fmt.Errorf("%d bytes of content, %d were announced", n, size)
+		}
+		return err
+	})
+}
+
+// Create makes a file, which must not be there, with the content that write writes. It makes every
+// file on a target that is not an object of the repository. Owner and mode are decided here.
+func (d *Dir) Create(name string, mode uint32, write func(io.Writer) error) error {
 	fd, closeFD, err := d.Open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, uint64(mode), NoLinks)
 	if err != nil {
 		return err
 	}
 	err = d.At(name, func(parent int, base string) error { return Plain(parent, base, mode) })
 	if err == nil {
-		var n int64
-		n, err = io.Copy(fdWriter(fd), io.LimitReader(r, size))
-		if err == nil && n != size {
-			err = fmt.Errorf("%d bytes of content, %d were announced", n, size)
-		}
+		err = write(fdWriter(fd))
 	}
 	return d.FailIf("write", name, errors.Join(err, closeFD()))
 }

@@ -62,9 +62,6 @@ func New(root *Inode, v Versions) (*Image, error) {
 // Size is the bytes of the image.
 func (i *Image) Size() int64 { return i.size }
 
-// Version is the version that the tree has got.
-func (i *Image) Version() int { return i.tree.version }
-
 // WriteTo writes the image.
 func (i *Image) WriteTo(to io.Writer) (int64, error) {
 	w := &writer{out: bufio.NewWriterSize(to, 1<<20)}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"installer/rootfs/xattr"
+	"installer/tests/kit"
 )
 
 // dir makes a directory; its entries come in any order.
@@ -75,10 +76,10 @@ func TestExample(t *testing.T) {
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.TrimSpace(oracle(t, nil, "composefs-info", "measure-file", path)); got != verityOf(data) {
+	if got := strings.TrimSpace(kit.Oracle(t, "composefs-info", "measure-file", path)); got != verityOf(data) {
 		t.Errorf("composefs-info measures %s", got)
 	}
-	got := oracle(t, nil, "composefs-info", "dump", path)
+	got := kit.Oracle(t, "composefs-info", "dump", path)
 	for _, want := range []string{"/etc/small 5 @100644 2 0 0 0 1000.0 /etc/hl", "/big 10000 100755 1 70000 0 0 1000.0 ab/cdef"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("composefs-info shows no %q in:\n%s", want, got)

@@ -6,59 +6,18 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"sync"
 	"testing"
+
+	"installer/tests/kit"
 )
-
-// oracleTree is the tree of programs that judge images: those of the composefs project itself.
-var oracleTree = sync.OnceValues(func() (string, error) {
-	cmd := exec.Command("../../tests/image/oracle")
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	return strings.TrimSpace(string(out)), err
-})
-
-// oracle runs a program of the composefs project, or fsverity, and returns its output.
-func oracle(t testing.TB, stdin []byte, program string, args ...string) string {
-	t.Helper()
-	out, err := tryOracle(t, stdin, program, args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
-func tryOracle(t testing.TB, stdin []byte, program string, args ...string) (string, error) {
-	t.Helper()
-	tree, err := oracleTree()
-	if err != nil {
-		t.Fatalf("making the tree of oracles: %v", err)
-	}
-	machine := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]
-	libraries := filepath.Join(tree, "usr/lib", machine+"-linux-gnu")
-	linkers, err := filepath.Glob(libraries + "/ld-linux-*.so.*")
-	if err != nil || len(linkers) != 1 {
-		t.Fatalf("the dynamic linker of %s: %v, %v", tree, linkers, err)
-	}
-	cmd := exec.Command(linkers[0], append([]string{"--library-path", libraries, filepath.Join(tree, "usr/bin", program)}, args...)...)
-	var stderr bytes.Buffer
-	cmd.Stdin, cmd.Stderr = bytes.NewReader(stdin), &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("%s %s: %w: %s", program, strings.Join(args, " "), err, &stderr)
-	}
-	return string(out), nil
-}
 
 // mkcomposefs makes an image of a dump.
 func mkcomposefs(t testing.TB, dump string, v Versions) ([]byte, error) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "image")
-	_, err := tryOracle(t, []byte(dump), "mkcomposefs", "--from-file",
+	_, err := kit.TryOracle(t, []byte(dump), "mkcomposefs", "--from-file",
 		fmt.Sprintf("--min-version=%d", v.Min), fmt.Sprintf("--max-version=%d", v.Max), "-", path)
 	if err != nil {
 		return nil, err

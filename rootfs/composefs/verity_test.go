@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"installer/tests/kit"
 )
 
 // pattern is n bytes that repeat no block.
@@ -78,7 +80,7 @@ func TestDigestIsThatOfFsverity(t *testing.T) {
 		}
 		args, want = append(args, file), append(want, digestOf(t, content))
 	}
-	if got := strings.Fields(oracle(t, nil, "fsverity", args...)); strings.Join(got, "\n") != strings.Join(want, "\n") {
+	if got := strings.Fields(kit.Oracle(t, "fsverity", args...)); strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("fsverity:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }

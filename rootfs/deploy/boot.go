@@ -47,13 +47,11 @@ func (d *deployer) writeEntry(context.Context) error {
 
 func (d *deployer) describeEntry() (bootEntry, error) {
 	var release osrelease.Release
-	var noComposefs []string
 	err := d.inDeployment(func(t *beneath.Dir) (err error) {
 		if release, err = osrelease.Read(t.FS()); err != nil {
 			return fmt.Errorf("reading os-release, which names the system: %w", err)
 		}
-		noComposefs, err = d.composefsArguments(t)
-		return err
+		return nil
 	})
 	if err != nil {
 		return bootEntry{}, err
@@ -64,7 +62,7 @@ func (d *deployer) describeEntry() (bootEntry, error) {
 		at = "/boot" + at
 	}
 	e := bootEntry{
-		title: release.Title(), version: osrelease.Clean(d.o.Version), kargs: append(d.o.Kargs[:len(d.o.Kargs):len(d.o.Kargs)], noComposefs...),
+		title: release.Title(), version: osrelease.Clean(d.o.Version), kargs: d.o.Kargs,
 		ostree: d.linkTarget(), at: at, kernel: d.dep.Kernel, devicetree: d.kernel.deviceTreeLine(at),
 	}
 	if d.dep.Kernel.InitramfsPath == "" {

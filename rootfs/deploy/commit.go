@@ -22,11 +22,12 @@ const RootfsRef = "installer/rootfs"
 
 // Metadata keys of commits, as ostree-ext and libostree name them.
 const (
-	keyImageConfig    = "ostree.container.image-config"
-	keyImporter       = "ostree.importer.version"
-	keyManifest       = "ostree.manifest"
-	keyManifestDigest = "ostree.manifest-digest"
-	keyVersion        = "version"
+	keyComposefsDigest = "ostree.composefs.digest.v0"
+	keyImageConfig     = "ostree.container.image-config"
+	keyImporter        = "ostree.importer.version"
+	keyManifest        = "ostree.manifest"
+	keyManifestDigest  = "ostree.manifest-digest"
+	keyVersion         = "version"
 )
 
 // WriteImage writes the directories of tree, which was imported from img through NewSink, and
@@ -62,7 +63,7 @@ func WriteImage(ctx context.Context, repo *ostree.Repo, img *image.Image, tree *
 	if tree.Base != nil {
 		merge.Parent = ostree.Checksum(tree.Base.Checksum)
 	}
-	return writeCommit(ctx, w, tree.Root, ref, merge)
+	return writeDeployed(ctx, w, tree.Root, ref, merge)
 }
 
 // writeTwins stores the files that share the content of others.
@@ -89,7 +90,24 @@ func writeRootfs(ctx context.Context, w *treeWriter, img *image.Image, tree *ima
 	if ref == "" {
 		ref = RootfsRef
 	}
-	return writeCommit(ctx, w, tree.Root, ref, ostree.Commit{Metadata: versionMetadata(img), Timestamp: timestamp(img)})
+	return writeDeployed(ctx, w, tree.Root, ref, ostree.Commit{Metadata: versionMetadata(img), Timestamp: timestamp(img)})
+}
+
+// writeDeployed is writeCommit for the commit that is deployed. Where the objects have fs-verity, the
+// commit names the digest that the composefs image of its tree will have.
+func writeDeployed(ctx context.Context, w *treeWriter, root *image.Node, ref string, c ostree.Commit) (ostree.Checksum, error) {
+	if w.repo.Config().Verity {
+		sums, err := w.write(ctx, root)
+		if err != nil {
+			return ostree.Checksum{}, fmt.Errorf("writing the directories of %s: %w", ref, err)
+		}
+		digest, err := composefsDigest(ctx, w.repo, sums)
+		if err != nil {
+			return ostree.Checksum{}, err
+		}
+		c.Metadata = append([]ostree.KeyValue{{Key: keyComposefsDigest, Value: ostree.BytesValue(digest[:])}}, c.Metadata...)
+	}
+	return writeCommit(ctx, w, root, ref, c)
 }
 
 // writeLayers writes each layer's own commit, which keeps its objects and spares its download at

@@ -1,115 +1,241 @@
 package deploy
 
 import (
-	"errors"
+	"bytes"
+	"context"
 	"fmt"
-	"io/fs"
-	"maps"
+	"io"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"installer/rootfs/beneath"
-	"installer/rootfs/keyfile"
+	"installer/rootfs/composefs"
+	"installer/rootfs/ostree"
 )
 
-// maxTextFile bounds a configuration file, in bytes.
-const maxTextFile = 1 << 20
+// ComposefsName is the composefs image in the root of a deployment.
+const ComposefsName = ".ostree.cfs"
 
-// noComposefsArgument makes the initramfs mount the deployment plainly, whatever its configuration
-// asks for.
-const noComposefsArgument = "ostree.prepare-root.composefs=0"
+// composefsVersions are those that libostree asks libcomposefs for.
+var composefsVersions = composefs.Versions{Min: 0, Max: 1}
 
-// ComposefsError is returned for an image that can only be booted through a composefs image of its
-// deployment.
-type ComposefsError struct {
-	Setting string
-}
+// composefsDirs are the directories of the root on which the initramfs mounts something; libostree
+// adds to the image those that the commit lacks.
+var composefsDirs = []string{"usr", "etc", "boot", "var", "sysroot"}
 
-func (e *ComposefsError) Error() string {
-	return fmt.Sprintf("the image's prepare-root.conf has %s, which needs a composefs image of the deployment: this is not supported yet",
-		e.Setting)
-}
+const modeDirectory = 0o040000
 
-// PrepareRootError is returned for an image whose initramfs would refuse its own configuration.
-type PrepareRootError struct {
-	Name string // of the file
-	Err  error
-}
-
-func (e *PrepareRootError) Error() string {
-	return fmt.Sprintf("%s of the image, which its initramfs reads, is no key file: %v", e.Name, e.Err)
-}
-
-func (e *PrepareRootError) Unwrap() error { return e.Err }
-
-// CheckComposefs reports whether the tree of an image can be booted without a composefs image of
-// its deployment, with the kernel arguments; the error is a *ComposefsError or a *PrepareRootError.
-// It is there to refuse an image before anything is written. The contents of PrepareRootFiles have
-// to be readable.
-func CheckComposefs(tree fs.FS, kargs []string) error {
-	settings, err := prepareRootSettings(func(name string) ([]byte, error) { return fs.ReadFile(tree, name) })
-	if err == nil {
-		_, err = withoutComposefs(settings, kargs)
+// ComposefsImage lays out the image of a commit's tree, as libostree does at a deployment. verity asks
+// for the fs-verity digests of the files; unprotected is the number of those that have no fs-verity.
+func ComposefsImage(ctx context.Context, repo *ostree.Repo, commit ostree.Checksum, verity bool) (image *composefs.Image, unprotected int, err error) {
+	c, err := repo.LoadCommit(commit)
+	if err != nil {
+		return nil, 0, err
 	}
-	return err
+	return composefsImage(ctx, repo, written{c.Tree, c.Meta}, verity)
 }
 
-// PrepareRootFiles are the configuration files of ostree-prepare-root(1) in a deployment; the later
-// one wins.
-func PrepareRootFiles() []string {
-	return []string{"usr/lib/ostree/prepare-root.conf", "etc/ostree/prepare-root.conf"}
+func composefsImage(ctx context.Context, repo *ostree.Repo, root written, verity bool) (image *composefs.Image, unprotected int, err error) {
+	r := &treeReader{repo: repo, verity: verity, slots: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	top, err := r.read(ctx, root)
+	if err != nil {
+		return nil, 0, fmt.Errorf("reading the tree of the composefs image: %w", err)
+	}
+	for _, name := range composefsDirs {
+		at, found := slices.BinarySearchFunc(top.Entries, name, func(e composefs.Entry, name string) int { return strings.Compare(e.Name, name) })
+		if !found {
+			top.Entries = slices.Insert(top.Entries, at, composefs.Entry{Name: name, Inode: &composefs.Inode{Mode: modeDirectory | 0o755}})
+		}
+	}
+	image, err = composefs.New(top, composefsVersions)
+	return image, int(r.unprotected.Load()), err
 }
 
-// composefsArguments returns the kernel argument without which an image whose initramfs wants a
-// composefs image would not boot, since none is made.
-func (d *deployer) composefsArguments(t *beneath.Dir) ([]string, error) {
-	settings, err := prepareRootSettings(func(name string) ([]byte, error) { return t.ReadFile(name, maxTextFile) })
+// composefsDigest returns the fs-verity digest of the image of a tree.
+func composefsDigest(ctx context.Context, repo *ostree.Repo, root written) (d composefs.Digest, err error) {
+	image, _, err := composefsImage(ctx, repo, root, true)
+	if err != nil {
+		return d, err
+	}
+	h := composefs.NewHash()
+	if _, err := image.WriteTo(h); err != nil {
+		return d, err
+	}
+	return composefs.Digest(h.Sum(nil)), nil
+}
+
+// treeReader reads the tree of a commit out of the repository.
+type treeReader struct {
+	repo   *ostree.Repo
+	verity bool
+	slots  chan struct{} // one for each directory that may be worked on aside
+	metas  sync.Map      // ostree.Checksum -> ostree.DirMeta
+
+	unprotected atomic.Int64 // files that have no fs-verity, and should
+}
+
+// read reads a directory and all below it.
+func (r *treeReader) read(ctx context.Context, dir written) (*composefs.Inode, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	tree, err := r.repo.LoadDirTree(dir.tree)
 	if err != nil {
 		return nil, err
 	}
-	needed, err := withoutComposefs(settings, d.o.Kargs)
-	if err != nil || !needed {
+	meta, err := r.meta(dir.meta)
+	if err != nil {
 		return nil, err
 	}
-	d.dep.Notes = append(d.dep.Notes, "the image asks for composefs; the system is installed to boot without it ("+noComposefsArgument+")")
-	return []string{noComposefsArgument}, nil
+	n := &composefs.Inode{Mode: meta.Mode, UID: meta.UID, GID: meta.GID, Xattrs: meta.Xattrs}
+	n.Entries = make([]composefs.Entry, 0, len(tree.Files)+len(tree.Dirs))
+	for _, f := range tree.Files {
+		file, err := r.file(f.Checksum)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Name, err)
+		}
+		n.Entries = append(n.Entries, composefs.Entry{Name: f.Name, Inode: file})
+	}
+	dirs, err := r.readAll(ctx, tree.Dirs)
+	if err != nil {
+		return nil, err
+	}
+	n.Entries = append(n.Entries, dirs...)
+	slices.SortFunc(n.Entries, func(a, b composefs.Entry) int { return strings.Compare(a.Name, b.Name) })
+	return n, nil
 }
 
-// withoutComposefs reports whether noComposefsArgument is needed. A check of signatures or digests
-// is never turned off: that is a *ComposefsError.
-func withoutComposefs(settings map[string]string, kargs []string) (needed bool, err error) {
-	for _, arg := range kargs {
-		if strings.HasPrefix(arg, "ostree.prepare-root.composefs=") {
-			return false, nil // whoever installs has decided
+// readAll reads directories: aside where a slot is free, else right here, so that nothing waits.
+func (r *treeReader) readAll(ctx context.Context, dirs []ostree.DirEntry) ([]composefs.Entry, error) {
+	entries := make([]composefs.Entry, len(dirs))
+	group, ctx := errgroup.WithContext(ctx)
+	var here error
+	for i, d := range dirs {
+		one := func() error {
+			n, err := r.read(ctx, written{d.Tree, d.Meta})
+			if err != nil {
+				return fmt.Errorf("%s: %w", d.Name, err)
+			}
+			entries[i] = composefs.Entry{Name: d.Name, Inode: n}
+			return nil
+		}
+		select {
+		case r.slots <- struct{}{}:
+			group.Go(func() error {
+				defer func() { <-r.slots }()
+				return one()
+			})
+		default:
+			here = one()
+		}
+		if here != nil {
+			break
 		}
 	}
-	enabled := settings["composefs.enabled"]
+	if err := group.Wait(); here == nil {
+		here = err
+	}
+	return entries, here
+}
+
+// meta reads a directory's metadata; most directories of a tree share very few.
+func (r *treeReader) meta(sum ostree.Checksum) (ostree.DirMeta, error) {
+	if known, ok := r.metas.Load(sum); ok {
+		return known.(ostree.DirMeta), nil
+	}
+	m, err := r.repo.LoadDirMeta(sum)
+	if err == nil {
+		r.metas.Store(sum, m)
+	}
+	return m, err
+}
+
+// file describes a file object as libostree does: no times, one name, and content only in the
+// repository.
+func (r *treeReader) file(sum ostree.Checksum) (*composefs.Inode, error) {
+	h, size, err := r.repo.Stat(sum)
+	if err != nil {
+		return nil, err
+	}
+	n := &composefs.Inode{Mode: h.Mode, UID: h.UID, GID: h.GID, Links: 1, Xattrs: h.Xattrs, Target: h.Target}
+	if h.IsSymlink() || size == 0 {
+		return n, nil
+	}
+	n.Size, n.Path = uint64(size), ostree.ContentPath(sum)
+	if r.verity {
+		digest, protected, err := r.repo.Verity(sum)
+		if err != nil {
+			return nil, err
+		}
+		if !protected {
+			r.unprotected.Add(1)
+		}
+		n.Digest = digest[:]
+	}
+	return n, nil
+}
+
+// writeComposefs writes the image by which the initramfs mounts the deployment.
+func (d *deployer) writeComposefs(ctx context.Context) error {
+	if !d.o.Root.Composefs.Wanted() {
+		return nil
+	}
+	image, _, err := ComposefsImage(ctx, d.repo, d.dep.Commit, d.repo.Config().Verity)
+	if err != nil {
+		return err
+	}
+	var digest composefs.Digest
+	err = d.inDeployment(func(t *beneath.Dir) error {
+		h := composefs.NewHash()
+		err := t.Create(ComposefsName, 0o644, func(w io.Writer) error {
+			_, err := image.WriteTo(io.MultiWriter(w, h))
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		digest = composefs.Digest(h.Sum(nil))
+		return d.repo.Protect(t.FD(), ComposefsName, t.Full(ComposefsName), digest)
+	})
+	if err != nil {
+		return fmt.Errorf("writing the composefs image of the deployment: %w", err)
+	}
+	d.dep.Composefs = digest.String()
+	return d.checkDigest(digest)
+}
+
+// checkDigest compares the digest of the image with the one in the commit by which the initramfs
+// checks it: of a container image that is the commit that the image holds, which is signed.
+func (d *deployer) checkDigest(digest composefs.Digest) error {
+	if !d.o.Root.Verity {
+		return nil
+	}
+	sum := d.dep.Commit
+	c, err := d.repo.LoadCommit(sum)
+	if err == nil && d.o.Root.Signed && !c.Parent.IsZero() {
+		sum = c.Parent
+		c, err = d.repo.LoadCommit(sum)
+	}
+	if err != nil {
+		return err
+	}
+	var want []byte
+	if v, ok := c.Value(keyComposefsDigest); ok {
+		want, err = v.Bytes()
+	}
 	switch {
-	case enabled == "signed" || enabled == "verity":
-		return false, &ComposefsError{Setting: "composefs.enabled=" + enabled}
-	case !keyfile.IsTrue(enabled):
-		return false, nil
-	case keyfile.IsTrue(settings["root.transient"]):
-		return false, &ComposefsError{Setting: "root.transient=true"}
+	case err != nil:
+		return fmt.Errorf("reading %s of commit %s: %w", keyComposefsDigest, sum, err)
+	case bytes.Equal(want, digest[:]) || want == nil && !d.o.Root.Signed:
+		return nil
+	case d.o.Root.Signed:
+		return &ComposefsError{fmt.Sprintf("the signed commit %s names the digest %x, and the composefs image of all layers has %s; to do: sign the tree that is deployed, since layers over the commit change it",
+			sum, want, digest)}
 	}
-	return true, nil
-}
-
-// prepareRootSettings reads "group.key" of ostree-prepare-root's configuration.
-func prepareRootSettings(read func(name string) ([]byte, error)) (map[string]string, error) {
-	settings := map[string]string{}
-	for _, name := range PrepareRootFiles() {
-		data, err := read(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("reading how the image mounts its root: %w", err)
-		}
-		keys, err := keyfile.Parse(string(data))
-		if err != nil {
-			return nil, &PrepareRootError{Name: "/" + name, Err: err}
-		}
-		maps.Copy(settings, keys)
-	}
-	return settings, nil
+	return fmt.Errorf("commit %s names the composefs digest %x, and the image of its tree has %s", sum, want, digest)
 }

@@ -22,6 +22,8 @@ type Options struct {
 	// TargetImage is the reference that WriteImage was given; if it is not empty, its ref must name
 	// the commit.
 	TargetImage string
+	// Root says how the deployment's initramfs mounts it.
+	Root RootSettings
 	// Version is shown in boot menus where the commit states none.
 	Version string
 }
@@ -39,7 +41,7 @@ type Deployment struct {
 	EntryText    string
 	Kargs        []string // as the kernel gets them
 	OSID         string   // ID of os-release, "" if it has none
-	Notes        []string // for the person who installs
+	Composefs    string   // fs-verity digest of the composefs image, "" if there is none
 }
 
 // A first deployment has boot version 1, sub-boot version 1, and is the first of its kind:
@@ -143,7 +145,7 @@ func (d *deployer) checkCommit(commit ostree.Checksum) error {
 // run takes the steps in libostree's order.
 func (d *deployer) run(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		d.makeStateroot, d.checkout, d.makeEtc, d.makeVar, d.makeBacking, d.writeOrigin,
+		d.makeStateroot, d.checkout, d.writeComposefs, d.makeEtc, d.makeVar, d.makeBacking, d.writeOrigin,
 		d.bootFiles, d.writeEntry, d.setImmutable, d.linkDeployment, d.activate,
 	} {
 		if err := ctx.Err(); err != nil {

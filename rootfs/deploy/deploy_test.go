@@ -175,16 +175,6 @@ func TestDeployRefuses(t *testing.T) {
 		{"an argument of two words", [][]entry{baseLayer()}, func(o *Options) { o.Kargs = []string{"a b"} }, says("a b")},
 		{"no origin", [][]entry{baseLayer()}, func(o *Options) { o.Origin = "" }, says("origin")},
 		{"another image", [][]entry{baseLayer()}, func(o *Options) { o.TargetImage = "oci:elsewhere" }, says("elsewhere")},
-		{"composefs that must be verified", [][]entry{append(baseLayer(),
-			fileEntry("usr/lib/ostree/prepare-root.conf", "[composefs]\nenabled = signed\n"))}, nil, func(err error) bool {
-			var refused *ComposefsError
-			return errors.As(err, &refused)
-		}},
-		{"settings that are no key file", [][]entry{append(baseLayer(),
-			fileEntry("usr/lib/ostree/prepare-root.conf", "enabled = yes\n"))}, nil, func(err error) bool {
-			var refused *PrepareRootError
-			return errors.As(err, &refused) && refused.Name == "/usr/lib/ostree/prepare-root.conf"
-		}},
 	}
 	for _, c := range cases {
 		x := newTarget(t)
@@ -248,16 +238,6 @@ func TestUmask(t *testing.T) {
 	}
 	if len(plain) != len(strict) {
 		t.Errorf("%d paths and %d", len(plain), len(strict))
-	}
-}
-
-func TestComposefsIsTurnedOff(t *testing.T) {
-	x, dep := deployed(t, append(baseLayer(), fileEntry("usr/lib/ostree/prepare-root.conf", "[composefs]\nenabled = yes\n")))
-	if !slices.Contains(dep.Kargs, noComposefsArgument) || len(dep.Notes) != 1 {
-		t.Errorf("arguments %q, notes %q", dep.Kargs, dep.Notes)
-	}
-	if !strings.Contains(x.read(t, dep.EntryPath), noComposefsArgument) {
-		t.Error("the boot entry lacks the argument")
 	}
 }
 

@@ -14,6 +14,7 @@ type Config struct {
 	Bootloader string // sysroot.bootloader: "none" leaves boot entries to the boot loader; empty omits the key
 	BootPrefix bool   // sysroot.bootprefix: paths in boot entries start with /boot
 	ReadOnly   bool   // sysroot.readonly: mount /sysroot read-only at boot
+	Verity     bool   // ex-integrity.fsverity: every object has fs-verity
 }
 
 // maxConfigSize bounds the size of a configuration file, in bytes.
@@ -30,6 +31,9 @@ func (c Config) encode() ([]byte, error) {
 		fmt.Fprintf(&b, "bootloader=%s\n", c.Bootloader)
 	}
 	fmt.Fprintf(&b, "bootprefix=%t\nreadonly=%t\n", c.BootPrefix, c.ReadOnly)
+	if c.Verity {
+		b.WriteString("\n[ex-integrity]\nfsverity=true\n")
+	}
 	return b.Bytes(), nil
 }
 
@@ -45,20 +49,20 @@ func parseConfig(data []byte) (Config, error) {
 	if v, ok := keys["core.mode"]; ok && v != "bare" {
 		return Config{}, fmt.Errorf("repository mode %q is not supported, only bare", v)
 	}
-	for _, key := range []string{"core.disable-xattrs", "ex-integrity.fsverity"} {
-		if on, err := parseBool(keys[key]); on || err != nil {
-			return Config{}, fmt.Errorf("repository setting %s=%s is not supported", key, keys[key])
-		}
+	const noXattrs = "core.disable-xattrs"
+	if on, err := parseBool(keys[noXattrs]); on || err != nil {
+		return Config{}, fmt.Errorf("repository setting %s=%s is not supported", noXattrs, keys[noXattrs])
 	}
 	if v := keys["core.parent"]; v != "" {
 		return Config{}, fmt.Errorf("repository has the parent repository %q, which is not supported", v)
 	}
 	c := Config{Bootloader: keys["sysroot.bootloader"]}
-	if c.BootPrefix, err = parseBool(keys["sysroot.bootprefix"]); err != nil {
-		return Config{}, fmt.Errorf("reading sysroot.bootprefix: %w", err)
-	}
-	if c.ReadOnly, err = parseBool(keys["sysroot.readonly"]); err != nil {
-		return Config{}, fmt.Errorf("reading sysroot.readonly: %w", err)
+	for key, to := range map[string]*bool{
+		"sysroot.bootprefix": &c.BootPrefix, "sysroot.readonly": &c.ReadOnly, "ex-integrity.fsverity": &c.Verity,
+	} {
+		if *to, err = parseBool(keys[key]); err != nil {
+			return Config{}, fmt.Errorf("reading %s: %w", key, err)
+		}
 	}
 	return c, nil
 }

@@ -107,6 +107,12 @@ func (k objectKey) ledgerName() string {
 	return string(k.appendName(b))
 }
 
+// ContentPath returns the path of a file object relative to the folder of objects.
+func ContentPath(c Checksum) string {
+	b := append(make([]byte, 0, 80), hexDigits[c[0]>>4], hexDigits[c[0]&15], '/')
+	return string(objectKey{c, TypeFile}.appendName(b))
+}
+
 // Sentinel errors, to be tested with errors.Is.
 var (
 	// ErrClosed is returned by every use of a repository or object after Close.

@@ -183,6 +183,43 @@ func (r *Repo) ReadContent(c Checksum, fn func(h FileHeader, size int64, content
 	return k.wrap(r.objects.readContent(k, fn))
 }
 
+// Stat returns the header of a file object as the file system shows it, and its size in bytes. A
+// missing object is ErrNotFound.
+func (r *Repo) Stat(c Checksum) (h FileHeader, size int64, err error) {
+	if err := r.gate.enter(); err != nil {
+		return h, 0, err
+	}
+	defer r.gate.leave()
+	k := objectKey{c, TypeFile}
+	h, size, err = r.objects.stat(k)
+	return h, size, k.wrap(err)
+}
+
+func (o *objects) stat(k objectKey) (h FileHeader, size int64, err error) {
+	dir, err := o.prefixDir(k.sum[0], false)
+	if err != nil {
+		return h, 0, notFound(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstatat(dir, k.name(), &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return h, 0, notFound(&os.PathError{Op: "stat", Path: k.ledgerName(), Err: err})
+	}
+	if st.Mode&modeTypeMask == modeSymlink {
+		h, err = readLinkHeader(dir, k.name(), &st)
+		return h, 0, err
+	}
+	h = FileHeader{UID: st.Uid, GID: st.Gid, Mode: st.Mode}
+	h.Xattrs, err = readPathXattrs(procPath(dir, k.name()))
+	return h, st.Size, err
+}
+
+// readPathXattrs reads the attributes of a file or link.
+func readPathXattrs(path string) ([]Xattr, error) {
+	return readXattrs(
+		func(b []byte) (int, error) { return unix.Llistxattr(path, b) },
+		func(name string, b []byte) (int, error) { return unix.Lgetxattr(path, name, b) })
+}
+
 func (o *objects) readContent(k objectKey, fn func(FileHeader, int64, io.Reader) error) error {
 	dir, err := o.prefixDir(k.sum[0], false)
 	if err != nil {
@@ -240,10 +277,7 @@ func readLinkHeader(dir int, name string, st *unix.Stat_t) (FileHeader, error) {
 		return h, fmt.Errorf("reading a symbolic link: %w", err)
 	}
 	h.Target = string(buf[:n])
-	path := procPath(dir, name)
-	h.Xattrs, err = readXattrs(
-		func(b []byte) (int, error) { return unix.Llistxattr(path, b) },
-		func(name string, b []byte) (int, error) { return unix.Lgetxattr(path, name, b) })
+	h.Xattrs, err = readPathXattrs(procPath(dir, name))
 	return h, err
 }
 
@@ -251,21 +285,21 @@ func readLinkHeader(dir int, name string, st *unix.Stat_t) (FileHeader, error) {
 // XATTR_LIST_MAX).
 const maxXattr = 64 << 10
 
+var xattrBuffers = sync.Pool{New: func() any { return new([2][maxXattr]byte) }}
+
 // readXattrs reads all attributes, sorted and without empty ones.
 func readXattrs(list func([]byte) (int, error), get func(string, []byte) (int, error)) ([]Xattr, error) {
-	n, err := list(nil)
+	buffers := xattrBuffers.Get().(*[2][maxXattr]byte)
+	defer xattrBuffers.Put(buffers)
+	buf, value := buffers[0][:], buffers[1][:]
+	n, err := list(buf)
 	if n == 0 || err == unix.EOPNOTSUPP {
 		return nil, nil
-	}
-	buf := make([]byte, maxXattr)
-	if err == nil {
-		n, err = list(buf)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listing extended attributes: %w", err)
 	}
 	var out []Xattr
-	value := make([]byte, maxXattr)
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(buf[:n]), "\x00"), "\x00") {
 		n, err := get(name, value)
 		if err != nil {

@@ -50,7 +50,12 @@ func Create(root *os.File, cfg Config, l Ledger) (*Repo, error) {
 	defer runtime.KeepAlive(root)
 	r := newRepo(l)
 	r.config, r.objects.fresh = cfg, true
-	if err := r.folders.create(root, cfg); err != nil {
+	r.writer.verity.wanted = cfg.Verity
+	err := r.folders.create(root, cfg)
+	if err == nil && cfg.Verity {
+		err = r.markProtected()
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("creating repository %s: %w", repoPath, err), r.closeHandles())
 	}
 	return r, nil
@@ -66,6 +71,7 @@ func Open(root *os.File, l Ledger) (*Repo, error) {
 	if r.config, err = r.folders.open(root); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening repository %s: %w", repoPath, err), r.closeHandles())
 	}
+	r.writer.verity.wanted = r.config.Verity
 	return r, nil
 }
 

@@ -105,7 +105,7 @@ func TestCreateAndOpenRefuse(t *testing.T) {
 	}
 	for _, text := range []string{
 		"[core]\nmode=bare\n", "[core]\nrepo_version=2\n", "[core]\nrepo_version=1\nmode=archive\n", "[core]\nrepo_version=1\nparent=/x\n",
-		"[core]\nrepo_version=1\ndisable-xattrs=true\n", "[core]\nrepo_version=1\n[ex-integrity]\nfsverity=yes\n",
+		"[core]\nrepo_version=1\ndisable-xattrs=true\n", "[core]\nrepo_version=1\n[ex-integrity]\nfsverity=perhaps\n",
 		"[core]\nrepo_version=1\n[sysroot]\nreadonly=perhaps\n", "nonsense",
 	} {
 		if err := os.WriteFile(repo.path+"/config", []byte(text), 0o644); err != nil {

@@ -22,6 +22,17 @@ type KeyValue struct {
 // the commit is written.
 func StringValue(s string) Variant { return Variant{"s", s + "\x00"} }
 
+// BytesValue makes a value of type ay.
+func BytesValue(b []byte) Variant { return Variant{"ay", string(b)} }
+
+// Bytes returns the content of a value of type ay.
+func (v Variant) Bytes() ([]byte, error) {
+	if v.sig != "ay" {
+		return nil, formatErrorf("value has type %q, want \"ay\"", v.sig)
+	}
+	return []byte(v.data), nil
+}
+
 // check verifies the type and the normal form of a value that a caller built.
 func (v Variant) check() error {
 	t, err := parseType(v.sig)

@@ -23,9 +23,6 @@ func Uint64Value(n uint64) Variant {
 	return Variant{"t", string(binary.LittleEndian.AppendUint64(nil, n))}
 }
 
-// BytesValue makes a value of type ay.
-func BytesValue(b []byte) Variant { return Variant{"ay", string(b)} }
-
 // StringsValue makes a value of type as.
 func StringsValue(list []string) Variant {
 	var b []byte

@@ -12,6 +12,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"installer/rootfs/composefs"
 )
 
 // smallContent is the size, in bytes, up to which content is read before it is written: its name is
@@ -70,6 +72,7 @@ type writer struct {
 	flusher *flusher
 	scratch sync.Pool // of *scratch
 	samples sync.Map  // shape -> objectKey, of the first object of each shape
+	verity  verity
 }
 
 func (w *writer) content(ctx context.Context, h FileHeader, size int64, content io.Reader) (Checksum, error) {
@@ -248,10 +251,22 @@ func (w *writer) makeFile(dir int, name string, k objectKey, h *FileHeader, data
 	if err == nil {
 		err = setMetadata(f.fd, h, k.typ)
 	}
-	if err = errors.Join(err, f.close()); err != nil {
+	if err = errors.Join(err, f.close()); err == nil && w.verity.wanted && k.typ != TypeCommitMeta {
+		err = w.protect(dir, name, k, digestOf(data))
+	}
+	if err != nil {
 		return errors.Join(err, unix.Unlinkat(dir, name, 0))
 	}
 	return nil
+}
+
+// protect enables fs-verity on the finished file of an object.
+func (w *writer) protect(dir int, name string, k objectKey, digest composefs.Digest) error {
+	err := w.verity.protect(w.folders.ledger, dir, name, k.ledgerName(), digest)
+	if err == nil && k.typ == TypeFile {
+		w.verity.known.Store(k.sum, digest)
+	}
+	return err
 }
 
 // setMetadata finishes the open file of an object. Times of metadata objects stay as they are.

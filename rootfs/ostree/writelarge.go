@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"installer/rootfs/composefs"
 )
 
 const (
@@ -31,18 +34,22 @@ func (w *writer) large(ctx context.Context, s *scratch, h *FileHeader, size int6
 	if err != nil {
 		return Checksum{}, fmt.Errorf("storing a file: %w", err)
 	}
-	sum, err := (&largeFile{fd: f.fd}).stream(ctx, s, size, content)
+	large := &largeFile{fd: f.fd}
+	if w.verity.wanted {
+		large.verity = composefs.NewHash()
+	}
+	sum, err := large.stream(ctx, s, size, content)
 	if err != nil {
 		err = fmt.Errorf("storing a file of %d bytes: %w", size, err)
 		return Checksum{}, errors.Join(err, f.close(), unix.Unlinkat(w.folders.tmp.fd, name, 0))
 	}
 	k := objectKey{sum, TypeFile}
-	return sum, k.wrap(w.storeTemp(k, h, size, f, name))
+	return sum, k.wrap(w.storeTemp(k, h, size, f, name, large.verity))
 }
 
 // storeTemp publishes a complete temporary file, or removes it when the object exists or something
-// fails. It closes f.
-func (w *writer) storeTemp(k objectKey, h *FileHeader, size int64, f handle, name string) error {
+// fails. It closes f. The file gets fs-verity if verity, the hash of its content, is not nil.
+func (w *writer) storeTemp(k objectKey, h *FileHeader, size int64, f handle, name string, verity hash.Hash) error {
 	mine, err := w.objects.claim(k)
 	if err != nil || !mine {
 		return errors.Join(err, f.close(), unix.Unlinkat(w.folders.tmp.fd, name, 0))
@@ -53,7 +60,10 @@ func (w *writer) storeTemp(k objectKey, h *FileHeader, size int64, f handle, nam
 	if err == nil {
 		err = setMetadata(f.fd, h, TypeFile)
 	}
-	if err = errors.Join(err, f.close()); err != nil {
+	if err = errors.Join(err, f.close()); err == nil && verity != nil {
+		err = w.protect(w.folders.tmp.fd, name, k, composefs.Digest(verity.Sum(nil)))
+	}
+	if err != nil {
 		return errors.Join(err, unix.Unlinkat(w.folders.tmp.fd, name, 0))
 	}
 	if err := w.folders.publish(name, dir, k.name()); err != nil {
@@ -72,6 +82,7 @@ func (w *writer) storeTemp(k objectKey, h *FileHeader, size int64, f handle, nam
 type largeFile struct {
 	fd     int
 	direct bool
+	verity hash.Hash // of the content, nil if nobody asks for it
 
 	size     int64
 	reserved int64  // end of the space that was reserved last
@@ -152,6 +163,9 @@ func (f *largeFile) stream(ctx context.Context, s *scratch, size int64, content 
 			return sum, shortRead(err, size, pos+int64(n))
 		}
 		s.hash.Write(part)
+		if f.verity != nil {
+			f.verity.Write(part)
+		}
 		if err := f.writeSparse(part, pos); err != nil {
 			return sum, err
 		}

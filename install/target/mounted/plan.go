@@ -23,6 +23,11 @@ func (m *Mounted) Plan(_ context.Context, c *choice.Choice, need target.Need) (*
 	if err := m.checkRoom(c, need); err != nil {
 		return nil, err
 	}
+	if c.Root.Verity {
+		if err := disk.CheckMadeVerity(m.tree.Root.Device, m.tree.Root.Super); err != nil {
+			return nil, err
+		}
+	}
 	if err := m.openDisk(c); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,208 @@
+package deploy
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"installer/rootfs/image"
+	"installer/rootfs/keyfile"
+	"installer/rootfs/ostree"
+)
+
+// composefsArgument is the kernel argument that decides over composefs.enabled.
+const composefsArgument = "ostree.prepare-root.composefs="
+
+// defaultKeyPath is the file of an initramfs that has the keys of signed commits.
+const defaultKeyPath = "/etc/ostree/initramfs-root-binding.key"
+
+// RootSettings say how the initramfs of an image makes a deployment the root
+// (ostree-prepare-root(1)).
+type RootSettings struct {
+	Composefs Composefs
+	Verity    bool // files and image must have the fs-verity digests that composefs knows
+	Signed    bool // and the digest of the image must be in a signed commit
+	KeyPath   string
+
+	TransientRoot bool // changes of the root are in memory; without composefs the initramfs refuses it
+	TransientEtc  bool // /etc is usr/etc, and changes of it are in memory
+	WritableRoot  bool // sysroot.readonly=false, in so many words
+}
+
+// Composefs says whether the initramfs mounts the composefs image of a deployment.
+type Composefs int
+
+// The values of composefs.enabled, besides those that are in [RootSettings].
+const (
+	ComposefsNo    Composefs = iota
+	ComposefsMaybe           // if the deployment has one
+	ComposefsYes
+)
+
+// Wanted reports whether a deployment is to have an image.
+func (c Composefs) Wanted() bool { return c != ComposefsNo }
+
+// PrepareRootError is returned for an image whose initramfs would refuse its own configuration.
+type PrepareRootError struct {
+	Name string // of the file, or of the kernel argument
+	Err  error
+}
+
+func (e *PrepareRootError) Error() string {
+	return fmt.Sprintf("the image's initramfs would refuse %s, by which it makes a deployment the root: %v", e.Name, e.Err)
+}
+
+func (e *PrepareRootError) Unwrap() error { return e.Err }
+
+// PrepareRootFiles are the configuration files of ostree-prepare-root(1) in a deployment. The later
+// one is read in place of the earlier one, as libostree and bootc do.
+func PrepareRootFiles() []string {
+	return []string{"usr/lib/ostree/prepare-root.conf", "etc/ostree/prepare-root.conf"}
+}
+
+// ReadRootSettings reads the settings of a tree; kernel arguments are not considered, see
+// [RootSettings.With]. The error of a configuration that the initramfs would refuse is a
+// [*PrepareRootError].
+func ReadRootSettings(tree fs.FS) (RootSettings, error) {
+	name, keys := PrepareRootFiles()[0], map[string]string(nil)
+	for _, file := range PrepareRootFiles() {
+		data, err := fs.ReadFile(tree, file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return RootSettings{}, fmt.Errorf("reading how the image mounts its root: %w", err)
+		}
+		name = file
+		if keys, err = keyfile.Parse(string(data)); err != nil {
+			return RootSettings{}, &PrepareRootError{Name: "/" + name, Err: err}
+		}
+	}
+	s, err := parseRootSettings(keys)
+	if err != nil {
+		return s, &PrepareRootError{Name: "/" + name, Err: err}
+	}
+	return s, nil
+}
+
+func parseRootSettings(keys map[string]string) (s RootSettings, err error) {
+	var readOnly, transientRO bool
+	for key, to := range map[string]*bool{
+		"root.transient": &s.TransientRoot, "root.transient-ro": &transientRO, "etc.transient": &s.TransientEtc, "sysroot.readonly": &readOnly,
+	} {
+		if *to, err = parseBool(keys[key]); err != nil {
+			return s, fmt.Errorf("%s: %w", key, err)
+		}
+	}
+	if s.TransientRoot && transientRO {
+		return s, errors.New("it has root.transient and root.transient-ro, of which one alone can be")
+	}
+	s.TransientRoot = s.TransientRoot || transientRO
+	s.WritableRoot = keys["sysroot.readonly"] != "" && !readOnly
+	s.KeyPath = defaultKeyPath
+	if path := keys["composefs.keypath"]; path != "" {
+		s.KeyPath = path
+	}
+	switch enabled := keys["composefs.enabled"]; enabled {
+	case "":
+	case "verity", "signed":
+		s.Composefs, s.Verity, s.Signed = ComposefsYes, true, enabled == "signed"
+	default:
+		if s.Composefs, err = parseComposefs(enabled); err != nil {
+			return s, fmt.Errorf("composefs.enabled: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// parseBool reads a boolean as GLib does, where "yes" is none.
+func parseBool(value string) (bool, error) {
+	switch value {
+	case "true", "1":
+		return true, nil
+	case "", "false", "0":
+		return false, nil
+	}
+	return false, fmt.Errorf("%q is neither true nor false", value)
+}
+
+func parseComposefs(value string) (Composefs, error) {
+	switch value {
+	case "yes", "true", "1":
+		return ComposefsYes, nil
+	case "maybe":
+		return ComposefsMaybe, nil
+	case "no", "false", "0":
+		return ComposefsNo, nil
+	}
+	return ComposefsNo, fmt.Errorf("%q is none of yes, no, maybe, verity and signed", value)
+}
+
+// With returns the settings as they are for a system that starts with the kernel arguments, and
+// refuses those with which none starts.
+func (s RootSettings) With(kargs []string) (RootSettings, error) {
+	for _, arg := range kargs {
+		value, ok := strings.CutPrefix(arg, composefsArgument)
+		if !ok {
+			continue
+		}
+		if value == "signed" {
+			s.Composefs, s.Verity, s.Signed = ComposefsYes, true, true
+			break
+		}
+		var err error
+		if s.Composefs, err = parseComposefs(value); err != nil {
+			return s, &PrepareRootError{Name: "the kernel argument " + arg, Err: err}
+		}
+		s.Signed = false
+		break
+	}
+	if !s.Composefs.Wanted() {
+		s.Verity, s.Signed = false, false
+		if s.TransientRoot {
+			return s, &PrepareRootError{Name: "root.transient=true in prepare-root.conf", Err: errors.New("a root whose changes are in memory needs composefs.enabled")}
+		}
+	}
+	return s, nil
+}
+
+// ComposefsError is returned for an image whose initramfs demands a signed composefs image, and
+// would find none.
+type ComposefsError struct{ Reason string }
+
+func (e *ComposefsError) Error() string {
+	return "the image's prepare-root.conf has composefs.enabled=signed: " + e.Reason
+}
+
+// CheckSigned refuses an image whose settings demand a signature and that lacks one, or the keys to
+// check it by; the error is a *ComposefsError. base is the ostree commit that the image holds, nil
+// if it is none. It is there to refuse an image before anything is written.
+func CheckSigned(s RootSettings, base *image.Base, tree fs.FS) error {
+	if !s.Signed {
+		return nil
+	}
+	key := strings.TrimPrefix(s.KeyPath, "/")
+	switch info, err := fs.Stat(tree, key); {
+	case errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0:
+		return &ComposefsError{fmt.Sprintf("it has no key in /%s, which its initramfs would check signatures by", key)}
+	case err != nil:
+		return fmt.Errorf("looking for the keys of signed commits: %w", err)
+	case base == nil:
+		return &ComposefsError{"signatures are of ostree commits, and the image holds none; to do: build it as an ostree-native image of a signed commit, or ask for composefs.enabled=verity"}
+	}
+	if _, signed := value(base.Detached, keySignature); !signed {
+		return &ComposefsError{fmt.Sprintf("the ostree commit %s that it holds has no ed25519 signature", base.Checksum)}
+	}
+	if _, ok := base.Commit.Value(keyComposefsDigest); !ok {
+		return &ComposefsError{fmt.Sprintf("the ostree commit %s that it holds does not name the digest of its composefs image; to do: commit with --generate-composefs-metadata", base.Checksum)}
+	}
+	return nil
+}
+
+// keySignature is the key of ed25519 signatures in a commit's detached metadata.
+const keySignature = "ostree.sign.ed25519"
+
+func value(metadata []ostree.KeyValue, key string) (ostree.Variant, bool) {
+	return ostree.Commit{Metadata: metadata}.Value(key)
+}
