@@ -44,6 +44,7 @@ type Use struct {
 	Mountpoint string // of Mounted
 	Foreign    bool   // the mount is in another mount namespace than this process's
 	system     bool   // the mount is the root of this machine
+	layer      bool   // a device on top has the disk claimed
 }
 
 func (u Use) String() string {
@@ -61,8 +62,11 @@ type InUseError struct {
 	Err  error // the system call's error, where there was one
 }
 
-// usesShown is how many uses the message of an [InUseError] names; [InUseError.Details] has all.
-const usesShown = 3
+// The message of an [InUseError] names so many uses; [InUseError.Details] has all.
+const (
+	usesShown   = 3
+	layersShown = 5 // of devices on top: each has a remedy of its own, and all must go
+)
 
 func (e *InUseError) Error() string {
 	for _, u := range e.Uses {
@@ -70,14 +74,37 @@ func (e *InUseError) Error() string {
 			return fmt.Sprintf("%s is in use: it is the disk that this machine runs from (%s is mounted at /); to do: give another disk", e.Path, u.What)
 		}
 	}
-	text := fmt.Sprintf("%s is in use: %s", e.Path, strings.Join(e.Details()[:min(usesShown, len(e.Uses))], "; "))
-	switch more := len(e.Uses) - usesShown; {
+	shown, more := e.short()
+	text := fmt.Sprintf("%s is in use: %s", e.Path, strings.Join(shown, "; "))
+	switch {
 	case more == 1:
 		text += "; and 1 more use (-v lists it)"
 	case more > 1:
 		text += fmt.Sprintf("; and %d more uses (-v lists them)", more)
 	}
 	return text
+}
+
+// short returns the first uses, and how many more there are. A mount and its copies in other mount
+// namespaces count as one.
+func (e *InUseError) short() (shown []string, more int) {
+	named := map[string]bool{}
+	room := map[bool]int{false: usesShown, true: layersShown}
+	for _, u := range e.Uses {
+		if key := u.What + " " + u.Mountpoint; u.Kind == Mounted {
+			if named[key] {
+				continue
+			}
+			named[key] = true
+		}
+		if room[u.layer] == 0 {
+			more++
+			continue
+		}
+		room[u.layer]--
+		shown = append(shown, u.String())
+	}
+	return shown, more
 }
 
 // Details lists the uses, one a line.

@@ -329,8 +329,8 @@ func TestSurveyNamesTheLayerAndItsRemedy(t *testing.T) {
 			onTop(f, "dm-3", "253:3", lvm("my--vg-home"), "sda/sda2")
 			onTop(f, "dm-4", "253:4", lvm("my--vg-a--b"), "sda/sda2")
 			f["proc/self/mountinfo"] = mount("30 22 253:4 / /srv rw - xfs /dev/mapper/x rw")
-		}, []string{"/dev/sda2: physical volume of the active LVM volume group my-vg (volume home, dm-3) (vgchange -an my-vg)",
-			"/dev/mapper/my--vg-a--b: mounted at /srv (umount it)"}, []Kind{LVM, Mounted}},
+		}, []string{"/dev/mapper/my--vg-a--b: mounted at /srv (umount it)",
+			"/dev/sda2: physical volume of the active LVM volume group my-vg (volume a-b, dm-4) (vgchange -an my-vg)"}, []Kind{Mounted, LVM}},
 		"encrypted LVM with the system": {func(f map[string]string) {
 			onTop(f, "dm-0", "253:0", map[string]string{"dm/name": "luks-1", "dm/uuid": "CRYPT-LUKS2-1-luks-1"}, "sda/sda2")
 			onTop(f, "dm-1", "253:1", lvm("vg-root"), "dm-0")
@@ -395,6 +395,12 @@ func TestInUseIsShort(t *testing.T) {
 	}
 	if len(e.Details()) != 200 || e.Uses[7].Mountpoint != "/mnt/7" || e.Uses[7].Kind != Mounted || e.Uses[7].Foreign {
 		t.Errorf("%d details, %+v", len(e.Details()), e.Uses[7])
+	}
+	// Each layer has a remedy of its own; a copy of a mount has none.
+	e.Uses = append(e.Uses, Use{Kind: Mounted, What: "/dev/sda2", Mountpoint: "/mnt/3", Foreign: true}, Use{Kind: LVM, Remedy: "vgchange -an a", layer: true},
+		Use{Kind: Crypt, Remedy: "cryptsetup close b", layer: true})
+	if got := e.Error(); !strings.HasSuffix(got, "(vgchange -an a); :  (cryptsetup close b); and 197 more uses (-v lists them)") {
+		t.Errorf("%s", got)
 	}
 	const system = "/dev/sda is in use: it is the disk that this machine runs from (/dev/sda2 is mounted at /); to do: give another disk"
 	files["proc/self/mountinfo"] += "9 1 8:2 / / rw - ext4 /dev/sda2 rw\n"

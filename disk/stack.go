@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"installer/disk/block"
 
@@ -102,23 +103,24 @@ func layer(below, top node) Use {
 }
 
 func layerUse(below node, l stack.Layer) Use {
-	return Use{Kind: Kind(l.Kind), What: below.path(), Why: l.Below, Remedy: l.Remedy}
+	return Use{Kind: Kind(l.Kind), What: below.path(), Why: l.Below, Remedy: l.Remedy, layer: true}
 }
 
-// oncePerRemedy drops layers of which one with the same remedy is named: the volumes of an LVM
-// group go together.
+// oncePerRemedy keeps the lowest of the layers with the same remedy: the volumes of an LVM group go
+// together, and those on others are no concern of the disk's.
 func oncePerRemedy(uses []Use) []Use {
 	seen := map[string]bool{}
 	var kept []Use
-	for _, u := range uses {
-		key := u.Remedy
-		if u.Kind == Mounted || u.Kind == Swap || u.Kind == BtrfsMember {
-			key = u.String()
+	for _, u := range slices.Backward(uses) {
+		key := u.String()
+		if u.layer {
+			key = u.Remedy
 		}
 		if !seen[key] {
 			seen[key] = true
 			kept = append(kept, u)
 		}
 	}
+	slices.Reverse(kept)
 	return kept
 }

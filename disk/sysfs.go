@@ -112,8 +112,8 @@ func (h host) partitions(disk node) ([]node, error) {
 	return parts, nil
 }
 
-// model returns the vendor's name of a disk; where there is none, the name of its driver (virtio)
-// or the kernel's name (loop).
+// model returns the vendor's name of a disk; where there is none, the name of its driver (virtio),
+// the layer that it is (an LVM volume), or the kernel's name (loop).
 func (n node) model() string {
 	var words []string
 	for _, f := range []string{"device/vendor", "device/model"} {
@@ -127,6 +127,9 @@ func (n node) model() string {
 	}
 	if driver, err := os.Readlink(filepath.Join(n.dir, "device/driver")); err == nil {
 		return filepath.Base(driver)
+	}
+	if below, err := os.ReadDir(filepath.Join(n.dir, "slaves")); err == nil && len(below) > 0 {
+		return n.device().Layer().Noun
 	}
 	return n.name
 }

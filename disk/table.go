@@ -18,6 +18,9 @@ import (
 // header, at 4 MiB.
 const wipeSpan = 8 * mib
 
+// wipeBlock is the number of bytes that are cleared around a signature elsewhere.
+const wipeBlock = 4096
+
 // WriteTable replaces the content of the disk by a layout. It removes the kernel's old partitions,
 // wipes old signatures (a raw file is emptied whole), writes the protective MBR and both copies of
 // the GPT, flushes, and reads everything back from the medium. Its error is an [*InUseError],
@@ -151,6 +154,14 @@ func (d *Disk) wipe(l Layout) error {
 			return err
 		}
 		if err := zero(d.file, r[0]+r[1]-span, span); err != nil {
+			return err
+		}
+	}
+	for _, s := range signatures { // copies of superblocks farther in
+		if s.at < wipeSpan || s.at+wipeBlock > d.size {
+			continue
+		}
+		if err := zero(d.file, roundDown(s.at, wipeBlock), wipeBlock); err != nil {
 			return err
 		}
 	}

@@ -152,3 +152,21 @@ func TestWriteTableWipes(t *testing.T) {
 		t.Errorf("the file's size changed: %v %v", info, err)
 	}
 }
+
+// On a device, whose content is not given back as that of a file is, the copies of superblocks that
+// stand far inside are cleared too.
+func TestWriteTableWipesDevices(t *testing.T) {
+	for _, mkfs := range [][]string{{"mkfs.btrfs", "-q", "-f"}, {"mkfs.ext4", "-q", "-F"}} {
+		loop := losetup(t, kit.Sparse(t, 2<<30))
+		kit.Run(t, mkfs[0], append(mkfs[1:], loop)...)
+		d := opened(t, loop)
+		written(t, d, PlanOptions{})
+		found, err := d.Contents()
+		if err != nil || len(found) != 3 || found[0].What != "GPT partition table" || found[1].What != "no known content" || found[2].What != "no known content" {
+			t.Errorf("%s: the new disk has %v (%v)", mkfs[0], found, err)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
