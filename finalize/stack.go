@@ -2,10 +2,11 @@ package finalize
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"installer/disk/block"
 	"installer/finalize/holders"
 	"installer/finalize/mounts"
 )
@@ -13,37 +14,95 @@ import (
 // sysfs is the kernel's view of its block devices; a directory of a test's in tests.
 type sysfs struct{ holders.Sysfs }
 
+// Beneath returns a sentence on the devices that a device stands on and keeps claimed, "" if it
+// stands on none.
+func Beneath(n mounts.DevNum) (string, error) { return sys.beneath(n) }
+
 // beneath returns why a device is not all of its stack, in a sentence: it stands on other devices,
 // which it keeps claimed. "" means that it stands on none.
 func (s sysfs) beneath(n mounts.DevNum) (string, error) {
-	name, lower, err := s.slaves(n)
-	if err != nil || len(lower) == 0 {
-		return "", err
-	}
-	layer, err := s.Layer(name)
+	name, err := s.Name(n)
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("/dev/%s (%s) stays, and has /dev/%s claimed; to take it apart: %s", name, layer.Noun, strings.Join(lower, ", /dev/"), layer.Remedy), nil
+	top, lower, err := s.slaves(name)
+	if err != nil || len(lower) == 0 {
+		return "", err
+	}
+	layer, err := s.Layer(top)
+	if err != nil {
+		return "", err
+	}
+	var below chain
+	if err := s.descend(name, &below); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("/dev/%s (%s) stays, and has /dev/%s claimed; to take it apart: %s",
+		top, layer.Noun, strings.Join(below.bottom, ", /dev/"), strings.Join(below.remedies, ", then ")), nil
 }
 
-// slaves returns the name of a device, and those of the devices that it stands on. A partition
-// stands on those of its disk.
-func (s sysfs) slaves(n mounts.DevNum) (name string, lower []string, err error) {
-	if name, err = s.Name(n); err != nil {
-		return "", nil, err
-	}
-	dir := filepath.Join(string(s.Sysfs), "dev/block", n.String())
-	if _, err := os.Stat(filepath.Join(dir, "partition")); err == nil {
-		disk, err := filepath.EvalSymlinks(dir)
-		if err != nil {
-			return "", nil, fmt.Errorf("finding the disk of partition %s: %w", name, err)
+// chain is a device with all that it stands on.
+type chain struct {
+	bottom   []string // the devices that stand on none
+	remedies []string // of each layer, from the top down
+}
+
+// descend walks down from a device. A remedy of a layer that is reached on several ways stands where
+// the longest of them has it.
+func (s sysfs) descend(from string, c *chain) error {
+	for level := []string{from}; len(level) > 0; {
+		var next []string
+		for _, name := range level {
+			top, lower, err := s.slaves(name)
+			if err != nil {
+				return err
+			}
+			if err := s.leaveCacheSet(name, c); err != nil {
+				return err
+			}
+			if len(lower) == 0 {
+				c.bottom = move(c.bottom, name)
+				continue
+			}
+			layer, err := s.Layer(top)
+			if err != nil {
+				return err
+			}
+			c.remedies = move(c.remedies, layer.Remedy)
+			next = append(next, lower...)
 		}
-		dir = filepath.Dir(disk)
-		name = filepath.Base(dir)
+		slices.Sort(next)
+		level = slices.Compact(next)
 	}
-	lower, err = holders.Stacked(filepath.Join(dir, "slaves"))
-	return name, lower, err
+	return nil
+}
+
+// leaveCacheSet adds the remedy of the bcache set that a device belongs to, if it does.
+func (s sysfs) leaveCacheSet(name string, c *chain) error {
+	n, err := block.ParseNumber(s.Read(name, "dev"))
+	if err != nil {
+		return fmt.Errorf("reading the number of %s: %w", name, err)
+	}
+	if set, ok := s.CacheSet(n); ok {
+		c.remedies = move(c.remedies, set.Remedy)
+	}
+	return nil
+}
+
+// move puts a text at the end of a list.
+func move(list []string, text string) []string {
+	return append(slices.DeleteFunc(list, func(t string) bool { return t == text }), text)
+}
+
+// slaves returns the devices that a device stands on, and the device that does: a partition stands
+// on those of its disk.
+func (s sysfs) slaves(name string) (top string, lower []string, err error) {
+	top = name
+	if disk, ok := s.DiskOf(name); ok {
+		top = disk
+	}
+	lower, err = holders.Stacked(filepath.Join(s.Dir(top), "slaves"))
+	return top, lower, err
 }
 
 // attachment returns the file that a loop device stays attached to when its last user has gone, ""

@@ -157,7 +157,11 @@ func writeHolders(w io.Writer, path string, r holders.Report, verbose bool) erro
 // writeClass prints the holders of one class.
 func writeClass(b *strings.Builder, class holders.Class, r holders.Report, verbose bool) {
 	list := slices.DeleteFunc(slices.Clone(r.Holders), func(h holders.Holder) bool { return h.Class != class })
-	slices.SortStableFunc(list, func(a, b holders.Holder) int { return strings.Compare(a.Remedy, b.Remedy) })
+	first := map[string]int{} // of each remedy: the search has them in the order in which they must be taken
+	for i, h := range slices.Backward(list) {
+		first[h.Remedy] = i
+	}
+	slices.SortStableFunc(list, func(a, b holders.Holder) int { return cmp.Compare(first[a.Remedy], first[b.Remedy]) })
 	fmt.Fprintf(b, "\n%s\n", size.Count(len(list), string(class)+" holder"))
 	for i, h := range list {
 		if i == rowsShown && !verbose {
@@ -185,14 +189,16 @@ func writeClass(b *strings.Builder, class holders.Class, r holders.Report, verbo
 	}
 }
 
-// classes returns the classes of the holders that were found, the most frequent first.
+// classes returns the classes of the holders that were found, the most frequent first. Claims of
+// devices on top come last: they end when nobody uses these.
 func classes(r holders.Report) []holders.Class {
 	numbers := map[holders.Class]int{}
 	for _, h := range r.Holders {
 		numbers[h.Class]++
 	}
+	rank := map[holders.Class]int{holders.BlockClaim: 1}
 	return slices.SortedFunc(maps.Keys(numbers), func(a, b holders.Class) int {
-		return cmp.Or(cmp.Compare(numbers[b], numbers[a]), cmp.Compare(a, b))
+		return cmp.Or(cmp.Compare(rank[a], rank[b]), cmp.Compare(numbers[b], numbers[a]), cmp.Compare(a, b))
 	})
 }
 

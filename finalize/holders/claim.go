@@ -11,7 +11,7 @@ import (
 // the devices that stand on it, as the kernel shows them. It does not show which program made a
 // claim: a process that alone has the device open is the one, and of several each is a suspect.
 func ClaimHolders(b Block, signs Liveness) []Holder {
-	if stacked, err := Sysfs("/sys").Claimers(b.Number); err == nil && len(stacked) > 0 {
+	if stacked, err := sys.Claimers(b.Number); err == nil && len(stacked) > 0 {
 		return stacked
 	}
 	claim := Holder{Class: BlockClaim, Path: b.Path, Evidence: signs.String(), Remedy: "close the exclusive open of the device"}

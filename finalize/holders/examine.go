@@ -55,6 +55,7 @@ func examineDevice(ctx context.Context, subject Subject) (Report, error) {
 	}
 	report.unseen(subject.unseen...)
 	report.Searched = append(report.Searched, BlockClaim, Kernel)
+	report.Holders = append(report.Holders, subject.stacked...)
 	dead, err := report.addClaims(subject.Blocks)
 	if err != nil {
 		return report, err

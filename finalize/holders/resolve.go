@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -23,7 +22,9 @@ type Subject struct {
 	Mount  *mounts.Mount // the mount that the path leads to; nil for a block device
 	// Blocks are the block devices beneath. Of a whole disk, it comes first, before its partitions.
 	Blocks []Block
-	unseen []Unseen
+	// stacked are the devices that stand on the block device.
+	stacked []Holder
+	unseen  []Unseen
 }
 
 // Resolve finds the target that path stands for: a block device, which has no mounts of its own
@@ -151,9 +152,10 @@ func BlockNumber(m mounts.Mount) (*mounts.DevNum, error) {
 	return &numbers[0], nil
 }
 
-// resolveDevice takes a block device, and its partitions when it is a whole disk.
+// resolveDevice takes a block device, and its partitions when it is a whole disk. The file systems
+// of devices that stand on it belong to the target too.
 func resolveDevice(snapshot *mounts.Snapshot, index btrfsIndex, disk mounts.DevNum, path string) (Subject, error) {
-	numbers, err := withPartitions(disk)
+	numbers, err := sys.withPartitions(disk)
 	if err != nil {
 		return Subject{}, err
 	}
@@ -176,15 +178,53 @@ func resolveDevice(snapshot *mounts.Snapshot, index btrfsIndex, disk mounts.DevN
 			b.Path = path
 		}
 		s.Blocks = append(s.Blocks, b)
-		s.Target.addBlock(n)
-		s.Target.Devices = append(s.Target.Devices, n)
-		if fs := index.withDevice(n); fs != nil && !slices.Contains(s.Target.Btrfs, fs.id.String()) {
-			s.Target.Btrfs = append(s.Target.Btrfs, fs.id.String())
-			s.Target.Devices = append(s.Target.Devices, index.numbersOf(fs)...)
+		s.addDevice(n, index)
+		if err := s.addStacked(n, index); err != nil {
+			return Subject{}, err
 		}
 	}
 	s.noteUnknown(snapshot, index)
 	return s, nil
+}
+
+// addDevice makes a device and the file system on it part of the target.
+func (s *Subject) addDevice(n mounts.DevNum, index btrfsIndex) {
+	if slices.Contains(s.Target.Blocks, n) {
+		return
+	}
+	s.Target.addBlock(n)
+	s.Target.Devices = append(s.Target.Devices, n)
+	if fs := index.withDevice(n); fs != nil && !slices.Contains(s.Target.Btrfs, fs.id.String()) {
+		s.Target.Btrfs = append(s.Target.Btrfs, fs.id.String())
+		s.Target.Devices = append(s.Target.Devices, index.numbersOf(fs)...)
+	}
+}
+
+// addStacked adds the devices that stand on a device, as holders, and their file systems.
+func (s *Subject) addStacked(n mounts.DevNum, index btrfsIndex) error {
+	claimers, err := sys.Claimers(n)
+	if err != nil {
+		return err
+	}
+	for _, c := range claimers {
+		if !slices.ContainsFunc(s.stacked, func(h Holder) bool { return h.Path == c.Path }) {
+			s.stacked = append(s.stacked, c)
+		}
+	}
+	list, err := sys.above(n)
+	if err != nil {
+		return err
+	}
+	for _, d := range list {
+		numbers, err := sys.withPartitions(d.number)
+		if err != nil {
+			return err
+		}
+		for _, n := range numbers {
+			s.addDevice(n, index)
+		}
+	}
+	return nil
 }
 
 // noteUnknown records a mounted btrfs of which no device is known, where one that lives on the
@@ -204,30 +244,6 @@ func (s *Subject) noteUnknown(snapshot *mounts.Snapshot, index btrfsIndex) {
 
 // nodePath returns the usual node of a device; sysfs writes '!' where its name has a slash.
 func nodePath(name string) string { return "/dev/" + strings.ReplaceAll(name, "!", "/") }
-
-// withPartitions returns the number of a block device and of its partitions.
-func withPartitions(disk mounts.DevNum) ([]mounts.DevNum, error) {
-	numbers := []mounts.DevNum{disk}
-	parts, err := filepath.Glob("/sys/dev/block/" + disk.String() + "/*/partition")
-	if err != nil {
-		return nil, fmt.Errorf("listing the partitions of device %s: %w", disk, err)
-	}
-	for _, p := range parts {
-		text, err := os.ReadFile(filepath.Join(filepath.Dir(p), "dev"))
-		if errors.Is(err, fs.ErrNotExist) { // removed since
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("listing the partitions of device %s: %w", disk, err)
-		}
-		n, err := block.ParseNumber(string(text))
-		if err != nil {
-			return nil, fmt.Errorf("listing the partitions of device %s: %w", disk, err)
-		}
-		numbers = append(numbers, n)
-	}
-	return numbers, nil
-}
 
 func (t *Target) addBlock(n mounts.DevNum) {
 	if !slices.Contains(t.Blocks, n) {

@@ -3,7 +3,9 @@ package wholedisk
 import (
 	"context"
 	"errors"
+	"strings"
 
+	"installer/disk/block"
 	"installer/finalize"
 	"installer/finalize/mounts"
 	"installer/install/target"
@@ -64,13 +66,20 @@ func (d *Disk) handOver(context.Context) (string, error) {
 	errs := []error{d.claimed.Announce(d.layout)}
 	keeps, err := d.claimed.KeepsPartitions()
 	errs = append(errs, err)
-	message := ""
+	var messages []string
 	if d.claimed.IsBlock() && err == nil && !keeps {
-		message = "the kernel lists no partitions of this kind of device; see losetup --partscan, or kpartx -a"
+		messages = append(messages, "the kernel lists no partitions of this kind of device; see losetup --partscan, or kpartx -a")
+	}
+	if number, ok := block.NumberOf(d.claimed.Path()); ok {
+		stays, err := finalize.Beneath(number)
+		errs = append(errs, err)
+		if stays != "" {
+			messages = append(messages, stays)
+		}
 	}
 	d.journal.Drop(d.claim)
 	errs = append(errs, d.claimed.Close())
 	d.journal.Drop(d.workspace)
 	errs = append(errs, d.paths.close())
-	return message, errors.Join(errs...)
+	return strings.Join(messages, "; "), errors.Join(errs...)
 }
