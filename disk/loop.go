@@ -319,14 +319,11 @@ func (v *Device) gone() error {
 
 // stillOurs reports whether the loop device lies over the partition now.
 func (v *Device) stillOurs() (bool, error) {
+	var offset int64
 	backing, err := block.Attribute(v.sysfs(), "loop/backing_file")
-	if block.Vanished(err) {
-		return false, nil
+	if err == nil {
+		offset, err = block.NumericAttribute(v.sysfs(), "loop/offset")
 	}
-	if err != nil {
-		return false, fmt.Errorf("proving that %s is gone: %w", v.path, err)
-	}
-	offset, err := block.NumericAttribute(v.sysfs(), "loop/offset")
 	if block.Vanished(err) {
 		return false, nil
 	}

@@ -15,8 +15,12 @@ import (
 // stacked finds the devices on top of the subject, those on top of these, and the uses of each:
 // first the mounts and swap spaces, which must go first, then the layers from the top down.
 func (h host) stacked(s subject) ([]Use, error) {
+	uses, err := h.allAbove(s, map[string]bool{})
+	return oncePerRemedy(uses), err
+}
+
+func (h host) allAbove(s subject, visited map[string]bool) ([]Use, error) {
 	var uses []Use
-	visited := map[string]bool{}
 	for _, n := range s.nodes {
 		found, err := h.above(n, visited)
 		if err != nil {
@@ -24,10 +28,10 @@ func (h host) stacked(s subject) ([]Use, error) {
 		}
 		uses = append(uses, found...)
 	}
-	return oncePerRemedy(uses), nil
+	return uses, nil
 }
 
-// above is stacked for one device.
+// above is allAbove for one device.
 func (h host) above(n node, visited map[string]bool) ([]Use, error) {
 	entries, err := os.ReadDir(filepath.Join(n.dir, "holders"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -69,22 +73,7 @@ func (h host) usesOf(top node, visited map[string]bool) ([]Use, error) {
 		return nil, err
 	}
 	s := subject{path: top.path(), nodes: append([]node{top}, parts...)}
-	var uses []Use
-	for _, look := range []func(subject) ([]Use, error){h.mounts, h.btrfsMembers, h.swaps, h.loops} {
-		found, err := look(s)
-		if err != nil {
-			return nil, err
-		}
-		uses = append(uses, found...)
-	}
-	for _, n := range s.nodes {
-		found, err := h.above(n, visited)
-		if err != nil {
-			return nil, err
-		}
-		uses = append(uses, found...)
-	}
-	return uses, nil
+	return look(s, h.mounts, h.btrfsMembers, h.swaps, h.loops, func(s subject) ([]Use, error) { return h.allAbove(s, visited) })
 }
 
 // layer describes the use of a device by one that is stacked on it.

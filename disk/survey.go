@@ -56,13 +56,20 @@ func (s subject) byPath(path string) (string, bool) {
 
 // survey lists the uses of the subject that the kernel shows. It only reads.
 func (h host) survey(s subject) ([]Use, error) {
+	uses, err := look(s, h.readOnly, h.mounts, h.btrfsMembers, h.swaps, h.stacked, h.loops)
+	if err != nil {
+		return nil, fmt.Errorf("finding out whether %s is in use: %w", s.path, err)
+	}
+	return uses, nil
+}
+
+// look lists the uses that several looks find.
+func look(s subject, looks ...func(subject) ([]Use, error)) ([]Use, error) {
 	var uses []Use
-	for _, look := range []func(subject) ([]Use, error){
-		h.readOnly, h.mounts, h.btrfsMembers, h.swaps, h.stacked, h.loops,
-	} {
-		found, err := look(s)
+	for _, find := range looks {
+		found, err := find(s)
 		if err != nil {
-			return nil, fmt.Errorf("finding out whether %s is in use: %w", s.path, err)
+			return nil, err
 		}
 		uses = append(uses, found...)
 	}

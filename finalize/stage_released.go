@@ -109,15 +109,23 @@ func mounted(snapshot *mounts.Snapshot, number mounts.DevNum, fsType string) boo
 	return false
 }
 
-// explainAlive names who keeps the superblock. Every mount of the device is a holder now.
-func (r *Release) explainAlive(ctx context.Context, dead *Dead, d Device, signs holders.Liveness) error {
+// searchAgain looks for holders after the unmount: every mount of the device is one now.
+func (r *Release) searchAgain(ctx context.Context, dead *Dead) (holders.Report, error) {
 	target := r.held
 	target.Mounts = nil
 	report, err := holders.Scan(ctx, target)
+	if err == nil {
+		dead.Search = &report
+	}
+	return report, err
+}
+
+// explainAlive names who keeps the superblock.
+func (r *Release) explainAlive(ctx context.Context, dead *Dead, d Device, signs holders.Liveness) error {
+	report, err := r.searchAgain(ctx, dead)
 	if err != nil {
 		return err
 	}
-	dead.Search = &report
 	held := &HeldError{Holders: report.Holders, Why: d.Path + " is unmounted here, but not released: " + signs.String()}
 	if len(report.Certain()) > 0 {
 		return held
@@ -157,13 +165,10 @@ func (r *Release) proveNumber(ctx context.Context, dead *Dead, snapshot *mounts.
 
 // explainMounted names the mounts of a superblock that should be gone.
 func (r *Release) explainMounted(ctx context.Context, dead *Dead, f filesystem) error {
-	target := r.held
-	target.Mounts = nil
-	report, err := holders.Scan(ctx, target)
+	report, err := r.searchAgain(ctx, dead)
 	if err != nil {
 		return err
 	}
-	dead.Search = &report
 	if len(report.Certain()) > 0 {
 		return &HeldError{Holders: report.Holders, Why: f.Point + " is unmounted here, but not released: its superblock is mounted elsewhere"}
 	}

@@ -98,8 +98,8 @@ func TestParseProbes(t *testing.T) {
 }
 
 func TestDescendants(t *testing.T) {
-	members := descendants(10, map[int]int{11: 10, 12: 11, 13: 1, 10: 1})
-	if len(members) != 3 || !members[12] || members[13] {
+	members, err := descendants(10, map[int]int{11: 10, 12: 11, 13: 1, 10: 1})
+	if err != nil || len(members) != 3 || !members[12] || members[13] {
 		t.Errorf("%v", members)
 	}
 }

@@ -159,8 +159,17 @@ func parseStat(text []byte) (status, error) {
 
 // family returns pid and all its descendants.
 func family(pid int) (map[int]bool, error) {
-	members := map[int]bool{}
 	var file procFile
+	members, err := withDescendants(pid, func(p int) ([]int, error) { return childrenOf(&file, p) })
+	if errors.Is(err, errNoChildren) {
+		return familyByParents(pid)
+	}
+	return members, err
+}
+
+// withDescendants returns pid and all that it leads to.
+func withDescendants(pid int, children func(int) ([]int, error)) (map[int]bool, error) {
+	members := map[int]bool{}
 	for todo := []int{pid}; len(todo) > 0; {
 		p := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
@@ -168,14 +177,11 @@ func family(pid int) (map[int]bool, error) {
 			continue
 		}
 		members[p] = true
-		children, err := childrenOf(&file, p)
-		if errors.Is(err, errNoChildren) {
-			return familyByParents(pid)
-		}
+		more, err := children(p)
 		if err != nil {
 			return nil, err
 		}
-		todo = append(todo, children...)
+		todo = append(todo, more...)
 	}
 	return members, nil
 }
@@ -236,23 +242,13 @@ func familyByParents(pid int) (map[int]bool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing processes: %w", err)
 	}
-	return descendants(pid, parents), nil
+	return descendants(pid, parents)
 }
 
-func descendants(pid int, parents map[int]int) map[int]bool {
+func descendants(pid int, parents map[int]int) (map[int]bool, error) {
 	children := map[int][]int{}
 	for child, parent := range parents {
 		children[parent] = append(children[parent], child)
 	}
-	members := map[int]bool{}
-	for todo := []int{pid}; len(todo) > 0; {
-		p := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		if members[p] {
-			continue
-		}
-		members[p] = true
-		todo = append(todo, children[p]...)
-	}
-	return members
+	return withDescendants(pid, func(p int) ([]int, error) { return children[p], nil })
 }

@@ -87,9 +87,9 @@ func withinByProcess(ns Namespace, f func(fd int) error) error {
 // inside takes the calling thread into a namespace and back, so that it keeps neither the namespace
 // nor a directory of it while it ends.
 func inside(fd int, f func(fd int) error) (err error) {
-	home, err := unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	home, err := openOwn()
 	if err != nil {
-		return fmt.Errorf("opening the own mount namespace: %w", err)
+		return err
 	}
 	defer unix.Close(home)
 	if err := joinNamespace(fd); err != nil {

@@ -156,13 +156,22 @@ func (s *Snapshot) addOthers(ctx context.Context) error {
 	})
 }
 
+// openOwn opens the mount namespace of the calling thread.
+func openOwn() (int, error) {
+	fd, err := unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("opening the own mount namespace: %w", err)
+	}
+	return fd, nil
+}
+
 // EachNamespace calls visit with a file descriptor of every mount namespace but the calling
 // thread's own. The descriptor is closed when visit returns.
 func EachNamespace(ctx context.Context, visit func(fd int) error) error {
 	for _, direction := range []uintptr{nsMountNext, nsMountPrev} {
-		fd, err := unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		fd, err := openOwn()
 		if err != nil {
-			return fmt.Errorf("opening the own mount namespace: %w", err)
+			return err
 		}
 		if err := walkNamespaces(ctx, fd, direction, visit); err != nil {
 			return err

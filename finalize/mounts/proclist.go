@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"installer/disk/block"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -17,19 +19,16 @@ import (
 func (s *Snapshot) addFromProc(ctx context.Context) error {
 	s.Unreadable = append(s.Unreadable,
 		"mount namespaces without a process: this kernel does not enumerate namespaces to us (Linux 6.12 and CAP_SYS_ADMIN needed)")
-	pids, err := os.ReadDir("/proc")
+	pids, err := block.Live().Processes()
 	if err != nil {
 		return fmt.Errorf("collecting mount namespaces: %w", err)
 	}
 	seen := map[uint64]bool{s.Own().Inode: true}
-	for _, entry := range pids {
-		if _, err := strconv.Atoi(entry.Name()); err != nil {
-			continue
-		}
+	for _, pid := range pids {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		s.addTasks(filepath.Join("/proc", entry.Name(), "task"), seen)
+		s.addTasks(filepath.Join("/proc", strconv.Itoa(pid), "task"), seen)
 	}
 	return nil
 }

@@ -21,9 +21,9 @@ func Referenced(ctx context.Context, m Mount) (bool, error) {
 		return false, err
 	}
 	defer p.Close()
-	fd, err := unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := openOwn()
 	if err != nil {
-		return false, fmt.Errorf("opening the own mount namespace: %w", err)
+		return false, err
 	}
 	return p.referenced(ctx, fd, p.path())
 }

@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
+
+	"installer/disk/block"
 
 	"golang.org/x/sys/unix"
 
@@ -135,28 +136,23 @@ func (s *source) checkLoops(path string) error {
 	if err != nil {
 		return fmt.Errorf("looking at %s: %w", path, err)
 	}
-	backings, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	loops, err := block.Live().Loops()
 	if err != nil {
 		return err
 	}
-	for _, name := range backings {
-		backing, err := os.ReadFile(name)
-		if err != nil {
-			continue // detached since the listing
-		}
-		info, err := os.Stat(strings.TrimSuffix(string(backing), "\n"))
+	for _, loop := range loops {
+		info, err := os.Stat(loop.Backing)
 		if err != nil || !os.SameFile(info, mine) {
 			continue // another namespace's path, or another file
 		}
-		device := filepath.Dir(filepath.Dir(name))
-		if ro, err := os.ReadFile(filepath.Join(device, "ro")); err == nil && strings.TrimSpace(string(ro)) == "0" {
-			return inUse(path, "a loop device lies over it for writing: /dev/"+filepath.Base(device), nil)
+		if ro, err := block.NumericAttribute(loop.Dir, "ro"); err == nil && ro == 0 {
+			return inUse(path, "a loop device lies over it for writing: /dev/"+loop.Name, nil)
 		}
 	}
 	return nil
 }
 
-// measure learns size and sector size. A file has the latter in the place of its partition table.
+// measure reads size and sector size. A file has the latter in the place of its partition table.
 func (s *source) measure() (err error) {
 	if s.size, err = s.file.Seek(0, io.SeekEnd); err != nil {
 		return fmt.Errorf("measuring %s: %w", s.file.Name(), err)

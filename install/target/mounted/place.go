@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"installer/disk/block"
@@ -77,25 +76,25 @@ func locate(sys string, dev mounts.DevNum) (path string, start int64, err error)
 		return "", 0, fmt.Errorf("finding block device %s in sysfs: %w", dev, err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "partition")); err == nil {
-		sectors, err := number(filepath.Join(dir, "start"))
+		sectors, err := block.NumericAttribute(dir, "start")
 		if err != nil {
 			return "", 0, err
 		}
 		path, err := nodeOf(filepath.Dir(dir))
 		return path, sectors * sysfsSector, err
 	}
-	backing, err := os.ReadFile(filepath.Join(dir, "loop/backing_file"))
+	backing, err := block.Attribute(dir, "loop/backing_file")
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", 0, fmt.Errorf("%s is no partition of a disk", name(dir))
 	}
 	if err != nil {
 		return "", 0, fmt.Errorf("finding the backing file of %s: %w", name(dir), err)
 	}
-	start, err = number(filepath.Join(dir, "loop/offset"))
+	start, err = block.NumericAttribute(dir, "loop/offset")
 	if err == nil && start == 0 {
-		err = fmt.Errorf("%s is no partition, but the whole of %s", name(dir), strings.TrimSpace(string(backing)))
+		err = fmt.Errorf("%s is no partition, but the whole of %s", name(dir), backing)
 	}
-	return strings.TrimSuffix(string(backing), "\n"), start, err
+	return backing, start, err
 }
 
 // name is that of the device which a directory of sysfs describes; sysfs writes '!' where it has a
@@ -104,11 +103,11 @@ func name(dir string) string { return "/dev/" + strings.ReplaceAll(filepath.Base
 
 // nodeOf is a node of the device that a directory of sysfs describes.
 func nodeOf(dir string) (string, error) {
-	text, err := os.ReadFile(filepath.Join(dir, "dev"))
+	text, err := block.Attribute(dir, "dev")
 	if err != nil {
 		return "", fmt.Errorf("finding the disk %s: %w", name(dir), err)
 	}
-	want, err := block.ParseNumber(string(text))
+	want, err := block.ParseNumber(text)
 	if err != nil {
 		return "", err
 	}
@@ -116,23 +115,10 @@ func nodeOf(dir string) (string, error) {
 	if err := unix.Stat(name(dir), &st); err != nil {
 		return "", fmt.Errorf("finding the disk %s (in a container, give it the host's /dev: -v /dev:/dev): %w", name(dir), err)
 	}
-	got := block.Split(st.Rdev)
-	if st.Mode&unix.S_IFMT != unix.S_IFBLK || got != want {
+	if st.Mode&unix.S_IFMT != unix.S_IFBLK || block.Split(st.Rdev) != want {
 		return "", fmt.Errorf("%s is not the device %s (in a container, give it the host's /dev: -v /dev:/dev)", name(dir), want)
 	}
 	return name(dir), nil
-}
-
-func number(file string) (int64, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return 0, err
-	}
-	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("reading %s: %w", file, err)
-	}
-	return n, nil
 }
 
 // readTable reads the GPT of a disk. The sectors of a disk file are of the size that makes sense of

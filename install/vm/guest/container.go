@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 
+	"installer/install/hostprog"
+
 	"installer/install/vm/internal/wire"
 
 	"golang.org/x/sys/unix"
@@ -64,10 +66,10 @@ func (c *container) run(out *channel) (*wire.Exit, error) {
 		return nil, fmt.Errorf("opening the installer's program: %w", err)
 	}
 	defer exe.Close()
-	var errText bytes.Buffer
+	errText := hostprog.NewTail(errorLimit)
 	cmd := exec.Command("/proc/self/exe", wire.GuestCommand, wire.GuestContainer, string(spec))
 	cmd.ExtraFiles = []*os.File{exe}
-	cmd.Stderr = io.MultiWriter(os.Stderr, &errText)
+	cmd.Stderr = io.MultiWriter(os.Stderr, errText)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
 	}
@@ -83,8 +85,7 @@ func (c *container) run(out *channel) (*wire.Exit, error) {
 	if ended := (*exec.ExitError)(nil); err != nil && !errors.As(err, &ended) {
 		return nil, fmt.Errorf("waiting for the container: %w", err)
 	}
-	text := errText.Bytes()
-	exit := &wire.Exit{Status: cmd.ProcessState.ExitCode(), Error: string(text[max(0, len(text)-errorLimit):])}
+	exit := &wire.Exit{Status: cmd.ProcessState.ExitCode(), Error: errText.String()}
 	if exit.Status < 0 {
 		exit.Error = strings.TrimSpace(fmt.Sprintf("the installer ended by %v\n%s", cmd.ProcessState, exit.Error))
 	}
