@@ -111,6 +111,9 @@ func (e *unknownError) Error() string {
 	if e.report.Probed == holders.IsReferenced {
 		reason = "the kernel counts references to it"
 	}
+	if len(e.report.References) > 0 {
+		reason += ": " + strings.Join(e.report.References, "; ")
+	}
 	text := fmt.Sprintf("cannot tell whether %s is free: %s", e.path, reason)
 	if len(e.report.Unseen) > 0 {
 		text += "; not seen: " + holders.NotSeen(e.report.Unseen)

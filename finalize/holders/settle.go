@@ -9,31 +9,32 @@ import (
 	"installer/finalize/mounts"
 )
 
-// settle asks the kernel when no holder was found, or suspects alone: its count may refute that.
-// Where something could not be seen, its own table of the mounts makes up for it.
+// settle asks the kernel when no holder was found, or suspects alone. Where something could not be
+// seen, its own table of the mounts makes up for it; else its count of references may refute the
+// search.
 func (s *scan) settle(ctx context.Context, r *Report) error {
 	if r.Target.Probe == nil || len(r.Certain()) > 0 {
 		return nil
 	}
-	referenced, err := mounts.Referenced(ctx, *r.Target.Probe)
-	if errors.Is(err, context.Canceled) {
-		return err
-	}
-	if err != nil {
-		r.unseen(Unseen{Spot: Answers, Subject: "the kernel's count of references to " + r.Target.Probe.Point, Reason: err.Error(), Count: 1})
-		r.judge()
-		return nil
-	}
-	r.Probed = Unreferenced
-	switch {
-	case referenced:
-		r.Probed = IsReferenced
-		if len(r.Unseen) == 0 && len(r.Holders) == 0 {
-			r.Holders = append(r.Holders, KernelHolder(r.Target.Probe.Point, *r, "the kernel counts references to the mount (umount2 with MNT_EXPIRE: EBUSY)"))
-		}
-	case len(r.Unseen) > 0 || len(r.Holders) > 0:
-		if err := r.askTable(ctx, s.snapshot, census.references, *r.Target.Probe); err != nil {
+	complete := len(r.Unseen) == 0 && len(r.Holders) == 0
+	if !complete {
+		err := r.askTable(ctx, s.snapshot, census.references, *r.Target.Probe)
+		if r.judge(); err != nil || r.Probed != "" {
 			return err
+		}
+	}
+	referenced, err := mounts.Referenced(ctx, *r.Target.Probe)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return err
+	case err != nil:
+		r.unseen(Unseen{Spot: Answers, Subject: "the kernel's count of references to " + r.Target.Probe.Point, Reason: err.Error(), Count: 1})
+	case !referenced:
+		r.Probed = Unreferenced
+	default:
+		r.Probed = IsReferenced
+		if complete {
+			r.Holders = append(r.Holders, KernelHolder(r.Target.Probe.Point, *r, "the kernel counts references to the mount (umount2 with MNT_EXPIRE: EBUSY)"))
 		}
 	}
 	r.judge()
@@ -44,7 +45,7 @@ func (s *scan) settle(ctx context.Context, r *Report) error {
 // systems that the mounts show: they count every reference, whoever has it. Without a reference
 // that counts there is no ground for a suspicion.
 func (r *Report) askTable(ctx context.Context, snapshot *mounts.Snapshot, counts func(census) []string, list ...mounts.Mount) error {
-	r.Probed, r.proven = Unreferenced, true
+	r.Probed, r.proven, r.References = Unreferenced, true, nil
 	for _, m := range list {
 		c, err := takeCensus(ctx, snapshot, m)
 		if ctx.Err() != nil {
