@@ -32,10 +32,14 @@ type installed struct {
 // runReport holds the fields of --report that the tests read: as a script would, by the names in
 // the JSON.
 type runReport struct {
-	Version    int
-	Outcome    string
-	Error      string
-	Source     struct{ Reference, Digest string }
+	Version int
+	Outcome string
+	Error   string
+	Source  struct {
+		Reference, Digest string
+		BaseLayers        int    `json:"base_layers"`
+		BaseCommit        string `json:"base_commit"`
+	}
 	Deployment struct {
 		Commit, Path, Kernel string
 		BootChecksum         string `json:"boot_checksum"`
