@@ -85,12 +85,15 @@ func (h userHome) prepare(t *testing.T, args ...string) (*exec.Cmd, func(error) 
 // noMachine fails the test if a process of the ordinary user's is left in his home.
 func (h userHome) noMachine(t *testing.T) {
 	t.Helper()
-	links, err := filepath.Glob("/proc/[0-9]*/cwd")
+	processes, err := filepath.Glob("/proc/[0-9]*")
 	must(t, err)
-	for _, link := range links {
-		if cwd, err := os.Readlink(link); err == nil && cwd == h.dir {
-			line, _ := os.ReadFile(filepath.Join(filepath.Dir(link), "cmdline")) // it may have ended since
-			t.Errorf("process %s is left: %q", filepath.Base(filepath.Dir(link)), line)
+	for _, process := range processes {
+		cwd, err := os.Readlink(filepath.Join(process, "cwd"))
+		var st unix.Stat_t
+		hidden := err != nil && !processGone(err) && unix.Stat(process, &st) == nil && st.Uid == ordinaryUser
+		if cwd == h.dir || hidden {
+			line, _ := os.ReadFile(filepath.Join(process, "cmdline")) // it may have ended since
+			t.Errorf("process %s is left: %q (%v)", filepath.Base(process), line, err)
 		}
 	}
 }
@@ -341,7 +344,7 @@ func gone(t *testing.T, pid int) {
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		// An orphan whose new parent has not looked at it yet is gone too.
-		if err != nil || strings.Contains(string(state), ") Z ") {
+		if processGone(err) || strings.Contains(string(state), ") Z ") {
 			return
 		}
 	}

@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -88,6 +89,9 @@ func processesOn(dir string) ([]string, error) {
 	for _, name := range names {
 		pid := filepath.Base(filepath.Dir(name))
 		line, err := os.ReadFile(name)
+		if err != nil && !processGone(err) {
+			return nil, err
+		}
 		if err != nil || pid == strconv.Itoa(os.Getpid()) || goesOnAside(pid) {
 			continue // ended since, or another test's
 		}
@@ -100,6 +104,9 @@ func processesOn(dir string) ([]string, error) {
 	}
 	return found, nil
 }
+
+// processGone reports whether a file of /proc could not be read because its process has ended.
+func processGone(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) }
 
 func goesOnAside(pid string) bool {
 	n, err := strconv.Atoi(pid)
@@ -124,8 +131,8 @@ func adoptOrphans(t testing.TB) {
 // asked only while the test waits for no child of its own.
 func orphan(pid string) bool {
 	stat, err := os.ReadFile("/proc/" + pid + "/stat")
-	if err != nil {
-		return false
+	if err != nil && !processGone(err) {
+		return true // it may be one
 	}
 	_, rest, _ := strings.Cut(string(stat), ") ")
 	fields := strings.Fields(rest)

@@ -49,7 +49,11 @@ func (t *trial) requests() (counts [faultdisk.Flush + 1]int, ok bool) {
 		t.breach("a run without a fault ends with %d: %v: %s", s.code, err, tail(s.stderr))
 		return counts, false
 	}
-	return counts, os.RemoveAll(dir) == nil
+	if err := os.RemoveAll(dir); err != nil {
+		t.breach("removing the counted disk: %v", err)
+		return counts, false
+	}
+	return counts, true
 }
 
 // withFault installs under a fault and judges the run.

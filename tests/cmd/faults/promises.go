@@ -21,9 +21,8 @@ const workspaceDir = "/run/installer"
 // grace is how long the kernel gets to take down the resources of a killed process.
 const grace = 20 * time.Second
 
-func itoa(n int) string    { return strconv.Itoa(n) }
-func atoi(s string) int    { n, _ := strconv.Atoi(s); return n }
-func text(p string) string { b, _ := os.ReadFile(p); return strings.TrimSpace(string(b)) }
+func itoa(n int) string { return strconv.Itoa(n) }
+func atoi(s string) int { n, _ := strconv.Atoi(s); return n }
 
 // read returns the trimmed text of a file of /proc or /sys, or "" when the process or device has
 // ended. A file that is there and cannot be read is an error: it could hide anything.
@@ -160,11 +159,13 @@ func ownMount(fields []string) bool {
 func (p *place) processesLeft() (found []string, err error) {
 	all, err := processes()
 	for _, running := range all {
+		ours, orphanErr := orphan(running.pid)
+		err = errors.Join(err, orphanErr)
 		switch {
 		case running.pid == itoa(os.Getpid()):
 		case strings.Contains(running.line, p.dir+"/"):
 			found = append(found, "process "+running.pid+": "+running.line)
-		case orphan(running.pid):
+		case ours:
 			found = append(found, "orphan "+running.pid+": "+running.line)
 		}
 	}
@@ -173,17 +174,18 @@ func (p *place) processesLeft() (found []string, err error) {
 
 // orphan reports whether a process is a child of this one; it is called only while none that was
 // started here runs. A zombie is reaped.
-func orphan(pid string) bool {
-	_, rest, _ := strings.Cut(text("/proc/"+pid+"/stat"), ") ")
+func orphan(pid string) (bool, error) {
+	stat, err := read("/proc/" + pid + "/stat")
+	_, rest, _ := strings.Cut(stat, ") ")
 	fields := strings.Fields(rest)
 	if len(fields) < 2 || fields[1] != itoa(os.Getpid()) {
-		return false
+		return false, err
 	}
 	if fields[0] == "Z" {
 		_, _ = unix.Wait4(atoi(pid), nil, unix.WNOHANG|unix.WALL, nil)
-		return false
+		return false, nil
 	}
-	return true
+	return true, nil
 }
 
 // locks takes and gives back the lock of the disk file.
@@ -223,5 +225,9 @@ func (t *trial) bystanders() string {
 			return nil
 		})
 	}
-	return fmt.Sprintf("%x %s", sum.Sum(nil), text(filepath.Join(t.dir, "bystander/file")))
+	content, err := os.ReadFile(filepath.Join(t.dir, "bystander/file"))
+	if err != nil {
+		t.breach("reading the bystander: %v", err)
+	}
+	return fmt.Sprintf("%x %s", sum.Sum(nil), content)
 }
