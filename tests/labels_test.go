@@ -198,13 +198,43 @@ func TestLabels(t *testing.T) {
 		}
 		found, _ := verified(t, raw)
 		for _, f := range found.Findings {
-			if f.Severity == verify.Error && !strings.HasPrefix(f.Check, "esp-") { // it has no boot loader
+			if (f.Severity == verify.Error || f.Check == "labels") && !strings.HasPrefix(f.Check, "esp-") { // it has no boot loader
 				t.Errorf("verify finds %s", f)
 			}
 		}
+		checkWrongLabels(t, raw)
 	}
 	if len(commits) != 1 {
 		t.Errorf("the same image has the commits %v", commits)
+	}
+}
+
+// checkWrongLabels changes labels of a disk, which verify must list.
+func checkWrongLabels(t *testing.T, raw string) {
+	t.Helper()
+	onRoot(t, raw, os.O_RDWR, `cd "$1"/ostree/deploy/default; label() { setfattr -h -n security.selinux -v "system_u:object_r:$1:s0" "$2"; }
+		label etc_t deploy/*.0/etc/shadow; label usr_t deploy/*.0/etc/init.d/x; label usr_t var/log/messages; label tmp_t deploy/*.0/usr/share/doc
+		setfattr -h -x security.selinux var/lib/dpkg; cd /`)
+	report, _ := verified(t, raw)
+	var got []string
+	for _, f := range report.Findings {
+		if f.Check == "labels" {
+			got = append(got, string(f.Severity)+" "+f.String())
+		}
+	}
+	text := strings.Join(got, "\n")
+	for _, want := range []string{
+		`(?m)^note /ostree/\S*/etc: 1 file with the label of /usr/etc`,
+		`(?m)^note \S*/etc/init\.d/x: its SELinux label is system_u:object_r:usr_t:s0, and by the policy system_u:object_r:initrc_exec_t:s0$`,
+		`(?m)^note \S*/var/log/messages: its SELinux label is`, `(?m)^note \S*/var/lib/dpkg: it has no SELinux label, and by the policy`,
+		`(?m)^error \S*/usr/share/doc: its SELinux label is system_u:object_r:tmp_t:s0`,
+	} {
+		if !regexp.MustCompile(want).MatchString(text) {
+			t.Errorf("verify does not find %s", want)
+		}
+	}
+	if len(got) != 5 {
+		t.Errorf("verify finds of the labels:\n%s", text)
 	}
 }
 

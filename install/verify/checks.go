@@ -101,6 +101,9 @@ var checks = []check{
 	{"etc", "Configuration", (*inspection).noRoot, func(ctx context.Context, i *inspection, f *findings) error {
 		return (&etcCheck{findings: f, ctx: ctx, tree: i.tree}).check(i.deployments)
 	}},
+	{"labels", "SELinux labels", (*inspection).noRepository, func(ctx context.Context, i *inspection, f *findings) error {
+		return (&labelCheck{findings: f, ctx: ctx, tree: i.tree, repo: i.repo}).check(i.deployments)
+	}},
 	{"boot-loader", "Boot loader", (*inspection).noRebuild, func(ctx context.Context, i *inspection, f *findings) error {
 		c := loaderCheck{f, &i.layout, i.disk, i.tree, i.root.Path, i.opts.RunInTree, i.deployments, i.repo}
 		return c.check(ctx)

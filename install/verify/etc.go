@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"installer/install/size"
+	"installer/rootfs/ostree"
 )
 
 // etcCheck compares a deployment's /etc with its /usr/etc, of which it was made. On a new disk they
@@ -97,12 +99,17 @@ func (c *etcCheck) entry(from, to *os.File, source, etc, name string) error {
 			return err
 		}
 	}
+	got.xattrs, want.xattrs = unlabelled(got.xattrs), unlabelled(want.xattrs)
 	if what := metaDifference(got, want.stat.Uid, want.stat.Gid, want.stat.Mode, want.xattrs); what != "" {
 		c.changed(where, "changed since the deployment was made: %s", what)
 		return nil
 	}
 	return c.content(from, to, where, name, want, got)
 }
+
+// unlabelled returns attributes without the SELinux label: a path in /etc has another one than one in
+// /usr/etc.
+func unlabelled(attrs []ostree.Xattr) []ostree.Xattr { return slices.DeleteFunc(attrs, isLabel) }
 
 func (c *etcCheck) content(from, to *os.File, where, name string, want, got file) error {
 	switch want.kind() {
