@@ -74,9 +74,9 @@ func (d *Disk) Announce(l Layout) error {
 }
 
 // KeepsPartitions reports whether the kernel keeps a list of partitions that goes with the disk. It
-// keeps none for a raw file and for a device-mapper device. On a loop device that was set up without
-// partition scanning the list is never removed: it would appear on the next file that gets the
-// device.
+// keeps none for a raw file and for a device-mapper device. On a loop device that was set up
+// without partition scanning the list is never removed: it would appear on the next file that gets
+// the device.
 func (d *Disk) KeepsPartitions() (bool, error) {
 	if !d.IsBlock() {
 		return false, nil

@@ -189,7 +189,7 @@ func TestContentsOfPartitions(t *testing.T) {
 			t.Errorf("%q is missing: %s", want, text)
 		}
 	}
-	// The backup alone still tells; a table that is damaged in both copies is still somebody's.
+	// The backup alone is enough; a table that is damaged in both copies is still somebody's.
 	for _, off := range []int64{512 + 20, 1<<30 - 512 + 20} {
 		if _, err := d.WriteAt([]byte{7}, off); err != nil {
 			t.Fatal(err)

@@ -30,8 +30,8 @@ func (s section) WriteAt(p []byte, off int64) (int, error) {
 }
 
 // FAT makes a FAT32 file system on a partition, with an upper-case volume label of at most 11
-// characters. The volume's serial number is the start of the PARTUUID, so that it needs no clock and
-// repeats when the identifiers do.
+// characters. The volume's serial number is the start of the PARTUUID, so that it needs no clock
+// and repeats when the identifiers do.
 func (d *Disk) FAT(p Partition, label string) (*FAT, error) {
 	if err := d.within(p.Start, p.Size); err != nil {
 		return nil, fmt.Errorf("making a FAT file system on %q: %w", p.Name, err)

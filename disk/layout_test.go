@@ -46,7 +46,7 @@ func TestPlanARM64(t *testing.T) {
 	}
 }
 
-// What TooSmallError asks for must be enough, and one sector less must not.
+// The size that TooSmallError asks for must be enough, and one sector less must not.
 func TestPlanTooSmallIsExact(t *testing.T) {
 	for _, sector := range []int{512, 4096} {
 		for _, o := range []PlanOptions{

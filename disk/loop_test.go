@@ -56,7 +56,7 @@ func TestDetachGivesBack(t *testing.T) {
 }
 
 // On a real block device the loop device lies over the device, and the kernel's own partition must
-// show what was made through it.
+// show the file system that was made through it.
 func TestAttachOnBlockDevice(t *testing.T) {
 	const id = "0f1e2d3c-4b5a-4697-8877-665544332211"
 	for _, sector := range []string{"512", "4096"} {

@@ -15,8 +15,9 @@ type signature struct {
 	magic string
 }
 
-// signatures stand at fixed places. The list names what is found; a disk counts as empty by
-// [Disk.RequireEmpty] only if its ends are zero too, so that a format without an entry is safe.
+// signatures stand at fixed places. The list names the content that is found; a disk counts as
+// empty by [Disk.RequireEmpty] only if its ends are zero too, so that a format without an entry is
+// safe.
 var signatures = fixedSignatures()
 
 func fixedSignatures() []signature {

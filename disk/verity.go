@@ -46,8 +46,8 @@ func (f Filesystem) CheckVerity() error {
 	return nil
 }
 
-// CheckKernelVerity asks the running kernel whether files of the file system can have fs-verity; the
-// error is a [*VerityError]. The module of the file system is loaded if it is not.
+// CheckKernelVerity asks the running kernel whether files of the file system can have fs-verity;
+// the error is a [*VerityError]. The module of the file system is loaded if it is not.
 func (f Filesystem) CheckKernelVerity() error {
 	context, err := unix.Fsopen(string(f), unix.FSOPEN_CLOEXEC)
 	if err == nil {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// What is withheld reads as written and is not on the disk before it is revealed; what stands
+// A withheld range reads as written and is not on the disk before it is revealed; what stands
 // beside it is.
 func TestWithhold(t *testing.T) {
 	path := rawFile(t, 64*mib)

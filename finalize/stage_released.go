@@ -98,8 +98,8 @@ func (r *Release) proveDevice(ctx context.Context, dead *Dead, snapshot *mounts.
 	return err
 }
 
-// mounted looks for a superblock in every namespace. The number of an unmounted btrfs may already be
-// another file system's, so it says nothing; that the device opens exclusively says it all.
+// mounted looks for a superblock in every namespace. The number of an unmounted btrfs may already
+// be another file system's, so it says nothing; that the device opens exclusively says it all.
 func mounted(snapshot *mounts.Snapshot, number mounts.DevNum, fsType string) bool {
 	for _, m := range snapshot.All {
 		if m.Dev == number && m.FSType == fsType {

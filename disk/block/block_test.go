@@ -49,8 +49,8 @@ func TestParseSwaps(t *testing.T) {
 	}
 }
 
-// TestLoops has a device that losetup attached, one that is gone, and one that cannot be read, which
-// is an error.
+// TestLoops has a device that losetup attached, one that is gone, and one that cannot be read,
+// which is an error.
 func TestLoops(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a disk")
 	if err := os.WriteFile(path, make([]byte, 1<<20), 0o600); err != nil {

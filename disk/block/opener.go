@@ -80,8 +80,8 @@ func (h Host) descriptor(pid int, n Number, remote []*mountinfo.Info) string {
 	return ""
 }
 
-// leadsTo reports whether a descriptor is a device. Its link is followed only where it shows no path
-// on a network file system, whose server may never answer.
+// leadsTo reports whether a descriptor is a device. Its link is followed only where it shows no
+// path on a network file system, whose server may never answer.
 func leadsTo(link string, n Number, remote []*mountinfo.Info) bool {
 	path, err := os.Readlink(link)
 	if err != nil || !filepath.IsAbs(path) {

@@ -34,7 +34,7 @@ func fatProblems(t *testing.T, path string) (*Volume, []string) {
 	return v, problems
 }
 
-// TestFATAgreesWithOtherWriters reads what mkfs.fat and mtools wrote.
+// TestFATAgreesWithOtherWriters reads a volume of mkfs.fat and mtools.
 func TestFATAgreesWithOtherWriters(t *testing.T) {
 	path := kit.Sparse(t, 64<<20)
 	kit.Run(t, "mkfs.fat", "-F", "32", "-s", "1", "-n", "LABEL", path)

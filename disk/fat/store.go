@@ -13,9 +13,9 @@ import (
 // coalesce is how much adjacent file data is gathered into one write, in bytes.
 const coalesce = 1 * mib
 
-// store is the storage that the library works on: a volume's place. The library rewrites both copies
-// of the allocation table for every file and writes content a cluster at a time, so the front part of
-// the volume is kept in memory until flush, and adjacent clusters are gathered.
+// store is the storage that the library works on: a volume's place. The library rewrites both
+// copies of the allocation table for every file and writes content a cluster at a time, so the
+// front part of the volume is kept in memory until flush, and adjacent clusters are gathered.
 type store struct {
 	to      Storage
 	size    int64
@@ -33,7 +33,7 @@ var (
 // errNotOffered is the error of operations that the library has no use for.
 var errNotOffered = errors.New("not offered by this storage")
 
-// within refuses what lies outside the volume: the library's idea of its last cluster is too
+// within refuses a range outside the volume: the library's idea of its last cluster is too
 // generous, and must not reach the next partition.
 func (s *store) within(off int64, n int) error {
 	if off < 0 || off > s.size-int64(n) {

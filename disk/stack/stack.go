@@ -122,8 +122,8 @@ func (d Device) fill(l Layer) Layer {
 	return Layer{l.Kind, facts.Replace(l.Noun), facts.Replace(l.Below), facts.Replace(l.Remedy)}
 }
 
-// CacheSet returns the layer of the set that a cache device of bcache belongs to. No device stands on
-// it.
+// CacheSet returns the layer of the set that a cache device of bcache belongs to. No device stands
+// on it.
 func CacheSet(id string) Layer {
 	return Layer{Bcache, "bcache set " + id, "cache device of the bcache set " + id, "echo 1 > /sys/fs/bcache/" + id + "/stop"}
 }

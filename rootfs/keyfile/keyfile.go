@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// SyntaxError reports a line that is no group, key or comment, or a key before the first group. GLib
-// refuses a file that has one.
+// SyntaxError reports a line that is no group, key or comment, or a key before the first group.
+// GLib refuses a file that has one.
 type SyntaxError struct {
 	Line int // from 1
 	Text string
