@@ -37,7 +37,7 @@ func readTree(ctx context.Context, img *image.Image, dir string, progress func(i
 			file.Close()
 		}
 	}()
-	if t.tree, err = img.Import(ctx, t.writer, image.ImportOptions{Progress: progress}); err != nil {
+	if t.tree, err = img.Import(ctx, t.writer, image.ImportOptions{Progress: progress, OwnNames: true}); err != nil {
 		return nil, full(err, dir)
 	}
 	if t.version = kernelVersion(t.tree); t.version == "" {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"slices"
 	"strings"
@@ -66,8 +67,12 @@ func (c *imageConfig) baseLayers() (int, error) {
 // baseReader makes the tree of a base commit, and those of its layers.
 type baseReader struct {
 	budget *budget
-	out    Base
-	root   *Node
+	// compares has file objects compared with their names as they are read; otherwise who takes them
+	// does that.
+	compares bool
+
+	out  Base
+	root *Node
 
 	mu       sync.Mutex
 	files    map[ContentID]*baseFile
@@ -383,6 +388,26 @@ func (r *fileReader) store(f *baseFile, o *object) error {
 	if f.node.IsSymlink() {
 		content = nil
 	}
+	var sum hash.Hash
+	if r.base.compares {
+		var err error
+		if sum, err = headerOf(f.node).Hash(); err != nil {
+			return err
+		}
+		if content != nil {
+			content = io.TeeReader(content, sum)
+		}
+	}
+	if err := r.storeContent(f, o, content); err != nil || sum == nil {
+		return err
+	}
+	if got := ContentID(sum.Sum(nil)); got != o.sum {
+		return &checksumError{got}
+	}
+	return nil
+}
+
+func (r *fileReader) storeContent(f *baseFile, o *object, content io.Reader) error {
 	var settings bytes.Buffer
 	if content != nil && f.node.Size <= maxKeptFile && slices.Contains(f.names, prepareRootFile) {
 		content = io.TeeReader(content, &settings)

@@ -99,6 +99,10 @@ type ImportOptions struct {
 	// Label, which may be nil, gives every file the SELinux label of its path; see [Tree.Relabel].
 	Label Labeller
 
+	// OwnNames says that the sink does not name contents as an OSTree repository does. Objects of an
+	// ostree commit get its names, too, and are compared with their own by the import itself.
+	OwnNames bool
+
 	// Parallel is how many layers are read and how many workers store small files at a time. 0
 	// means one more than there are CPUs.
 	Parallel int

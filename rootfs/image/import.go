@@ -33,6 +33,7 @@ func newParser(img *Image, o ImportOptions) *parser {
 	p.entries.Store(o.MaxEntries)
 	if img.BaseLayers > 0 {
 		p.base = newBaseReader(img.BaseLayers, p.budget)
+		p.base.compares = o.OwnNames
 	}
 	return p
 }
@@ -141,6 +142,7 @@ func (s *layeredSource) importTree(ctx context.Context, img *Image, sink Sink, o
 func (s *layeredSource) store(ctx context.Context, img *Image, sink Sink, o ImportOptions, task func(storer) layerTask) (first []int, err error) {
 	g, gctx := errgroup.WithContext(ctx)
 	pool := newStorePool(gctx, g, sink, o.Parallel)
+	pool.ownNames = o.OwnNames
 	g.Go(func() (err error) {
 		defer close(pool.jobs)
 		first, err = s.layers(img, o).readAll(gctx, task(pool))

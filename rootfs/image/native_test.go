@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -127,6 +128,11 @@ func TestNativeScan(t *testing.T) {
 				direct, err := importNative(t, ref)
 				must(t, err)
 				sameLines(t, "without a scan", describe(direct.Root), describe(tree.Root))
+				byPlace, err := importAs(t, ref, &placeSink{}, ImportOptions{OwnNames: true})
+				must(t, err)
+				if a, b := byPlace.Lookup("usr/bin/a").Content, byPlace.Lookup("usr/share/large").Content; a == b || a[31] != 0 || b[31] != 0 {
+					t.Errorf("the sink's own names are %s and %s", a, b)
+				}
 				for id, times := range sink.stored {
 					if times != 1 {
 						t.Errorf("%s was stored %d times", id, times)
@@ -152,12 +158,30 @@ func checkKept(t *testing.T, inv *Inventory) {
 
 func importNative(t *testing.T, ref Ref) (*Tree, error) {
 	t.Helper()
+	return importAs(t, ref, &objectSink{}, ImportOptions{})
+}
+
+// placeSink names contents by the order in which they come.
+type placeSink struct{ next atomic.Uint32 }
+
+func (s *placeSink) Store(_ context.Context, _ Meta, _ string, _ int64, content io.Reader) (ContentID, error) {
+	if content != nil {
+		if _, err := io.Copy(io.Discard, content); err != nil {
+			return ContentID{}, err
+		}
+	}
+	n := s.next.Add(1)
+	return ContentID{byte(n), byte(n >> 8)}, nil
+}
+
+func importAs(t *testing.T, ref Ref, sink Sink, o ImportOptions) (*Tree, error) {
+	t.Helper()
 	img, err := Open(t.Context(), ref, accept(t))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { must(t, img.Close()) }()
-	return img.Import(t.Context(), &objectSink{}, ImportOptions{})
+	return img.Import(t.Context(), sink, o)
 }
 
 // ofKind returns the index of the first entry of a kind.
@@ -282,6 +306,9 @@ func TestNativeFaults(t *testing.T) {
 			wantFault(t, err, digestOf(layers[f.layer].blob), entry, f.says)
 			if _, err := importNative(t, ref); !errors.As(err, new(*SourceError)) {
 				t.Errorf("without a scan: %v", err)
+			}
+			if _, err := importAs(t, ref, &placeSink{}, ImportOptions{OwnNames: true}); !errors.As(err, new(*SourceError)) {
+				t.Errorf("by another sink: %v", err)
 			}
 		})
 	}

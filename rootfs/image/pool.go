@@ -28,6 +28,9 @@ type storePool struct {
 	jobs    chan storeJob
 	room    *semaphore.Weighted
 	buffers [len(bufferSizes)]sync.Pool
+
+	mu       sync.Mutex // of the names of nodes
+	ownNames bool       // the sink's are not those of objects
 }
 
 // storeJob is a node whose content is in memory.
@@ -81,18 +84,17 @@ func (p *storePool) storeSmall(j storeJob) error {
 	if err != nil {
 		return &sinkError{path: j.path, err: err}
 	}
-	return named(j.node, j.path, id)
+	return p.named(j.node, j.path, id)
 }
 
 // named gives a node the name of its content. An object of an ostree commit has it already.
-func named(n *Node, path string, id ContentID) error {
-	switch n.Content {
-	case id:
-	case ContentID{}:
-		n.Content = id
-	default:
+func (p *storePool) named(n *Node, path string, id ContentID) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n.Content != (ContentID{}) && n.Content != id && !p.ownNames {
 		return &entryError{path, &checksumError{id}}
 	}
+	n.Content = id
 	return nil
 }
 
@@ -160,7 +162,7 @@ func (p *storePool) storeLarge(node *Node, path string, content io.Reader) error
 	if err != nil {
 		return &sinkError{path: path, err: err}
 	}
-	return named(node, path, id)
+	return p.named(node, path, id)
 }
 
 // streamError is a fault of the source met while a file's content was read.

@@ -72,7 +72,7 @@ func (s *scanner) storeAs(node *Node, names []string, content io.Reader) error {
 
 // compare reads an object and compares it with its name.
 func (s *scanner) compare(node *Node, names []string, content io.Reader) error {
-	h, err := ostree.FileHeader{UID: node.UID, GID: node.GID, Mode: node.Mode, Xattrs: node.Xattrs, Target: node.Target}.Hash()
+	h, err := headerOf(node).Hash()
 	if err == nil {
 		err = s.read(node, names, content, h)
 	}
@@ -84,6 +84,11 @@ func (s *scanner) compare(node *Node, names []string, content io.Reader) error {
 	}
 	s.count(node, contentKey{node.Size, binary.LittleEndian.Uint64(node.Content[:])})
 	return nil
+}
+
+// headerOf returns the header of the file object that a node becomes.
+func headerOf(n *Node) ostree.FileHeader {
+	return ostree.FileHeader{UID: n.UID, GID: n.GID, Mode: n.Mode, Xattrs: n.Xattrs, Target: n.Target}
 }
 
 // read reads a content into h, keeps it and has it looked at.
