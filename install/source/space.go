@@ -16,13 +16,13 @@ type Need struct {
 // the deployment's directories (its files are links), and the copies of /etc and /var.
 func measure(inv *image.Inventory) Need {
 	n := Need{Space: disk.Space{Content: inv.Stored, Inodes: inv.Objects}, Boot: bootBytes(inv.Tree), Exact: !inv.Bound}
-	_, dirs, _, _ := inv.Tree.Stats()
+	written := map[*image.Node]bool{}
+	n.addLists(written, inv.Tree.Root)
 	for _, layer := range inv.Tree.Layers {
-		_, layerDirs, _, _ := (&image.Tree{Root: layer}).Stats()
-		dirs += layerDirs // a tree object each
+		n.addLists(written, layer)
 	}
 	_, merged, _, _ := inv.Tree.Stats()
-	n.add(int64(dirs+merged), image.StoredBlock)
+	n.add(int64(merged), image.StoredBlock)
 	const fanOut = 256 // directories of the object store
 	n.add(fanOut, image.StoredBlock)
 	for _, name := range []string{"usr/etc", "var"} {
@@ -33,6 +33,26 @@ func measure(inv *image.Inventory) Need {
 		}
 	}
 	return n
+}
+
+// addLists adds the objects that list the directories of a tree, but for those that were written:
+// layers share directories with the merged tree. A layer of objects is one directory, which may list
+// most of the image.
+func (n *Need) addLists(written map[*image.Node]bool, dir *image.Node) {
+	if written[dir] {
+		return
+	}
+	written[dir] = true
+	var bytes int64
+	for name, child := range dir.Children {
+		const checksum, ends = 32, 8 // bytes of a checksum, and of the offsets of an entry
+		bytes += int64(len(name)) + checksum + ends
+		if child.IsDir() {
+			bytes += checksum
+			n.addLists(written, child)
+		}
+	}
+	n.add(1, max(1, (bytes+image.StoredBlock-1)/image.StoredBlock)*image.StoredBlock)
 }
 
 func (n *Need) add(inodes, bytesEach int64) {
