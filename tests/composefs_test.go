@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -54,5 +55,72 @@ func TestComposefsDeployment(t *testing.T) {
 	}
 	if config, err := os.ReadFile(filepath.Join(root, "ostree/repo/config")); err != nil || !strings.Contains(string(config), "readonly=false") {
 		t.Errorf("the repository's configuration: %s, %v", config, err)
+	}
+}
+
+// Where an image demands it, every object and the composefs image have fs-verity: with the digests
+// of the fsverity program, in an image that is equal to that of libostree's own deployment of the
+// commit, which measures the files, too. Debian's kernel has fs-verity; this machine's may not.
+func TestVerityDeployment(t *testing.T) {
+	dir := t.TempDir()
+	disks := map[string]string{"ext4": filepath.Join(dir, "ext4"), "btrfs": filepath.Join(dir, "btrfs"), "peer": filepath.Join(dir, "peer")}
+	for _, file := range disks {
+		makeRaw(t, file, tinySize)
+	}
+	disks["oracle"] = erofsOf(t, kit.OracleTree(t))
+	g := Guest{
+		Image: configured(t, map[string]string{"usr/lib/ostree/prepare-root.conf": "[composefs]\nenabled = verity\n"}), Disks: disks,
+		Script: `
+			tree=/run/oracle libraries=/run/oracle/usr/lib/x86_64-linux-gnu
+			mkdir $tree /run/root /run/peer
+			mount -o ro /dev/disk-oracle $tree
+			oracle() { program=$1; shift; $libraries/ld-linux-x86-64.so.2 --library-path $libraries $tree/usr/bin/$program "$@"; }
+			for fs in ext4 btrfs; do
+				installer to-disk --progress plain --source-imgref oci:/run/image:latest --bootloader none --filesystem $fs /dev/disk-$fs
+				installer verify /dev/disk-$fs || true
+				mount -o ro $(readlink -f /dev/disk-$fs)3 /run/root
+				cd /run/root
+				objects=$(find ostree/repo/objects -type f)
+				image=$(echo ostree/deploy/default/deploy/*.0/.ostree.cfs)
+				oracle fsverity measure $objects $image ostree/repo/config >/run/measured
+				oracle fsverity digest $objects $image ostree/repo/config >/run/computed
+				cmp /run/measured /run/computed
+				echo "$fs: measured $(wc -l </run/measured) of $(echo $objects | wc -w) objects"
+				ostree fsck --repo=ostree/repo
+				commit=$(basename $(dirname $image)); commit=${commit%.0}
+				ostree show --repo=ostree/repo --print-metadata-key=ostree.composefs.digest.v0 $commit >/run/named
+				grep $image /run/measured >/run/of-image
+				echo "$fs: named $(tr -dc '0-9a-fx,' </run/named | sed 's/0x//g; s/,//g') and $(sed 's/^sha256:\([0-9a-f]*\) .*/\1/' /run/of-image)"
+				mkfs.ext4 -q -F -b 4096 -O verity /dev/disk-peer
+				mount /dev/disk-peer /run/peer
+				oracle ostree admin init-fs --modern /run/peer
+				oracle ostree admin stateroot-init --sysroot=/run/peer default
+				oracle ostree config --repo=/run/peer/ostree/repo set sysroot.bootloader none
+				oracle ostree config --repo=/run/peer/ostree/repo set ex-integrity.fsverity yes
+				oracle ostree pull-local --repo=/run/peer/ostree/repo ostree/repo $commit
+				oracle ostree admin deploy --sysroot=/run/peer --os=default $commit
+				cmp $image /run/peer/$image
+				oracle fsverity measure /run/peer/$image
+				echo "$fs: equal"
+				cd /; umount /run/root /run/peer
+			done`,
+	}
+	run, result := g.Prepare(t)
+	wait := aside(t, run)
+	t.Parallel()
+	wait()
+	r := result().Must(t)
+	for _, fs := range []string{"ext4", "btrfs"} {
+		for _, pattern := range []string{
+			fs + `: measured [1-9][0-9]* of [1-9][0-9]* objects\n`, fs + `: named ([0-9a-f]{64}) and ([0-9a-f]{64})\n`, fs + `: equal\n`,
+		} {
+			found := regexp.MustCompile(pattern).FindStringSubmatch(r.Stdout)
+			if found == nil || len(found) == 3 && found[1] != found[2] {
+				t.Errorf("%q is not in the guest's output:\n%s", pattern, r.Stdout)
+			}
+		}
+	}
+	if strings.Count(r.Stdout, "1 composefs image as the commits say") != 2 {
+		t.Errorf("verify:\n%s", r.Stdout)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"installer/install/choice/config"
@@ -69,7 +70,7 @@ func (f Facts) checkFile(name string) error {
 // bootloader and deploy read, as paths of a scan.
 func FactFiles() []string {
 	files := append(config.ImageFiles(), bootloader.CheckedFiles()...)
-	for _, name := range append(deploy.PrepareRootFiles(), osrelease.Paths()...) {
+	for _, name := range slices.Concat(deploy.PrepareRootFiles(), []string{deploy.KeyFile}, osrelease.Paths()) {
 		if strings.HasPrefix(name, "etc/") {
 			name = "usr/" + name
 		}

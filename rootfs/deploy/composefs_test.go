@@ -3,6 +3,8 @@ package deploy
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/ed25519"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -132,7 +134,7 @@ func TestComposefsImageWithDigests(t *testing.T) {
 }
 
 func TestRootSettings(t *testing.T) {
-	def := RootSettings{KeyPath: defaultKeyPath}
+	def := RootSettings{KeyPath: "/" + KeyFile}
 	with := func(change func(*RootSettings)) RootSettings { s := def; change(&s); return s }
 	verity := with(func(s *RootSettings) { s.Composefs, s.Verity = ComposefsYes, true })
 	signed := with(func(s *RootSettings) { s.Composefs, s.Verity, s.Signed = ComposefsYes, true, true })
@@ -201,10 +203,30 @@ func matches(parts, text string) bool {
 }
 
 func TestSigned(t *testing.T) {
-	digest := []ostree.KeyValue{{Key: keyComposefsDigest, Value: ostree.BytesValue(make([]byte, len(composefs.Digest{})))}}
-	signature := []ostree.KeyValue{{Key: keySignature, Value: ostree.StringValue("x")}}
-	key := fstest.MapFS{"etc/ostree/initramfs-root-binding.key": {Data: []byte("key\n")}}
-	asked := RootSettings{Signed: true, KeyPath: defaultKeyPath}
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	commit := ostree.Commit{Metadata: []ostree.KeyValue{{Key: keyComposefsDigest, Value: ostree.BytesValue(make([]byte, len(composefs.Digest{})))}}}
+	// A value of type aay is made of another one's bytes, as it comes out of a file.
+	signed := func(c ostree.Commit) []ostree.KeyValue {
+		data, err := c.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		dict := append([]byte("ostree.sign.ed25519\x00\x00\x00\x00\x00"), ed25519.Sign(private, data)...)
+		dict = append(dict, ed25519.SignatureSize, 0, 'a', 'a', 'y', 19+1)
+		dict = append(dict, byte(len(dict)))
+		metadata, err := ostree.DecodeMetadata(dict)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return metadata
+	}
+	line := []byte("no key\n" + base64.StdEncoding.EncodeToString(public) + "\n")
+	key := fstest.MapFS{KeyFile: {Data: line}}
+	asked := RootSettings{Signed: true, KeyPath: "/" + KeyFile}
+	good := &image.Base{Commit: commit, Detached: signed(commit)}
 	for name, c := range map[string]struct {
 		s     RootSettings
 		base  *image.Base
@@ -212,13 +234,16 @@ func TestSigned(t *testing.T) {
 		fault string
 	}{
 		"not asked for": {RootSettings{}, nil, fstest.MapFS{}, ""},
-		"signed":        {asked, &image.Base{Commit: ostree.Commit{Metadata: digest}, Detached: signature}, key, ""},
-		"no key":        {asked, &image.Base{Commit: ostree.Commit{Metadata: digest}, Detached: signature}, fstest.MapFS{}, "no key in /etc/ostree/initramfs-root-binding.key"},
-		"empty key":     {asked, nil, fstest.MapFS{"etc/ostree/initramfs-root-binding.key": {}}, "no key"},
-		"other key":     {RootSettings{Signed: true, KeyPath: "/usr/k"}, nil, key, "no key in /usr/k"},
+		"signed":        {asked, good, key, ""},
+		"by a file":     {RootSettings{Signed: true, KeyPath: "/usr/k"}, good, fstest.MapFS{"usr/k": {Data: line}}, ""},
+		"no key":        {asked, good, fstest.MapFS{}, "no key in /etc/ostree/initramfs-root-binding.key"},
+		"empty key":     {asked, nil, fstest.MapFS{KeyFile: {}}, "no key in"},
+		"another key":   {asked, good, fstest.MapFS{KeyFile: {Data: []byte(base64.StdEncoding.EncodeToString(make([]byte, 32)))}}, "no key in /etc/ostree/initramfs-root-binding.key has signed"},
+		"another file":  {RootSettings{Signed: true, KeyPath: "/usr/k"}, good, key, "no key in /usr/k"},
 		"no commit":     {asked, nil, key, "holds none"},
-		"no signature":  {asked, &image.Base{Commit: ostree.Commit{Metadata: digest}}, key, "no ed25519 signature"},
-		"no digest":     {asked, &image.Base{Detached: signature}, key, "does not name the digest"},
+		"no signature":  {asked, &image.Base{Commit: commit}, key, "no ed25519 signature"},
+		"of another":    {asked, &image.Base{Commit: commit, Detached: signed(ostree.Commit{})}, key, "has signed"},
+		"no digest":     {asked, &image.Base{Detached: signed(ostree.Commit{})}, key, "does not name the digest"},
 	} {
 		err := CheckSigned(c.s, c.base, c.tree)
 		var refused *ComposefsError

@@ -1,6 +1,8 @@
 package deploy
 
 import (
+	"crypto/ed25519"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,9 +15,6 @@ import (
 
 // composefsArgument is the kernel argument that decides over composefs.enabled.
 const composefsArgument = "ostree.prepare-root.composefs="
-
-// defaultKeyPath is the file of an initramfs that has the keys of signed commits.
-const defaultKeyPath = "/etc/ostree/initramfs-root-binding.key"
 
 // RootSettings say how the initramfs of an image makes a deployment the root
 // (ostree-prepare-root(1)).
@@ -54,6 +53,10 @@ func (e *PrepareRootError) Error() string {
 }
 
 func (e *PrepareRootError) Unwrap() error { return e.Err }
+
+// KeyFile is the file of a deployment that has the keys of signed commits, unless its settings name
+// another.
+const KeyFile = "etc/ostree/initramfs-root-binding.key"
 
 // PrepareRootFiles are the configuration files of ostree-prepare-root(1) in a deployment. The later
 // one is read in place of the earlier one, as libostree and bootc do.
@@ -100,7 +103,7 @@ func parseRootSettings(keys map[string]string) (s RootSettings, err error) {
 	}
 	s.TransientRoot = s.TransientRoot || transientRO
 	s.WritableRoot = keys["sysroot.readonly"] != "" && !readOnly
-	s.KeyPath = defaultKeyPath
+	s.KeyPath = "/" + KeyFile
 	if path := keys["composefs.keypath"]; path != "" {
 		s.KeyPath = path
 	}
@@ -191,13 +194,46 @@ func CheckSigned(s RootSettings, base *image.Base, tree fs.FS) error {
 	case base == nil:
 		return &ComposefsError{"signatures are of ostree commits, and the image holds none; to do: build it as an ostree-native image of a signed commit, or ask for composefs.enabled=verity"}
 	}
-	if _, signed := value(base.Detached, keySignature); !signed {
-		return &ComposefsError{fmt.Sprintf("the ostree commit %s that it holds has no ed25519 signature", base.Checksum)}
+	if err := checkSignature(base, tree, key); err != nil {
+		return err
 	}
 	if _, ok := base.Commit.Value(keyComposefsDigest); !ok {
 		return &ComposefsError{fmt.Sprintf("the ostree commit %s that it holds does not name the digest of its composefs image; to do: commit with --generate-composefs-metadata", base.Checksum)}
 	}
 	return nil
+}
+
+// checkSignature demands a signature of the commit by one of the keys. Keys whose content the scan of
+// the image has not kept are left to the initramfs.
+func checkSignature(base *image.Base, tree fs.FS, key string) error {
+	v, _ := value(base.Detached, keySignature)
+	signatures, err := v.Blobs()
+	if err != nil || len(signatures) == 0 {
+		return &ComposefsError{fmt.Sprintf("the ostree commit %s that it holds has no ed25519 signature", base.Checksum)}
+	}
+	text, err := fs.ReadFile(tree, key)
+	if errors.Is(err, image.ErrNotKept) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading the keys of signed commits: %w", err)
+	}
+	signed, err := base.Commit.Encode()
+	if err != nil {
+		return fmt.Errorf("encoding commit %s: %w", base.Checksum, err)
+	}
+	for line := range strings.Lines(string(text)) {
+		public, err := base64.StdEncoding.DecodeString(strings.TrimSpace(line))
+		if err != nil || len(public) != ed25519.PublicKeySize {
+			continue
+		}
+		for _, signature := range signatures {
+			if ed25519.Verify(public, signed, signature) {
+				return nil
+			}
+		}
+	}
+	return &ComposefsError{fmt.Sprintf("no key in /%s has signed the ostree commit %s that it holds", key, base.Checksum)}
 }
 
 // keySignature is the key of ed25519 signatures in a commit's detached metadata.

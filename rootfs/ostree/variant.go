@@ -33,6 +33,18 @@ func (v Variant) Bytes() ([]byte, error) {
 	return []byte(v.data), nil
 }
 
+// Blobs returns the elements of a value of type aay.
+func (v Variant) Blobs() ([][]byte, error) {
+	if v.sig != "aay" {
+		return nil, formatErrorf("value has type %q, want \"aay\"", v.sig)
+	}
+	element, err := parseType("ay")
+	if err != nil {
+		return nil, err
+	}
+	return splitArray([]byte(v.data), element)
+}
+
 // check verifies the type and the normal form of a value that a caller built.
 func (v Variant) check() error {
 	t, err := parseType(v.sig)

@@ -35,10 +35,7 @@ func Oracle(t testing.TB, program string, args ...string) string {
 // TryOracle is [Oracle] for a program that may fail, and reads its input.
 func TryOracle(t testing.TB, stdin []byte, program string, args ...string) (string, error) {
 	t.Helper()
-	tree, err := oracleTree()
-	if err != nil {
-		t.Fatalf("making the tree of oracles: %v", err)
-	}
+	tree := OracleTree(t)
 	machine := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]
 	libraries := filepath.Join(tree, "usr/lib", machine+"-linux-gnu")
 	linkers, err := filepath.Glob(libraries + "/ld-linux-*.so.*")
@@ -53,4 +50,14 @@ func TryOracle(t testing.TB, stdin []byte, program string, args ...string) (stri
 		return "", fmt.Errorf("%s %s: %w: %s", program, strings.Join(args, " "), err, &stderr)
 	}
 	return string(out), nil
+}
+
+// OracleTree returns the directory of the programs that [Oracle] runs.
+func OracleTree(t testing.TB) string {
+	t.Helper()
+	tree, err := oracleTree()
+	if err != nil {
+		t.Fatalf("making the tree of oracles: %v", err)
+	}
+	return tree
 }
