@@ -7,6 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
+	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,10 +40,33 @@ func Main() error {
 	if err := limit(); err != nil {
 		return err
 	}
-	if err := unix.Exec(path, p.Argv, os.Environ()); err != nil {
+	return become(path, p.Argv, os.Environ())
+}
+
+// become executes the program with its memory limited, by two system calls with nothing between them: this
+// process has reserved more memory than the limit, and an allocation after it would end the process. It
+// returns only when that failed.
+func become(path string, argv, env []string) error {
+	name, err := syscall.BytePtrFromString(path)
+	if err != nil {
 		return fmt.Errorf("executing %s: %w", path, err)
 	}
-	return nil
+	args, err := syscall.SlicePtrFromStrings(argv)
+	if err != nil {
+		return fmt.Errorf("executing %s: %w", path, err)
+	}
+	vars, err := syscall.SlicePtrFromStrings(env)
+	if err != nil {
+		return fmt.Errorf("executing %s: %w", path, err)
+	}
+	bounds := unix.Rlimit{Cur: memoryLimit, Max: memoryLimit}
+	debug.SetGCPercent(-1)
+	runtime.GC() // one that is under way ends, and none begins
+	_, _, errno := unix.RawSyscall6(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_AS, uintptr(unsafe.Pointer(&bounds)), 0, 0, 0)
+	if errno == 0 {
+		_, _, errno = unix.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(name)), uintptr(unsafe.Pointer(&args[0])), uintptr(unsafe.Pointer(&vars[0])))
+	}
+	return fmt.Errorf("limiting the memory of %s and executing it: %w", path, errno)
 }
 
 func readSpec() (*Program, error) {
@@ -140,15 +166,14 @@ func lookup(name string) (string, error) {
 	return "", fmt.Errorf("finding %s in the image: %w", name, os.ErrNotExist)
 }
 
-// limit bounds the program, which would exhaust this machine otherwise. A program that exceeds a
-// bound is ended.
+// limit bounds the program but for its memory; it would exhaust this machine otherwise. A program that
+// exceeds a bound is ended.
 func limit() error {
 	for _, l := range []struct {
 		resource int
 		most     uint64
 	}{
 		{unix.RLIMIT_FSIZE, outputLimit}, {unix.RLIMIT_CPU, cpuLimit}, {unix.RLIMIT_CORE, 0},
-		{unix.RLIMIT_AS, memoryLimit}, // last: this process has reserved more than that
 	} {
 		if err := unix.Setrlimit(l.resource, &unix.Rlimit{Cur: l.most, Max: l.most}); err != nil {
 			return fmt.Errorf("limiting the program (resource %d): %w", l.resource, err)
