@@ -38,7 +38,7 @@ func nativeImage(t *testing.T, edit func(layer int, entries []chunked.Entry) []c
 	for i, files := range []map[string]string{
 		{"usr/share/many/.wh..wh..opq": "", "usr/share/many/only": "only", "etc/tiny.conf": "replaced\n"},
 		{"usr/share/.wh.many": "", "etc/more.conf": "more\n"},
-		{"usr/share/many/again": "again", "etc/.wh.more.conf": ""},
+		{"usr/share/many/again": "again", "etc/.wh.more.conf": "", "usr/share/.ostree-wh.hidden": ""},
 	} {
 		layers = append(layers, tarFile(t, filepath.Join(dir, fmt.Sprint("over", i)), files))
 	}
@@ -88,6 +88,9 @@ func TestNative(t *testing.T) {
 		if got, err := os.ReadFile(filepath.Join(deployment, name)); string(got) != want || (err != nil) != (want == "") {
 			t.Errorf("/%s has %q, %v; want %q", name, got, err, want)
 		}
+	}
+	if st, err := os.Lstat(deployment + "/usr/share/hidden"); err != nil || st.Mode().Type() != os.ModeDevice|os.ModeCharDevice {
+		t.Errorf("a quoted whiteout: %v, %v", st, err)
 	}
 	found := Run(t, "verify", raw).Stdout // it fails for want of a boot loader
 	for _, check := range []string{"Repository", "Deployments", "Origins"} {

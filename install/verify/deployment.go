@@ -72,8 +72,13 @@ func (t *treeCheck) dir(at string, sum, meta ostree.Checksum, top bool) {
 			extra[name] = true
 		}
 		for _, entry := range tree.Files {
-			delete(extra, entry.Name)
-			t.file(int(f.Fd()), path.Join(at, entry.Name), entry)
+			name := entry.Name
+			if t.isWhiteout(int(f.Fd()), entry) {
+				name, _ = ostree.QuotedWhiteout(name)
+			} else {
+				t.file(int(f.Fd()), path.Join(at, name), entry)
+			}
+			delete(extra, name)
 		}
 		for _, entry := range tree.Dirs {
 			delete(extra, entry.Name)
@@ -156,6 +161,25 @@ func (t *treeCheck) file(parent int, at string, entry ostree.FileEntry) {
 	if err := t.compare(parent, entry); err != nil {
 		t.differs(at, "%v", err)
 	}
+}
+
+// isWhiteout reports whether a file of the commit stands in the deployment as the whiteout that it
+// quotes, with its owner, mode and attributes.
+func (t *treeCheck) isWhiteout(parent int, entry ostree.FileEntry) bool {
+	name, quoted := ostree.QuotedWhiteout(entry.Name)
+	if !quoted {
+		return false
+	}
+	got, err := fileAt(parent, name)
+	if err != nil || got.stat.Mode&unix.S_IFMT != unix.S_IFCHR || got.stat.Rdev != 0 {
+		return false
+	}
+	same := false
+	err = t.repo.ReadContent(entry.Checksum, func(h ostree.FileHeader, _ int64, _ io.Reader) error {
+		same = metaDifference(got, h.UID, h.GID, h.Mode&^unix.S_IFMT|unix.S_IFCHR, h.Xattrs) == ""
+		return nil
+	})
+	return err == nil && same
 }
 
 // compare compares a file that is a copy with its object.

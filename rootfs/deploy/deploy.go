@@ -187,7 +187,7 @@ func (d *deployer) checkout(ctx context.Context) error {
 	}
 	d.dep.Serial = nextSerial(names, d.dep.Commit)
 	d.dep.Path = path.Join(parent, d.baseName())
-	if err := d.checkoutInto(ctx, parent, d.baseName(), ostree.CheckoutOptions{}); err != nil {
+	if err := d.checkoutInto(ctx, parent, d.baseName(), ostree.CheckoutOptions{Whiteouts: true}); err != nil {
 		return err
 	}
 	st, _, err := d.root.Stat(d.dep.Path)

@@ -21,6 +21,9 @@ type CheckoutOptions struct {
 	// ForceCopy makes new files instead of hard links, and leaves the times of files and
 	// directories as they come: for trees that will be changed.
 	ForceCopy bool
+	// Whiteouts makes the device that a file stands for which quotes a whiteout of an overlay, as a
+	// deployment has it. See [QuotedWhiteout].
+	Whiteouts bool
 	// Workers is how many directories are made at once; 0 means one for each processor.
 	Workers int
 }
@@ -251,6 +254,11 @@ func (c *checkout) makeEntries(dir *sharedDir, path string, tree DirTree) error 
 
 func (c *checkout) makeFile(dir int, f FileEntry) error {
 	k := objectKey{f.Checksum, TypeFile}
+	if name, quoted := QuotedWhiteout(f.Name); quoted && c.options.Whiteouts {
+		if made, err := c.repo.objects.makeWhiteout(k, dir, name); made || err != nil {
+			return err
+		}
+	}
 	if c.options.ForceCopy {
 		return c.repo.objects.copy(k, dir, f.Name, false)
 	}

@@ -150,3 +150,39 @@ func TestCheckoutRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestQuotedWhiteouts compares the devices of a checkout with those that ostree makes.
+func TestQuotedWhiteouts(t *testing.T) {
+	repo := createRepo(t)
+	write := func(h FileHeader) Checksum {
+		sum, err := repo.WriteContent(t.Context(), h, 0, strings.NewReader(""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sum
+	}
+	plain := write(FileHeader{Mode: 0o100644})
+	commit := commitOf(t, repo, DirTree{Files: []FileEntry{
+		{".ostree-wh.", plain}, {".ostree-wh.link", write(FileHeader{Mode: 0o120777, Target: "x"})}, {".ostree-wh.plain", plain},
+		{".ostree-wh.rich", write(FileHeader{Mode: 0o104751, UID: 3, GID: 4, Xattrs: []Xattr{{Name: "security.lab", Value: []byte("x")}}})}, {"file", plain},
+	}})
+	list := func(dir string) string {
+		return run(t, "sh", "-c", `cd "$1" && find . -mindepth 1 -printf '%P %y %m %U:%G %l\n' | sort && stat -c '%n %t:%T' plain rich && getfattr -dm- rich`, "sh", dir)
+	}
+	if err := repo.Checkout(t.Context(), commit, repo.root, "ours", CheckoutOptions{Whiteouts: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := repo.Checkout(t.Context(), commit, repo.root, "files", CheckoutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	// ostree refuses the name that quotes nothing; the directory keeps it as a file.
+	ours, root := list(repo.root.Name()+"/ours"), repo.root.Name()
+	if !strings.Contains(ours, ".ostree-wh. f 644 0:0") {
+		t.Errorf("a file that quotes no name is no file:\n%s", ours)
+	}
+	again := strings.TrimSpace(run(t, "sh", "-euc", `rm "$1/files/.ostree-wh."; ostree commit --repo="$1/ostree/repo" --orphan --tree=dir="$1/files"`, "sh", root))
+	run(t, "ostree", "checkout", "--repo="+root+"/ostree/repo", "--process-passthrough-whiteouts", again, root+"/theirs")
+	if theirs := list(root + "/theirs"); strings.Replace(ours, ".ostree-wh. f 644 0:0 \n", "", 1) != theirs {
+		t.Errorf("ours:\n%s\nostree's:\n%s", ours, theirs)
+	}
+}

@@ -325,16 +325,16 @@ func makeSymlink(dir int, name string, h *FileHeader) error {
 func setLinkMetadata(dir int, name string, h *FileHeader) error {
 	var st unix.Stat_t
 	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return fmt.Errorf("reading a new link's metadata: %w", err)
+		return fmt.Errorf("reading the metadata of a new link or device: %w", err)
 	}
 	if st.Uid != h.UID || st.Gid != h.GID {
 		if err := unix.Fchownat(dir, name, int(h.UID), int(h.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return fmt.Errorf("setting a link's owner %d:%d: %w", h.UID, h.GID, err)
+			return fmt.Errorf("setting the owner %d:%d: %w", h.UID, h.GID, err)
 		}
 	}
 	for _, x := range h.Xattrs {
 		if err := unix.Lsetxattr(procPath(dir, name), x.Name, x.Value, 0); err != nil {
-			return fmt.Errorf("setting extended attribute %s of a link: %w", x.Name, err)
+			return fmt.Errorf("setting extended attribute %s of a link or device: %w", x.Name, err)
 		}
 	}
 	return nil
