@@ -62,6 +62,7 @@ var mapped = []struct {
 	{prefix("CRYPT-"), Layer{Crypt, "encrypted volume {label}", "opened as the encrypted volume {device}", "cryptsetup close {label}"}},
 	{prefix("mpath-"), Layer{Multipath, "multipath device {label}", "path of the multipath device {device}", "multipath -f {label}"}},
 	{partUUID, Layer{MappedPartition, "mapped partition {label}", "mapped as the partition {device}", "kpartx -d {below}"}},
+	{prefix("DMRAID-"), Layer{DeviceMapper, "BIOS RAID {label}", "member of the BIOS RAID {device}", "dmraid -an {label}"}},
 	{prefix("stratis-"), Layer{Stratis, "device {label} of a Stratis pool", "part of a Stratis pool ({device})", "stratis pool stop --name POOL, as stratis pool list names it"}},
 }
 

@@ -15,6 +15,7 @@ func TestLayer(t *testing.T) {
 		{Device{Name: "dm-0", Label: "a", UUID: "mpath-3600"}, Multipath, "multipath device a", "multipath -f a"},
 		{Device{Name: "dm-1", Label: "a-part1", UUID: "part1-mpath-3600", Below: "/dev/dm-0"}, MappedPartition, "mapped partition a-part1", "kpartx -d /dev/dm-0"},
 		{Device{Name: "dm-0", Label: "s", UUID: "stratis-1-x"}, Stratis, "device s of a Stratis pool", "stratis pool stop --name POOL, as stratis pool list names it"},
+		{Device{Name: "dm-0", Label: "isw_x", UUID: "DMRAID-isw_x"}, DeviceMapper, "BIOS RAID isw_x", "dmraid -an isw_x"},
 		{Device{Name: "dm-0", Label: "lin"}, DeviceMapper, "device-mapper device lin", "dmsetup remove lin"},
 		{Device{Name: "md/d0"}, MDRAID, "MD RAID", "mdadm --stop /dev/md/d0"},
 		{Device{Name: "bcache0"}, Bcache, "bcache device", "echo 1 > /sys/block/bcache0/bcache/stop"},
