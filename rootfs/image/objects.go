@@ -279,7 +279,7 @@ func checkShown(m Meta) error {
 	differs, same := xattr.Equal(shown, m.Xattrs)
 	switch {
 	case len(dropped) > 0:
-		return fmt.Errorf("Linux has no extended attribute %s", quoteShort(dropped[0]))
+		return fmt.Errorf("the extended attribute %s is none that Linux has", quoteShort(dropped[0]))
 	case !same:
 		return fmt.Errorf("a file does not show the extended attribute %s as the object has it", quoteShort(differs))
 	case mode != m.Mode:

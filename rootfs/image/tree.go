@@ -120,8 +120,7 @@ type Tree struct {
 	Base *Base
 
 	// Twins have no Content when an import returns them: their objects are made of others.
-	Twins    []Twin
-	labelled bool
+	Twins []Twin
 
 	// Dropped counts the entries left out, by top-level name.
 	Dropped map[string]int
