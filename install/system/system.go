@@ -38,6 +38,7 @@ type System struct {
 
 	repo       *ostree.Repo
 	commit     ostree.Checksum
+	tree       *image.Node // of the commit, until it is deployed
 	deployment *deploy.Deployment
 }
 
@@ -85,6 +86,9 @@ func (s *System) Import(ctx context.Context, img *image.Image, o image.ImportOpt
 	if s.commit, err = deploy.WriteImage(ctx, s.repo, img, tree, target); err != nil {
 		return n, err
 	}
+	if s.choice.Root.Composefs.Wanted() {
+		s.tree = tree.Root
+	}
 	n.Files, n.Dirs, n.Links, n.Bytes = tree.Stats()
 	if tree.Base != nil {
 		n.BaseCommit = tree.Base.Checksum.String()
@@ -102,7 +106,8 @@ func (s *System) repoConfig() ostree.Config {
 
 // Deploy makes the deployment, with the settings of the choice in it.
 func (s *System) Deploy(ctx context.Context, aleph deploy.Aleph) (d *deploy.Deployment, err error) {
-	o := deploy.Options{Stateroot: s.choice.Stateroot, Kargs: s.choice.Kargs, Refspec: deploy.RootfsRef, Root: s.choice.Root}
+	o := deploy.Options{Stateroot: s.choice.Stateroot, Kargs: s.choice.Kargs, Refspec: deploy.RootfsRef, Root: s.choice.Root, Tree: s.tree}
+	s.tree = nil
 	if s.choice.Target != "" {
 		o.Origin = deploy.OriginReference(s.choice.Target, s.choice.SignedOnly)
 	}

@@ -97,11 +97,7 @@ func writeRootfs(ctx context.Context, w *treeWriter, img *image.Image, tree *ima
 // commit names the digest that the composefs image of its tree will have.
 func writeDeployed(ctx context.Context, w *treeWriter, root *image.Node, ref string, c ostree.Commit) (ostree.Checksum, error) {
 	if w.repo.Config().Verity {
-		sums, err := w.write(ctx, root)
-		if err != nil {
-			return ostree.Checksum{}, fmt.Errorf("writing the directories of %s: %w", ref, err)
-		}
-		digest, err := composefsDigest(ctx, w.repo, sums)
+		digest, err := composefsDigest(w.repo, root)
 		if err != nil {
 			return ostree.Checksum{}, err
 		}

@@ -15,6 +15,7 @@ import (
 
 	"installer/rootfs/beneath"
 	"installer/rootfs/composefs"
+	"installer/rootfs/image"
 	"installer/rootfs/ostree"
 )
 
@@ -40,25 +41,40 @@ func ComposefsImage(ctx context.Context, repo *ostree.Repo, commit ostree.Checks
 	return composefsImage(ctx, repo, written{c.Tree, c.Meta}, verity)
 }
 
+// imageOfNode is ComposefsImage for the tree of a commit that was just written.
+func imageOfNode(repo *ostree.Repo, root *image.Node, verity bool) (*composefs.Image, error) {
+	r := &treeReader{repo: repo, verity: verity}
+	top, err := r.node(root)
+	if err != nil {
+		return nil, fmt.Errorf("reading the tree of the composefs image: %w", err)
+	}
+	return layOut(top)
+}
+
 func composefsImage(ctx context.Context, repo *ostree.Repo, root written, verity bool) (image *composefs.Image, unprotected int, err error) {
 	r := &treeReader{repo: repo, verity: verity, slots: make(chan struct{}, runtime.GOMAXPROCS(0))}
 	top, err := r.read(ctx, root)
 	if err != nil {
 		return nil, 0, fmt.Errorf("reading the tree of the composefs image: %w", err)
 	}
+	image, err = layOut(top)
+	return image, int(r.unprotected.Load()), err
+}
+
+// layOut lays out the image of a tree, with the directories that it must have.
+func layOut(top *composefs.Inode) (*composefs.Image, error) {
 	for _, name := range composefsDirs {
 		at, found := slices.BinarySearchFunc(top.Entries, name, func(e composefs.Entry, name string) int { return strings.Compare(e.Name, name) })
 		if !found {
 			top.Entries = slices.Insert(top.Entries, at, composefs.Entry{Name: name, Inode: &composefs.Inode{Mode: modeDirectory | 0o755}})
 		}
 	}
-	image, err = composefs.New(top, composefsVersions)
-	return image, int(r.unprotected.Load()), err
+	return composefs.New(top, composefsVersions)
 }
 
 // composefsDigest returns the fs-verity digest of the image of a tree.
-func composefsDigest(ctx context.Context, repo *ostree.Repo, root written) (d composefs.Digest, err error) {
-	image, _, err := composefsImage(ctx, repo, root, true)
+func composefsDigest(repo *ostree.Repo, root *image.Node) (d composefs.Digest, err error) {
+	image, err := imageOfNode(repo, root, true)
 	if err != nil {
 		return d, err
 	}
@@ -155,13 +171,45 @@ func (r *treeReader) meta(sum ostree.Checksum) (ostree.DirMeta, error) {
 	return m, err
 }
 
-// file describes a file object as libostree does: no times, one name, and content only in the
-// repository.
+// node describes a directory and all below it.
+func (r *treeReader) node(dir *image.Node) (*composefs.Inode, error) {
+	meta, err := ostree.DirMeta{UID: dir.UID, GID: dir.GID, Mode: dir.Mode, Xattrs: dir.Xattrs}.Shown()
+	if err != nil {
+		return nil, err
+	}
+	out := &composefs.Inode{Mode: meta.Mode, UID: meta.UID, GID: meta.GID, Xattrs: meta.Xattrs, Entries: make([]composefs.Entry, 0, len(dir.Children))}
+	for _, name := range dir.Names() {
+		child := dir.Children[name]
+		var n *composefs.Inode
+		if child.IsDir() {
+			n, err = r.node(child)
+		} else {
+			var h ostree.FileHeader
+			h, err = r.repo.Shown(ostree.FileHeader{UID: child.UID, GID: child.GID, Mode: child.Mode, Xattrs: child.Xattrs, Target: child.Target})
+			if err == nil {
+				n, err = r.describe(ostree.Checksum(child.Content), h, child.Size)
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		out.Entries = append(out.Entries, composefs.Entry{Name: name, Inode: n})
+	}
+	return out, nil
+}
+
+// file describes a file object.
 func (r *treeReader) file(sum ostree.Checksum) (*composefs.Inode, error) {
 	h, size, err := r.repo.Stat(sum)
 	if err != nil {
 		return nil, err
 	}
+	return r.describe(sum, h, size)
+}
+
+// describe describes a file as libostree does: no times, one name, and content only in the
+// repository.
+func (r *treeReader) describe(sum ostree.Checksum, h ostree.FileHeader, size int64) (*composefs.Inode, error) {
 	n := &composefs.Inode{Mode: h.Mode, UID: h.UID, GID: h.GID, Links: 1, Xattrs: h.Xattrs, Target: h.Target}
 	if h.IsSymlink() || size == 0 {
 		return n, nil
@@ -185,7 +233,7 @@ func (d *deployer) writeComposefs(ctx context.Context) error {
 	if !d.o.Root.Composefs.Wanted() {
 		return nil
 	}
-	image, _, err := ComposefsImage(ctx, d.repo, d.dep.Commit, d.repo.Config().Verity)
+	image, err := d.composefsImage(ctx)
 	if err != nil {
 		return err
 	}
@@ -207,6 +255,16 @@ func (d *deployer) writeComposefs(ctx context.Context) error {
 	}
 	d.dep.Composefs = digest.String()
 	return d.checkDigest(digest)
+}
+
+// composefsImage lays out the image. Where it must have the digest that the commit names, the
+// objects are read again, as libostree would.
+func (d *deployer) composefsImage(ctx context.Context) (*composefs.Image, error) {
+	if verity := d.repo.Config().Verity; verity || d.o.Tree == nil {
+		image, _, err := ComposefsImage(ctx, d.repo, d.dep.Commit, verity)
+		return image, err
+	}
+	return imageOfNode(d.repo, d.o.Tree, false)
 }
 
 // checkDigest compares the digest of the image with the one in the commit by which the initramfs

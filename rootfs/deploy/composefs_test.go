@@ -50,9 +50,9 @@ func asks(text string) entry { return fileEntry("usr/lib/ostree/prepare-root.con
 func deployedWith(t *testing.T, s RootSettings, layers ...[]entry) (*target, *Deployment) {
 	t.Helper()
 	x := newTarget(t)
-	_, _, commit := x.imported(t, makeImage(t, nil, layers...), followed)
+	_, tree, commit := x.imported(t, makeImage(t, nil, layers...), followed)
 	o := options()
-	o.Root = s
+	o.Root, o.Tree = s, tree.Root
 	dep, err := Deploy(t.Context(), x.root, x.repo, commit, o, x.ledger)
 	if err != nil {
 		t.Fatal(err)
@@ -94,6 +94,14 @@ func TestComposefsImage(t *testing.T) {
 			got := x.read(t, dep.Path+"/"+ComposefsName)
 			if want := oracleDeploys(t, x, dep.Commit); got != string(want) {
 				t.Errorf("%d bytes, libostree writes %d", len(got), len(want))
+			}
+			fromObjects, _, err := ComposefsImage(t.Context(), x.repo, dep.Commit, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var again strings.Builder
+			if _, err := fromObjects.WriteTo(&again); err != nil || again.String() != got {
+				t.Errorf("of the commit's objects %d bytes are made, %v", again.Len(), err)
 			}
 			measured := strings.TrimSpace(kit.Oracle(t, "composefs-info", "measure-file", filepath.Join(x.path, dep.Path, ComposefsName)))
 			if dep.Composefs != measured {

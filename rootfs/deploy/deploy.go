@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"installer/rootfs/beneath"
+	"installer/rootfs/image"
 	"installer/rootfs/ostree"
 )
 
@@ -22,6 +23,9 @@ type Options struct {
 	// TargetImage is the reference that WriteImage was given; if it is not empty, its ref must name
 	// the commit.
 	TargetImage string
+	// Tree is the tree that WriteImage wrote as the commit. If it is nil, the commit's objects are
+	// read where the tree is needed.
+	Tree *image.Node
 	// Root says how the deployment's initramfs mounts it.
 	Root RootSettings
 	// Version is shown in boot menus where the commit states none.

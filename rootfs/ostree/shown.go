@@ -18,6 +18,29 @@ func asShown(h FileHeader, xfs bool) (FileHeader, error) {
 	return h, err
 }
 
+// Shown returns the header that WriteContent stores for h.
+func (r *Repo) Shown(h FileHeader) (FileHeader, error) { return r.folders.shown(h) }
+
+func (f *folders) shown(h FileHeader) (FileHeader, error) {
+	h, err := h.normalize()
+	if err == nil && len(h.Xattrs) > 0 {
+		h, err = asShown(h, f.xfs)
+	}
+	return h, err
+}
+
+// Shown returns the metadata that WriteDirMeta stores for m.
+func (m DirMeta) Shown() (DirMeta, error) {
+	if len(m.Xattrs) == 0 {
+		return m, nil
+	}
+	xattrs, err := normalizeXattrs(m.Xattrs)
+	if err == nil {
+		m.Xattrs, m.Mode, err = shown(m.Mode, xattrs)
+	}
+	return m, err
+}
+
 // shown brings attributes, and the mode that goes with them, into the form in which they are read
 // back.
 func shown(mode uint32, in []Xattr) ([]Xattr, uint32, error) {

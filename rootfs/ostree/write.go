@@ -76,10 +76,7 @@ type writer struct {
 }
 
 func (w *writer) content(ctx context.Context, h FileHeader, size int64, content io.Reader) (Checksum, error) {
-	h, err := h.normalize()
-	if err == nil && len(h.Xattrs) > 0 {
-		h, err = asShown(h, w.folders.xfs)
-	}
+	h, err := w.folders.shown(h)
 	if err != nil {
 		return Checksum{}, fmt.Errorf("storing a file: %w", err)
 	}
@@ -162,14 +159,9 @@ func expectEnd(content io.Reader, size int64) error {
 
 // WriteDirMeta stores a directory's metadata and returns its checksum.
 func (r *Repo) WriteDirMeta(m DirMeta) (Checksum, error) {
-	if len(m.Xattrs) > 0 {
-		xattrs, err := normalizeXattrs(m.Xattrs)
-		if err == nil {
-			m.Xattrs, m.Mode, err = shown(m.Mode, xattrs)
-		}
-		if err != nil {
-			return Checksum{}, fmt.Errorf("storing a %s: %w", TypeDirMeta, err)
-		}
+	m, err := m.Shown()
+	if err != nil {
+		return Checksum{}, fmt.Errorf("storing a %s: %w", TypeDirMeta, err)
 	}
 	return r.writeMetadata(TypeDirMeta, m)
 }
