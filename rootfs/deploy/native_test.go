@@ -30,69 +30,86 @@ const (
 	policyDir    = "usr/etc/selinux/test/contexts/files/"
 )
 
-// systemTree makes the tree of a base commit, with everything that its objects can have.
+// systemMaker makes the tree of a base commit, with everything that its objects can have.
+type systemMaker struct {
+	t    *testing.T
+	root string
+}
+
+func (m systemMaker) at(name string) string { return filepath.Join(m.root, name) }
+
+func (m systemMaker) check(err error) {
+	m.t.Helper()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+func (m systemMaker) label(name, kind string) {
+	m.check(unix.Lsetxattr(m.at(name), "security.selinux", []byte("system_u:object_r:"+kind+":s0\x00"), 0))
+}
+
+func (m systemMaker) write(name, content string, mode os.FileMode) {
+	m.check(os.MkdirAll(filepath.Dir(m.at(name)), 0o755))
+	m.check(os.WriteFile(m.at(name), []byte(content), 0o600))
+	m.check(os.Chmod(m.at(name), mode))
+	m.label(name, "usr_t")
+}
+
+func (m systemMaker) attr(name, attr, value string) {
+	m.check(unix.Setxattr(m.at(name), attr, []byte(value), 0))
+}
+
+// systemTree makes that tree, with a policy or without.
 func systemTree(t *testing.T, policy bool) string {
 	t.Helper()
-	root := t.TempDir()
-	at := func(name string) string { return filepath.Join(root, name) }
-	check := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	check(os.Chmod(root, 0o755))
-	label := func(name, kind string) {
-		check(unix.Lsetxattr(at(name), "security.selinux", []byte("system_u:object_r:"+kind+":s0\x00"), 0))
-	}
-	write := func(name, content string, mode os.FileMode) {
-		check(os.MkdirAll(filepath.Dir(at(name)), 0o755))
-		check(os.WriteFile(at(name), []byte(content), 0o600))
-		check(os.Chmod(at(name), mode))
-		label(name, "usr_t")
-	}
+	m := systemMaker{t, t.TempDir()}
+	m.check(os.Chmod(m.root, 0o755))
 	if policy {
-		write("usr/etc/selinux/config", "SELINUX=permissive\nSELINUXTYPE=test\n", 0o644)
-		write("usr/etc/selinux/test/policy/policy.33", "binary policy", 0o644)
-		write(policyDir+"file_contexts", contexts, 0o644)
+		m.write("usr/etc/selinux/config", "SELINUX=permissive\nSELINUXTYPE=test\n", 0o644)
+		m.write("usr/etc/selinux/test/policy/policy.33", "binary policy", 0o644)
+		m.write(policyDir+"file_contexts", contexts, 0o644)
 	}
-	write("usr/lib/os-release", "ID=lab\n", 0o644)
-	write("usr/lib/modules/6/vmlinuz", "kernel\n", 0o644)
-	write("usr/lib/modules/6/initramfs.img", strings.Repeat("initramfs\n", 80_000), 0o600)
-	write("usr/lib/ostree/prepare-root.conf", "[composefs]\nenabled = yes\n", 0o644)
-	write("usr/bin/su", "set-id program", 0o755|os.ModeSetuid)
-	write("usr/bin/ping", "capable", 0o755)
-	check(unix.Setxattr(at("usr/bin/ping"), "security.capability", []byte("\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"), 0))
-	write("usr/bin/attributed", "attributed", 0o644)
-	check(unix.Setxattr(at("usr/bin/attributed"), "security.b", []byte("2"), 0)) // Debian 12's ostree does not sort a label before later names
-	check(unix.Setxattr(at("usr/bin/attributed"), "security.a", []byte(strings.Repeat("1", 300)), 0))
-	write("usr/bin/owned", "owned", 0o640)
-	check(os.Chown(at("usr/bin/owned"), 7, 8))
-	write("usr/share/names/ü €\nx", "odd", 0o644)
-	write("usr/share/names/.wh.kept", "of the commit", 0o644)
-	write("usr/share/gone/a", "a", 0o644)
-	write("usr/share/single", "single", 0o644)
-	write("usr/share/file-to-link", "file", 0o644)
-	write("usr/share/dir-to-file/x", "x", 0o644)
-	write("usr/share/kept/below", "below", 0o644)
-	write("usr/etc/conf", "conf", 0o644)
-	write("usr/etc/conf.d/empty", "", 0o644)
+	m.programs()
+	for name, content := range map[string]string{
+		"usr/share/names/ü €\nx": "odd", "usr/share/names/.wh.kept": "of the commit", "usr/share/gone/a": "a",
+		"usr/share/single": "single", "usr/share/file-to-link": "file", "usr/share/dir-to-file/x": "x", "usr/share/kept/below": "below",
+		"usr/etc/conf": "conf", "usr/etc/conf.d/empty": "",
+	} {
+		m.write(name, content, 0o644)
+	}
 	for i := range 500 {
-		write(fmt.Sprintf("usr/share/large/a-rather-long-name-for-entry-%d", i), fmt.Sprint("entry ", i%300), 0o644)
+		m.write(fmt.Sprintf("usr/share/large/a-rather-long-name-for-entry-%d", i), fmt.Sprint("entry ", i%300), 0o644)
 	}
-	check(os.Link(at("usr/bin/su"), at("usr/bin/su-again")))
 	for name, target := range map[string]string{"usr/lib/link": "../bin/su", "ostree": "sysroot/ostree", "usr/share/link-to-file": "single"} {
-		check(os.Symlink(target, at(name)))
-		label(name, "lib_t")
+		m.check(os.Symlink(target, m.at(name)))
+		m.label(name, "lib_t")
 	}
 	for _, name := range []string{"sysroot", "boot", "dev", "proc", "sys", "run", "tmp", "var", "usr/lib/tmpfiles.d"} {
-		check(os.MkdirAll(at(name), 0o755))
+		m.check(os.MkdirAll(m.at(name), 0o755))
 	}
-	check(os.Chmod(at("tmp"), 0o777|os.ModeSticky))
-	check(os.Chmod(at("usr/share/kept"), 0o750))
-	label("usr", "usr_t")
-	label("usr/share/kept", "kept_t")
-	return root
+	m.check(os.Chmod(m.at("tmp"), 0o777|os.ModeSticky))
+	m.check(os.Chmod(m.at("usr/share/kept"), 0o750))
+	m.label("usr", "usr_t")
+	m.label("usr/share/kept", "kept_t")
+	return m.root
+}
+
+// programs makes files with set-id bits, capabilities, other attributes, owners and names.
+func (m systemMaker) programs() {
+	m.write("usr/lib/os-release", "ID=lab\n", 0o644)
+	m.write("usr/lib/modules/6/vmlinuz", "kernel\n", 0o644)
+	m.write("usr/lib/modules/6/initramfs.img", strings.Repeat("initramfs\n", 80_000), 0o600)
+	m.write("usr/lib/ostree/prepare-root.conf", "[composefs]\nenabled = yes\n", 0o644)
+	m.write("usr/bin/su", "set-id program", 0o755|os.ModeSetuid)
+	m.write("usr/bin/ping", "capable", 0o755)
+	m.attr("usr/bin/ping", "security.capability", "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00")
+	m.write("usr/bin/attributed", "attributed", 0o644)
+	m.attr("usr/bin/attributed", "security.b", "2") // Debian 12's ostree does not sort a label before later names
+	m.attr("usr/bin/attributed", "security.a", strings.Repeat("1", 300))
+	m.write("usr/bin/owned", "owned", 0o640)
+	m.check(os.Chown(m.at("usr/bin/owned"), 7, 8))
+	m.check(os.Link(m.at("usr/bin/su"), m.at("usr/bin/su-again")))
 }
 
 // derivedLayers replace and delete what the base commit has, in all ways. Paths are as ostree-ext
