@@ -146,8 +146,8 @@ func (w wanted) check(t *testing.T, got map[string]section) {
 	}
 }
 
-// checkStackDisks verifies what was installed in the guest: on the LV and the RAID by the part of a
-// disk that each was, on the others as a whole.
+// checkStackDisks verifies the systems that the guest installed: those on the LV and on the RAID by
+// the part of a disk that each was, the others as whole disks.
 func checkStackDisks(t *testing.T, dir string, disks map[string]string, sizes string) {
 	t.Helper()
 	part := func(name, disk string, skip int) string {

@@ -35,8 +35,8 @@ type entry struct {
 	size  int64
 }
 
-// Walk reads the whole tree. Problems are given to report with the path that they are about; what a
-// damaged directory held is left out.
+// Walk reads the whole tree. Problems are given to report with the path that they are about; the
+// entries of a damaged directory are left out.
 func (v *Volume) Walk(report func(where, what string)) {
 	v.walkDir("", v.rootDir, 0, report)
 	if n := v.lost(); n > 0 {
