@@ -32,10 +32,6 @@ type Option func(*Disk)
 // made for a loop device that has none in /dev, as in a container whose /dev is static.
 func NodeDir(dir string) Option { return func(d *Disk) { d.loops.nodeDir = dir } }
 
-// SectorSize sets the logical sector size of a raw file, 512 or 4096 bytes; the default is 512. A
-// block device has its own.
-func SectorSize(bytes int) Option { return func(d *Disk) { d.sector = bytes } }
-
 // Open claims a whole disk: a block device or a raw file that exists already with the wanted size.
 // It returns an [*InUseError] for a disk that is mounted, used as swap, held by another device or
 // program, locked or read-only, and a [*RefusedError] for a path that cannot be a disk. It writes

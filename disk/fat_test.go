@@ -98,7 +98,7 @@ func TestFAT(t *testing.T) {
 	}{{512, 512 * mib, 4096}, {4096, 512 * mib, 4096}, {512, 200 * mib, 512}} {
 		t.Run(fmt.Sprintf("sector %d esp %d MiB", tc.sector, tc.esp/mib), func(t *testing.T) {
 			path := rawFile(t, 1<<30)
-			d := opened(t, path, SectorSize(tc.sector))
+			d := opened(t, path, sectorSize(tc.sector))
 			f, esp := newFAT(t, d, tc.esp)
 			if g := fat.Plan(esp.Size, tc.sector); g.Cluster != tc.cluster {
 				t.Errorf("clusters of %d bytes", g.Cluster)

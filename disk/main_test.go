@@ -58,6 +58,9 @@ func runner(ctx context.Context, argv []string) error {
 	return nil
 }
 
+// sectorSize is an option that gives a raw file another logical sector size than 512 bytes.
+func sectorSize(bytes int) Option { return func(d *Disk) { d.sector = bytes } }
+
 // opened opens a disk and closes it in the end, before the file's own check.
 func opened(t *testing.T, path string, options ...Option) *Disk {
 	t.Helper()

@@ -63,7 +63,7 @@ func TestWriteTable(t *testing.T) {
 
 func TestWriteTableWith4KSectors(t *testing.T) {
 	path := rawFile(t, 2<<30)
-	d := opened(t, path, SectorSize(4096))
+	d := opened(t, path, sectorSize(4096))
 	l := written(t, d, PlanOptions{BIOSBoot: true})
 	if err := d.Close(); err != nil {
 		t.Fatal(err)

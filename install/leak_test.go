@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"installer/disk"
-	"installer/rootfs/bootable/sample"
 	"installer/rootfs/bootloader"
 	"installer/rootfs/image"
+	"installer/tests/sample"
 )
 
 // inNamespaceVariable is set for the test's own child, which is in a mount namespace of its own.

@@ -11,8 +11,8 @@ import (
 	"sync"
 	"testing"
 
-	"installer/rootfs/bootable/sample"
 	"installer/tests/layout"
+	"installer/tests/sample"
 )
 
 // tinySize is the size of the raw disk files that the small image goes on, in bytes: xfs wants 300

@@ -17,7 +17,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"installer/rootfs/bootable/sample"
+	"installer/tests/sample"
 )
 
 const (

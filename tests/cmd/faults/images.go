@@ -15,8 +15,8 @@ import (
 	"strings"
 	"syscall"
 
-	"installer/rootfs/bootable/sample"
 	"installer/tests/layout"
+	"installer/tests/sample"
 )
 
 func allocated(name string) int64 {
