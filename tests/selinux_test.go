@@ -67,10 +67,10 @@ func selinuxPolicy(t *testing.T) string {
 	return binary
 }
 
-// shapesImage is the small image with a file of each shape that an object can have.
+// shapesImage is the small image with a policy, and a file of each shape that an object can have.
 func shapesImage(t *testing.T) string {
 	t.Helper()
-	return Variant(t, TinyImage(t), func(w *tar.Writer) error {
+	return Variant(t, labelledImage(t), func(w *tar.Writer) error {
 		for _, h := range []*tar.Header{
 			{Name: "usr/bin/", Typeflag: tar.TypeDir, Mode: 0o755},
 			{Name: "usr/bin/capable", Mode: 0o755, PAXRecords: map[string]string{
@@ -88,24 +88,28 @@ func shapesImage(t *testing.T) string {
 	})
 }
 
-// On a machine that labels every file with SELinux, the installed system is whole for the ostree
-// and the verify of one that does not.
+// On a machine that labels every file with SELinux, the installed system has the labels of its own
+// policy, which that machine does not know, or none at all; and is whole for the ostree and the
+// verify of another one.
 func TestInstallWithSELinuxLoaded(t *testing.T) {
 	dir := t.TempDir()
-	whole, root := filepath.Join(dir, "whole.raw"), filepath.Join(dir, "root.raw")
-	for _, file := range []string{whole, root} {
+	plain, labelled, root := filepath.Join(dir, "plain.raw"), filepath.Join(dir, "labelled.raw"), filepath.Join(dir, "root.raw")
+	for _, file := range []string{plain, labelled, root} {
 		must(t, os.WriteFile(file, nil, 0o600))
 		must(t, os.Truncate(file, tinySize))
 	}
 	g := Guest{
-		Image: shapesImage(t), Disks: map[string]string{"whole": whole, "root": root}, Policy: selinuxPolicy(t),
+		Image: shapesImage(t), Disks: map[string]string{"plain": plain, "labelled": labelled, "root": root}, Policy: selinuxPolicy(t),
 		Enforce: os.Getenv("INSTALLER_SELINUX_ENFORCE") != "",
 		Script: `
 			grep -q selinuxfs /proc/filesystems; cat /sys/fs/selinux/enforce /proc/self/attr/current; echo
 			touch /tmp/labelled; stat -c "label %C" /tmp/labelled
-			installer to-disk --progress plain --source-imgref oci:/run/image:latest --bootloader none /dev/disk-whole
+			install="--progress plain --source-imgref oci:/run/image:latest --bootloader none"
+			installer to-disk $install --disable-selinux /dev/disk-plain
+			installer to-disk $install /dev/disk-labelled
 			mkfs.ext4 -q /dev/disk-root; mkdir /run/target; mount /dev/disk-root /run/target
-			installer to-filesystem --progress plain --source-imgref oci:/run/image:latest --bootloader none /run/target && echo installed || echo "refused by $?"
+			installer to-filesystem $install --disable-selinux /run/target && echo installed || echo "refused by $?"
+			installer to-filesystem $install /run/target && echo "installed with labels"
 			umount /run/target`,
 	}
 	run, result := g.Prepare(t)
@@ -116,30 +120,41 @@ func TestInstallWithSELinuxLoaded(t *testing.T) {
 	if !strings.Contains(r.Stdout, "label system_u:object_r:file_t:s0") {
 		t.Errorf("the guest does not label files:\n%s", r.Stdout)
 	}
-	checkSysroot(t, "whole disk", func(script string) string { return onRoot(t, whole, os.O_RDONLY, script) })
-	report, _ := verified(t, whole)
-	for _, f := range report.Findings {
-		if f.Severity == verify.Error && !strings.HasPrefix(f.Check, "esp-") { // it has no boot loader
-			t.Errorf("verify finds %d faults, one of them %s", report.Errors(), f)
-			break
+	checkSysroot(t, "disk without labels", func(script string) string { return onRoot(t, plain, os.O_RDONLY, script) }, false)
+	checkSysroot(t, "disk with labels", func(script string) string { return onRoot(t, labelled, os.O_RDONLY, script) }, true)
+	checkSysroot(t, "file system", func(script string) string {
+		return mustCommand(t, "unshare", "--mount", "--propagation", "private", "sh", "-euc",
+			"mount -o ro,loop,noload "+root+" \"$1\"\n"+script+"\numount \"$1\"", "sh", t.TempDir())
+	}, true)
+	for _, whole := range []string{plain, labelled} {
+		report, _ := verified(t, whole)
+		for _, f := range report.Findings {
+			if (f.Severity == verify.Error || f.Check == "labels") && !strings.HasPrefix(f.Check, "esp-") { // it has no boot loader
+				t.Errorf("verify finds %d faults, one of them %s", report.Errors(), f)
+				break
+			}
 		}
 	}
-	if strings.Contains(r.Stdout, "\ninstalled\n") {
-		checkSysroot(t, "file system", func(script string) string {
-			return mustCommand(t, "unshare", "--mount", "--propagation", "private", "sh", "-euc",
-				"mount -o ro,loop,noload "+root+" \"$1\"\n"+script+"\numount \"$1\"", "sh", t.TempDir())
-		})
-	} else if !strings.Contains(r.Stdout, "refused by 4") || !strings.Contains(r.Stdout, "SELinux") {
-		t.Errorf("to-filesystem neither installed nor refused the file system for its labels:\n%s", r.Stdout)
+	if !strings.Contains(r.Stdout, "refused by 4") || !strings.Contains(r.Stdout, "installed with labels") || strings.Contains(r.Stdout, "installed\n") {
+		t.Errorf("to-filesystem did not refuse what it should, or did not install:\n%s", r.Stdout)
 	}
 }
 
-// checkSysroot has ostree check a repository; run runs a script with the root at $1.
-func checkSysroot(t *testing.T, name string, run func(script string) string) {
+// checkSysroot has ostree check a repository, and looks at the labels of all files; run runs a script
+// with the root at $1.
+func checkSysroot(t *testing.T, name string, run func(script string) string, labelled bool) {
 	t.Helper()
-	out := run(`ostree fsck --repo="$1/ostree/repo" 2>&1 | tail -n 3
-		find "$1" -xdev -exec getfattr -h -m security.selinux {} + 2>/dev/null | grep -c security.selinux || true`)
-	if !strings.Contains(out, "no errors found") || !strings.HasSuffix(strings.TrimSpace(out), "\n0") {
-		t.Errorf("%s: ostree fsck, and the number of labelled files:\n%s", name, out)
+	if out := run(`ostree fsck --repo="$1/ostree/repo" 2>&1 | tail -n 3`); !strings.Contains(out, "no errors found") {
+		t.Errorf("%s: ostree fsck:\n%s", name, out)
+	}
+	files := readLabels(t, run(listLabels))
+	if labelled {
+		checkLabels(t, files)
+		return
+	}
+	for at, f := range files {
+		if f.label != "" {
+			t.Fatalf("%s: %s has the label %s", name, at, f.label)
+		}
 	}
 }

@@ -48,5 +48,5 @@ func TestInstallBesideUdevAndLogind(t *testing.T) {
 	if t.Failed() {
 		t.Log(r.Stdout)
 	}
-	checkSysroot(t, "whole disk", func(script string) string { return onRoot(t, whole, os.O_RDONLY, script) })
+	checkSysroot(t, "whole disk", func(script string) string { return onRoot(t, whole, os.O_RDONLY, script) }, false)
 }

@@ -36,6 +36,10 @@ type policySum string
 // an image without one.
 func (s *Source) Label(inv *image.Inventory) (*Policy, error) {
 	p, err := label.Load(inv.FS())
+	if missing := (*label.MissingError)(nil); errors.As(err, &missing) {
+		s.log.Note("the image is installed without labels: %v; its system must start with selinux=0 (--disable-selinux)", missing)
+		return nil, nil
+	}
 	if fault := (*label.Error)(nil); errors.As(err, &fault) {
 		return nil, &image.SourceError{Ref: s.o.Ref.String(), Entry: fault.File, Err: err}
 	}

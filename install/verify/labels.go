@@ -58,6 +58,9 @@ func (c *labelCheck) deployment(d *deployment) (name string, err error) {
 		c.policy, err = label.Load(tree)
 		return err
 	})
+	if errors.As(err, new(*label.MissingError)) {
+		return "", nil // there is nothing to compare with
+	}
 	if c.policy == nil || err != nil {
 		return "", err
 	}

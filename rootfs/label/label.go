@@ -61,8 +61,17 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
+// MissingError reports a tree whose configuration turns SELinux on, with a policy that is not there.
+type MissingError struct{ Name string } // of the policy
+
+// Error implements error.
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("SELinux is on by the configuration, and the policy %s (SELINUXTYPE) is missing", e.Name)
+}
+
 // Load reads the policy of a tree. It returns nil for a tree whose configuration is missing or
-// turns SELinux off. Faults of the policy are an [*Error].
+// turns SELinux off. Faults of the policy are an [*Error], a policy that is missing altogether a
+// [*MissingError].
 func Load(tree fs.FS) (*Policy, error) {
 	dir, err := configDir(tree)
 	if err != nil || dir == "" {
@@ -84,6 +93,9 @@ func Load(tree fs.FS) (*Policy, error) {
 		return nil, &Error{File: config, Err: fmt.Errorf("SELINUXTYPE=%s is not the name of a directory", p.Name)}
 	}
 	home := path.Join(dir, p.Name)
+	if _, err := fs.Stat(tree, home); errors.Is(err, fs.ErrNotExist) {
+		return nil, &MissingError{Name: p.Name}
+	}
 	if err := p.findBinary(tree, path.Join(home, "policy")); err != nil {
 		return nil, err
 	}

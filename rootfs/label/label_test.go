@@ -171,13 +171,16 @@ func TestFaults(t *testing.T) {
 		"odd and broken":    {contextsPath, fine + `/a|/b( u:r:x:s0`, contextsPath + `, line 2: the regular expression`},
 		"long":              {contextsPath, fine + "/" + strings.Repeat("a", 4096) + " u:r:x:s0", contextsPath + `, line 2: the regular expression is longer`},
 		"bad type":          {"etc/selinux/config", "SELINUX=enforcing\nSELINUXTYPE=../x", "etc/selinux/config: SELINUXTYPE=../x"},
-		"no such type":      {"etc/selinux/config", "SELINUX=enforcing\nSELINUXTYPE=other", "etc/selinux/other/policy: looking for the binary policy"},
 	} {
 		_, err := Load(tree(fine, map[string]string{c.file: c.text}))
 		fault := (*Error)(nil)
 		if !errors.As(err, &fault) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
+	}
+	var missing *MissingError
+	if _, err := Load(tree(fine, map[string]string{"etc/selinux/config": "SELINUX=enforcing"})); !errors.As(err, &missing) || missing.Name != "targeted" {
+		t.Errorf("a policy that is missing: %v", err)
 	}
 	without := tree(fine, nil)
 	delete(without, contextsPath)
