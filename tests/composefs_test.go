@@ -90,7 +90,7 @@ func TestVerityDeployment(t *testing.T) {
 				commit=$(basename $(dirname $image)); commit=${commit%.0}
 				ostree show --repo=ostree/repo --print-metadata-key=ostree.composefs.digest.v0 $commit >/run/named
 				grep $image /run/measured >/run/of-image
-				echo "$fs: named $(tr -dc '0-9a-fx,' </run/named | sed 's/0x//g; s/,//g') and $(sed 's/^sha256:\([0-9a-f]*\) .*/\1/' /run/of-image)"
+				echo "$fs: named $(sed 's/byte//; s/0x//g' /run/named | tr -dc '0-9a-f') and $(sed 's/^sha256:\([0-9a-f]*\) .*/\1/' /run/of-image)"
 				mkfs.ext4 -q -F -b 4096 -O verity /dev/disk-peer
 				mount /dev/disk-peer /run/peer
 				oracle ostree admin init-fs --modern /run/peer

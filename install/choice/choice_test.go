@@ -12,6 +12,7 @@ import (
 	"installer/disk"
 	"installer/install/choice/config"
 	"installer/rootfs/bootloader"
+	"installer/rootfs/deploy"
 	"installer/rootfs/image"
 )
 
@@ -232,5 +233,40 @@ func TestFilesThatCannotBeWritten(t *testing.T) {
 		if _, err := Make(o, f, made(true), amd64); (err != nil) != c.refused || err != nil && !errors.As(err, new(*image.SourceError)) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// How the initramfs makes the root decides over the file system, and refuses files that no start
+// would see.
+func TestRootSettings(t *testing.T) {
+	facts := func(change func(*deploy.RootSettings)) Facts {
+		f := imageWith(config.Config{})
+		change(&f.Root)
+		return f
+	}
+	verity := facts(func(s *deploy.RootSettings) { s.Composefs, s.Verity = deploy.ComposefsYes, true })
+	for name, c := range map[string]struct {
+		options Options
+		facts   Facts
+		want    disk.Filesystem
+		verity  bool
+	}{
+		"verity":    {Options{}, verity, disk.Ext4, true},
+		"by choice": {Options{Filesystem: disk.Btrfs}, verity, disk.Btrfs, true},
+		"off":       {Options{Filesystem: disk.XFS, Kargs: []string{"ostree.prepare-root.composefs=0"}}, verity, disk.XFS, false},
+	} {
+		got, err := Make(c.options, c.facts, newDisk, amd64)
+		if err != nil || got.Filesystem != c.want || got.Root.Verity != c.verity {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+	transient := facts(func(s *deploy.RootSettings) { s.TransientEtc = true })
+	transient.RootLink = "var/roothome"
+	if _, err := Make(Options{RootSSHKeys: []byte("ssh-ed25519 A\n")}, transient, newDisk, amd64); err == nil || !strings.Contains(err.Error(), "etc.transient") {
+		t.Errorf("keys in an /etc that no start sees: %v", err)
+	}
+	var refused *deploy.PrepareRootError
+	if _, err := Make(Options{}, facts(func(s *deploy.RootSettings) { s.TransientRoot = true }), newDisk, amd64); !errors.As(err, &refused) {
+		t.Errorf("a transient root without composefs: %v", err)
 	}
 }

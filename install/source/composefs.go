@@ -5,7 +5,7 @@ import (
 	"installer/rootfs/image"
 )
 
-// Upper bounds of what a composefs image takes for a file, in bytes.
+// Upper bounds of the bytes of a composefs image for each file.
 const (
 	composefsInode  = 64 + 12 + 32      // inode, header of the attributes, padding
 	composefsXattr  = 8                 // beside name and value

@@ -263,7 +263,7 @@ func TestTreeIsNotChanged(t *testing.T) {
 	}
 }
 
-// What libcomposefs refuses is refused.
+// Trees that libcomposefs refuses are refused.
 func TestRefused(t *testing.T) {
 	file := hole(5, "a")
 	for name, c := range map[string]struct {

@@ -19,7 +19,7 @@ const (
 	// maxTail is the most of a content or directory that follows its inode, in bytes, unless all of
 	// it does not fill a block.
 	maxTail = blockSize / 2
-	// Chunks of a hole are of 4 KiB at least, and of what the format can state at most.
+	// Bits of the size of a hole's chunks: a block at least, and the format's greatest number.
 	minChunkBits, maxChunkBits = 12, 12 + 31
 	maxChunks                  = 1024
 	nullChunk                  = ^uint32(0)

@@ -196,7 +196,7 @@ func (t *tree) resolve() error {
 	for _, l := range t.links {
 		target := known[l.to]
 		if target == nil || target.kind == modeDir || target.in.isWhiteout() {
-			return fmt.Errorf("%q is a link to what no other entry has, to a directory or to a whiteout", l.dir.names[l.at].name)
+			return fmt.Errorf("%q is a further name of a directory, of a whiteout, or of a file without a first name", l.dir.names[l.at].name)
 		}
 		l.dir.names[l.at].node = target
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"installer/rootfs/beneath"
 	"installer/rootfs/composefs"
 	"installer/rootfs/image"
 	"installer/rootfs/ostree"
@@ -235,27 +236,107 @@ func TestSigned(t *testing.T) {
 	key := fstest.MapFS{KeyFile: {Data: line}}
 	asked := RootSettings{Signed: true, KeyPath: "/" + KeyFile}
 	good := &image.Base{Commit: commit, Detached: signed(commit)}
+	node := func(mode uint32, children map[string]*image.Node) *image.Node {
+		return &image.Node{Meta: image.Meta{Mode: 0o40000 | mode}, Children: children}
+	}
+	object := func(n byte) *image.Node {
+		return &image.Node{Meta: image.Meta{Mode: 0o100644}, Content: image.ContentID{n}}
+	}
+	plain := node(0o755, map[string]*image.Node{"usr": node(0o755, nil), "f": object(1)})
 	for name, c := range map[string]struct {
 		s     RootSettings
 		base  *image.Base
 		tree  fs.FS
+		over  *image.Node // the merged tree, nil for that of the commit
 		fault string
 	}{
-		"not asked for": {RootSettings{}, nil, fstest.MapFS{}, ""},
-		"signed":        {asked, good, key, ""},
-		"by a file":     {RootSettings{Signed: true, KeyPath: "/usr/k"}, good, fstest.MapFS{"usr/k": {Data: line}}, ""},
-		"no key":        {asked, good, fstest.MapFS{}, "no key in /etc/ostree/initramfs-root-binding.key"},
-		"empty key":     {asked, nil, fstest.MapFS{KeyFile: {}}, "no key in"},
-		"another key":   {asked, good, fstest.MapFS{KeyFile: {Data: []byte(base64.StdEncoding.EncodeToString(make([]byte, 32)))}}, "no key in /etc/ostree/initramfs-root-binding.key has signed"},
-		"another file":  {RootSettings{Signed: true, KeyPath: "/usr/k"}, good, key, "no key in /usr/k"},
-		"no commit":     {asked, nil, key, "holds none"},
-		"no signature":  {asked, &image.Base{Commit: commit}, key, "no ed25519 signature"},
-		"of another":    {asked, &image.Base{Commit: commit, Detached: signed(ostree.Commit{})}, key, "has signed"},
-		"no digest":     {asked, &image.Base{Detached: signed(ostree.Commit{})}, key, "does not name the digest"},
+		"not asked for": {RootSettings{}, nil, fstest.MapFS{}, nil, ""},
+		"signed":        {asked, good, key, nil, ""},
+		"by a file":     {RootSettings{Signed: true, KeyPath: "/usr/k"}, good, fstest.MapFS{"usr/k": {Data: line}}, nil, ""},
+		"no key":        {asked, good, fstest.MapFS{}, nil, "no key in /etc/ostree/initramfs-root-binding.key"},
+		"empty key":     {asked, nil, fstest.MapFS{KeyFile: {}}, nil, "no key in"},
+		"another key":   {asked, good, fstest.MapFS{KeyFile: {Data: []byte(base64.StdEncoding.EncodeToString(make([]byte, 32)))}}, nil, "no key in /etc/ostree/initramfs-root-binding.key has signed"},
+		"another file":  {RootSettings{Signed: true, KeyPath: "/usr/k"}, good, key, nil, "no key in /usr/k"},
+		"no commit":     {asked, nil, key, nil, "holds none"},
+		"no signature":  {asked, &image.Base{Commit: commit}, key, nil, "no ed25519 signature"},
+		"of another":    {asked, &image.Base{Commit: commit, Detached: signed(ostree.Commit{})}, key, nil, "has signed"},
+		"no digest":     {asked, &image.Base{Detached: signed(ostree.Commit{})}, key, nil, "does not name the digest"},
+		"same tree":     {asked, good, key, node(0o755, map[string]*image.Node{"usr": node(0o755, nil), "f": object(1)}), ""},
+		"other mode":    {asked, good, key, node(0o755, map[string]*image.Node{"usr": node(0o711, nil), "f": object(1)}), "/usr is not as in the signed commit"},
+		"other file":    {asked, good, key, node(0o755, map[string]*image.Node{"usr": node(0o755, nil), "f": object(2)}), "/f is not as"},
+		"layer's file":  {asked, good, key, node(0o755, map[string]*image.Node{"usr": node(0o755, nil), "f": object(0)}), "/f is not as"},
+		"one more":      {asked, good, key, node(0o755, map[string]*image.Node{"usr": node(0o755, nil), "f": object(1), "g": object(1)}), "/g is not as"},
+		"one less":      {asked, good, key, node(0o755, map[string]*image.Node{"usr": node(0o755, nil)}), "/f is not as"},
+		"other root":    {asked, good, key, node(0o700, nil), "/. is not as"},
 	} {
-		err := CheckSigned(c.s, c.base, c.tree)
+		tree := &image.Tree{Root: plain, Layers: []*image.Node{plain}, Base: c.base}
+		if c.over != nil {
+			tree.Root = c.over
+		}
+		err := CheckSigned(c.s, tree, c.tree)
 		var refused *ComposefsError
 		if c.fault == "" && err != nil || c.fault != "" && (!errors.As(err, &refused) || !strings.Contains(err.Error(), c.fault)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// The digest that the signed commit names must be that of the image; else the initramfs would start
+// nothing. In a commit that no initramfs checks, libostree demands it all the same.
+func TestNamedDigest(t *testing.T) {
+	x := newTarget(t)
+	_, tree, commit := x.imported(t, makeImage(t, nil, baseLayer()), followed)
+	c, err := x.repo.LoadCommit(commit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := imageOfNode(x.repo, tree.Root, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := composefs.NewHash()
+	if _, err := img.WriteTo(h); err != nil {
+		t.Fatal(err)
+	}
+	right := ostree.BytesValue(h.Sum(nil))
+	named := func(v ...ostree.Variant) []ostree.KeyValue {
+		var out []ostree.KeyValue
+		for _, v := range v {
+			out = append(out, ostree.KeyValue{Key: keyComposefsDigest, Value: v})
+		}
+		return out
+	}
+	write := func(c ostree.Commit) ostree.Checksum {
+		t.Helper()
+		sum, err := x.repo.WriteCommit(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sum
+	}
+	verity := RootSettings{Composefs: ComposefsYes, Verity: true}
+	signed := RootSettings{Composefs: ComposefsYes, Verity: true, Signed: true}
+	for name, k := range map[string]struct {
+		s         RootSettings
+		own, base []ostree.KeyValue
+		fault     string
+		composefs bool // it is the image that is refused
+	}{
+		"none":              {verity, nil, nil, "", false},
+		"right":             {verity, named(right), nil, "", false},
+		"wrong":             {verity, named(ostree.BytesValue(make([]byte, 32))), nil, "names the composefs digest 0000", false},
+		"no digest at all":  {verity, named(ostree.StringValue("x")), nil, keyComposefsDigest, false},
+		"not looked at":     {RootSettings{Composefs: ComposefsYes}, named(ostree.BytesValue(make([]byte, 32))), nil, "", false},
+		"signed":            {signed, nil, named(right), "", false},
+		"signed wrong":      {signed, named(right), named(ostree.BytesValue(make([]byte, 32))), "the signed commit", true},
+		"signed, not named": {signed, named(right), nil, "the signed commit", true},
+	} {
+		d := &deployer{root: beneath.Of(x.root, x.ledger), repo: x.repo, o: Options{Root: k.s}}
+		base := write(ostree.Commit{Tree: c.Tree, Meta: c.Meta, Metadata: k.base})
+		d.dep.Commit = write(ostree.Commit{Tree: c.Tree, Meta: c.Meta, Metadata: k.own, Parent: base})
+		err := d.checkDigest(composefs.Digest(h.Sum(nil)))
+		var refused *ComposefsError
+		if k.fault == "" && err != nil || k.fault != "" && (err == nil || !strings.Contains(err.Error(), k.fault)) || errors.As(err, &refused) != k.composefs {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -1,16 +1,19 @@
 package deploy
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"strings"
 
 	"installer/rootfs/image"
 	"installer/rootfs/keyfile"
 	"installer/rootfs/ostree"
+	"installer/rootfs/xattr"
 )
 
 // composefsArgument is the kernel argument that decides over composefs.enabled.
@@ -179,14 +182,15 @@ func (e *ComposefsError) Error() string {
 }
 
 // CheckSigned refuses an image whose settings demand a signature and that lacks one, or the keys to
-// check it by; the error is a *ComposefsError. base is the ostree commit that the image holds, nil
-// if it is none. It is there to refuse an image before anything is written.
-func CheckSigned(s RootSettings, base *image.Base, tree fs.FS) error {
+// check it by, or whose tree is not the signed one; the error is a *ComposefsError. tree is that of
+// a scan, and fsys reads it. It is there to refuse an image before anything is written.
+func CheckSigned(s RootSettings, tree *image.Tree, fsys fs.FS) error {
 	if !s.Signed {
 		return nil
 	}
+	base := tree.Base
 	key := strings.TrimPrefix(s.KeyPath, "/")
-	switch info, err := fs.Stat(tree, key); {
+	switch info, err := fs.Stat(fsys, key); {
 	case errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0:
 		return &ComposefsError{fmt.Sprintf("it has no key in /%s, which its initramfs would check signatures by", key)}
 	case err != nil:
@@ -194,24 +198,51 @@ func CheckSigned(s RootSettings, base *image.Base, tree fs.FS) error {
 	case base == nil:
 		return &ComposefsError{"signatures are of ostree commits, and the image holds none; to do: build it as an ostree-native image of a signed commit, or ask for composefs.enabled=verity"}
 	}
-	if err := checkSignature(base, tree, key); err != nil {
+	if err := checkSignature(base, fsys, key); err != nil {
 		return err
 	}
 	if _, ok := base.Commit.Value(keyComposefsDigest); !ok {
 		return &ComposefsError{fmt.Sprintf("the ostree commit %s that it holds does not name the digest of its composefs image; to do: commit with --generate-composefs-metadata", base.Checksum)}
 	}
+	if name := firstChange("", tree.Layers[0], tree.Root); name != "" {
+		return &ComposefsError{fmt.Sprintf("/%s is not as in the signed commit %s, over which the image has layers; to do: sign a commit of the whole tree", name, base.Checksum)}
+	}
 	return nil
+}
+
+// firstChange returns a path at which the tree b differs from a, "" if there is none. Files of the
+// same object are the same.
+func firstChange(at string, a, b *image.Node) string {
+	if a == b {
+		return ""
+	}
+	name := cmp.Or(at, ".")
+	if a == nil || b == nil || a.Mode != b.Mode || a.UID != b.UID || a.GID != b.GID || a.Content != b.Content || a.IsDir() != b.IsDir() {
+		return name
+	}
+	if different, _ := xattr.Equal(a.Xattrs, b.Xattrs); different != "" {
+		return name
+	}
+	if !a.IsDir() && a.Content == (image.ContentID{}) {
+		return name
+	}
+	for _, child := range append(a.Names(), b.Names()...) {
+		if found := firstChange(path.Join(at, child), a.Children[child], b.Children[child]); found != "" {
+			return found
+		}
+	}
+	return ""
 }
 
 // checkSignature demands a signature of the commit by one of the keys. Keys whose content the scan of
 // the image has not kept are left to the initramfs.
-func checkSignature(base *image.Base, tree fs.FS, key string) error {
+func checkSignature(base *image.Base, fsys fs.FS, key string) error {
 	v, _ := value(base.Detached, keySignature)
 	signatures, err := v.Blobs()
 	if err != nil || len(signatures) == 0 {
 		return &ComposefsError{fmt.Sprintf("the ostree commit %s that it holds has no ed25519 signature", base.Checksum)}
 	}
-	text, err := fs.ReadFile(tree, key)
+	text, err := fs.ReadFile(fsys, key)
 	if errors.Is(err, image.ErrNotKept) {
 		return nil
 	}
