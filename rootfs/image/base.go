@@ -171,8 +171,8 @@ func (c *commitReader) finish(entries *atomic.Int64) error {
 	return err
 }
 
-// treeOfCommit makes nodes of dirtree and dirmeta objects. What objects name each other without an
-// end, or a path that Linux does not take, is refused.
+// treeOfCommit makes nodes of dirtree and dirmeta objects. The limits of an image's entries and
+// memory bound a tree of objects that name each other many times.
 type treeOfCommit struct {
 	*commitReader
 	entries *atomic.Int64 // left for the whole image

@@ -53,9 +53,9 @@ func (m *merger) systemOnly(layer *Node, dropped map[string]int) *Node {
 }
 
 // union lays a layer's directory over dst, which is the merger's own, as libostree's checkout does:
-// the updater of an image over an ostree commit makes the same tree. In distinction from merge, a
-// directory that dst has keeps its metadata, and a whiteout removes what came before it in byte
-// order.
+// the updater of an image over an ostree commit makes the same tree. Unlike in merge, a directory
+// that dst has keeps its metadata, and a whiteout removes a file of its own layer whose name comes
+// before the whiteout's in byte order.
 func (m *merger) union(dst, layer *Node) {
 	names := layer.Names()
 	for _, name := range names {
