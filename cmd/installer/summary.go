@@ -32,6 +32,7 @@ func writeSummary(w io.Writer, r *install.Report) {
 		{"digest", r.Source.Digest},
 		{"updates from", updatesFrom(r)},
 		{"deployment", r.Deployment.Path},
+		{"composefs", r.Deployment.Composefs},
 		{"kernel", r.Deployment.Kernel},
 		{"content", fmt.Sprintf("%s in %d files", install.FormatBytes(r.Deployment.Bytes), r.Deployment.Files)},
 		{"root", fmt.Sprintf("%s, UUID %s", r.Disk.Filesystem, r.Disk.RootUUID)},
