@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"installer/rootfs/deploy"
 	"installer/rootfs/ostree"
 	"installer/rootfs/xattr"
 )
@@ -101,7 +102,7 @@ func (t *treeCheck) dir(at string, sum, meta ostree.Checksum, top bool) {
 
 // ownName reports whether name is in the root of a deployment and not in its commit: its
 // configuration, and the image by which a boot with composefs mounts it.
-func ownName(name string) bool { return name == "etc" || name == ".ostree.cfs" }
+func ownName(name string) bool { return name == "etc" || name == deploy.ComposefsName }
 
 func (t *treeCheck) dirMeta(at string, f *os.File, sum ostree.Checksum) {
 	want, known := t.metas[sum]

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"installer/install/size"
+	"installer/rootfs/deploy"
 	"installer/rootfs/label"
 	"installer/rootfs/ostree"
 	"installer/rootfs/xattr"
@@ -108,7 +109,7 @@ func (c *labelCheck) dir(at, as string) error {
 			}
 			below := path.Join(as, name)
 			switch {
-			case below == "/.ostree.cfs" || below == "/var/.ostree-selabeled": // no files of the running system
+			case below == "/"+deploy.ComposefsName || below == "/var/.ostree-selabeled": // no files of the running system
 			case st.Mode&unix.S_IFMT == unix.S_IFCHR: // a whiteout, which has the label of the file that quotes it
 			case st.Mode&unix.S_IFMT == unix.S_IFDIR:
 				if err := c.dir(path.Join(at, name), below); err != nil {

@@ -32,7 +32,6 @@ const (
 	asRepository  = "/usr"                        // the repository and the files beside it
 	objectsDir    = "ostree/repo/objects"
 	contentSuffix = ".file"
-	composefsFile = ".ostree.cfs"
 )
 
 // Label labels the files that the deployment d consists of beside those of its commit, and returns
@@ -74,7 +73,7 @@ func (w *labelWalk) all(top *beneath.Dir, d *Deployment, stateroot string) error
 		{path.Join(d.Path, "etc"), "/etc", everything},
 		{boundStorage, asStorage, everything},
 		{"ostree", "", notOwn(d.Path, path.Join(stateroot, "var"), boundStorage)},
-		{path.Join(d.Path, composefsFile), "", everything},
+		{path.Join(d.Path, ComposefsName), "", everything},
 		{path.Join(stateroot, "backing", path.Base(d.Path), "root-transient/upper"), "/", everything},
 	} {
 		if err := w.tree(top, t.name, t.as, t.rule); err != nil {
