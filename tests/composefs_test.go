@@ -70,7 +70,9 @@ func TestVerityDeployment(t *testing.T) {
 	}
 	disks["oracle"] = erofsOf(t, kit.OracleTree(t))
 	g := Guest{
-		Image: configured(t, map[string]string{"usr/lib/ostree/prepare-root.conf": "[composefs]\nenabled = verity\n"}), Disks: disks,
+		Image: configured(t, map[string]string{
+			"usr/lib/ostree/prepare-root.conf": "[composefs]\nenabled = verity\n", "usr/share/large": strings.Repeat("0123456789abcdef\n", 200_000),
+		}), Disks: disks,
 		Script: `
 			tree=/run/oracle libraries=/run/oracle/usr/lib/x86_64-linux-gnu
 			mkdir $tree /run/root /run/peer
