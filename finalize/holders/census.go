@@ -85,11 +85,11 @@ func (c census) uses() []string {
 }
 
 // references are the uses, and the mounts in namespaces that cannot be seen: they too keep the
-// superblock alive.
+// superblock alive, but for those that go with the mount.
 func (c census) references() []string {
 	list := c.uses()
 	for _, m := range c.hidden() {
-		if m.Namespace != 0 {
+		if m.Namespace != 0 && !m.Follows {
 			list = append(list, fmt.Sprintf("mount %d in mnt:[%d]", m.ID, m.Namespace))
 		}
 	}

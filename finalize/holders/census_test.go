@@ -24,6 +24,7 @@ func TestCensus(t *testing.T) {
 		"a reused id":          {kernel.Superblock{Mounts: []kernel.Mount{{ID: 6, Unique: 61}}}, []string{"mount 6, which is in no mount namespace"}, []string{"mount 6, which is in no mount namespace"}},
 		"an overlay's":         {kernel.Superblock{Mounts: with(kernel.Mount{ID: 8})}, []string{"mount 8, which is in no mount namespace"}, []string{"mount 8, which is in no mount namespace"}},
 		"out of sight":         {kernel.Superblock{Mounts: with(kernel.Mount{ID: 8, Namespace: 9})}, nil, []string{"mount 8 in mnt:[9]"}},
+		"goes along":           {kernel.Superblock{Mounts: with(kernel.Mount{ID: 8, Namespace: 9, Follows: true})}, nil, nil},
 		"used out of sight":    {kernel.Superblock{Mounts: with(kernel.Mount{ID: 8, Namespace: 9, Uses: 1})}, []string{"1 to mount 8 in mnt:[9]"}, []string{"1 to mount 8 in mnt:[9]", "mount 8 in mnt:[9]"}},
 		"frozen, or a context": {kernel.Superblock{Mounts: idle, Others: 1}, []string{"1 to the superblock itself"}, []string{"1 to the superblock itself"}},
 	} {

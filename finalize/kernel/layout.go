@@ -18,7 +18,10 @@ type field struct {
 type layout struct {
 	task  struct{ files field }
 	files struct{ table, list, mount, private field }
-	mount struct{ inner, superblock, next, counts, id, unique, children, sibling, namespace field }
+	mount struct {
+		inner, superblock, root, flags, next, counts, id, unique, children, sibling, namespace field
+		parent, point, group, master                                                           field
+	}
 	super struct{ mounts, active, frozen field }
 	inode field // of a mount namespace
 	count field // of one processor's counts of a mount
@@ -38,6 +41,9 @@ var kernelLayout = sync.OnceValues(func() (*layout, error) {
 	l.files.mount, l.files.private = t.field("file", "f_path", "mnt"), t.field("file", "private_data")
 	l.mount.inner = t.field("mount", "mnt")
 	l.mount.superblock = t.field("mount", "mnt", "mnt_sb")
+	l.mount.root, l.mount.flags = t.field("mount", "mnt", "mnt_root"), t.field("mount", "mnt", "mnt_flags")
+	l.mount.parent, l.mount.point = t.field("mount", "mnt_parent"), t.field("mount", "mnt_mountpoint")
+	l.mount.group, l.mount.master = t.field("mount", "mnt_group_id"), t.field("mount", "mnt_master")
 	l.mount.counts, l.count = t.field("mount", "mnt_pcp"), t.field("mnt_pcp", "mnt_count")
 	l.mount.children, l.mount.sibling = t.field("mount", "mnt_mounts"), t.field("mount", "mnt_child")
 	l.mount.namespace, l.inode = t.field("mount", "mnt_ns"), t.field("mnt_namespace", "ns", "inum")

@@ -28,6 +28,9 @@ type Mount struct {
 	// Uses is how often a mount in a namespace is referred to: by files, mappings, directories of
 	// processes, and so on. Mounts that stand on it do not count.
 	Uses int
+	// Follows says that it goes when the mount by which the record was read is unmounted: the kernel
+	// passes the unmount on to it, and nothing stands on it.
+	Follows bool
 }
 
 // Is reports whether it is a mount of a list.

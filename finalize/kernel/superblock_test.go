@@ -137,3 +137,58 @@ func TestReadAnotherMount(t *testing.T) {
 		t.Errorf("no error: %+v", s)
 	}
 }
+
+// TestFollows has copies of a mount in other namespaces: those that go with the mount follow, and
+// the kernel agrees.
+func TestFollows(t *testing.T) {
+	for kind, want := range map[string]bool{"ns-kept": true, "ns-slave": true, "ns-private": false, "a mount on it": false} {
+		parent := t.TempDir()
+		run(t, "mount", "-t", "tmpfs", "parent", parent)
+		t.Cleanup(func() { unix.Unmount(parent, 0) })
+		if err := mounts.SetPropagation(parent, unix.MS_SHARED); err != nil {
+			t.Fatal(err)
+		}
+		x := targettest.NewAt(t, "ext4", filepath.Join(parent, "mnt"))
+		carries := kind == "a mount on it"
+		if carries {
+			kind = "clone-ns"
+		}
+		helper := targettest.Hold(t, kind)
+		if carries {
+			run(t, "nsenter", fmt.Sprintf("--mount=/proc/%d/ns/mnt", helper.PID), "mount", "-t", "tmpfs", "over", x.Path("dir"))
+		}
+		super, err := Read(x.At())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var follow, stay int
+		for _, m := range super.Mounts {
+			switch {
+			case m.Is(x.At()):
+			case m.Follows:
+				follow++
+			default:
+				stay++
+			}
+		}
+		if want != (follow == 1) || want != (stay == 0) || follow+stay != 1 {
+			t.Errorf("%s: %d mounts follow, %d stay", kind, follow, stay)
+		}
+		dev := x.At().Dev
+		if err := unix.Unmount(x.Dir, 0); err != nil {
+			t.Fatal(err)
+		}
+		snapshot, err := mounts.List(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		left := 0
+		for range snapshot.OfSuperblock(dev) {
+			left++
+		}
+		if left != stay {
+			t.Errorf("%s: %d mounts are left after the unmount, want %d", kind, left, stay)
+		}
+		helper.Stop()
+	}
+}

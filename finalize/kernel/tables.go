@@ -86,9 +86,12 @@ func (t *tables) superblock(at uint64) (s Superblock, err error) {
 	if err != nil {
 		return s, err
 	}
-	for _, at := range list {
-		m, err := t.readMount(at)
+	for _, each := range list {
+		m, err := t.readMount(each)
 		if err != nil {
+			return s, err
+		}
+		if m.Follows, err = t.follows(each, at); err != nil {
 			return s, err
 		}
 		s.Mounts = append(s.Mounts, m)
