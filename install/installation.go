@@ -116,7 +116,7 @@ func (i *installation) inspect(ctx context.Context) (string, error) {
 	if err := i.label(inv); err != nil {
 		return "", err
 	}
-	facts.Labelled = i.policy != nil
+	facts.Labelled = inv.Tree.Root.Label() != "" || i.policy != nil
 	if i.choice, err = choice.Make(i.wishes, facts, i.look.Place, choice.ThisMachine()); err != nil {
 		return "", err
 	}

@@ -3,6 +3,7 @@ package install
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -12,6 +13,7 @@ import (
 )
 
 // label labels the files of the image by its own SELinux policy, unless the system starts without.
+// Those of an ostree commit keep the labels that they have.
 func (i *installation) label(inv *image.Inventory) (err error) {
 	if i.opts.DisableSELinux {
 		return nil
@@ -46,12 +48,12 @@ func (i *installation) checkLabels() (err error) {
 	if i.image != nil { // the virtual machine that installs has no SELinux
 		return nil
 	}
-	if i.hostLabels, err = target.LabelsFiles(); err != nil || !i.hostLabels || i.policy == nil {
+	if i.hostLabels, err = target.LabelsFiles(); err != nil || !i.hostLabels || !i.choice.Labelled {
 		return err
 	}
 	if name := unlabelledFile(i.inventory.Tree); name != "" {
-		return i.source.Fault(fmt.Errorf("its SELinux policy %s leaves %s without a label, and SELinux, which is on here, gives every file one: "+
-			"use installer build, whose virtual machine has no policy", i.policy.Name, name))
+		return i.source.Fault(fmt.Errorf("%s has no SELinux label by the image's policy, and SELinux, which is on here, gives every file one: "+
+			"use installer build, whose virtual machine has no policy", name))
 	}
 	return target.CheckLabels(i.labels())
 }
@@ -73,6 +75,10 @@ func unlabelledFile(tree *image.Tree) (name string) {
 func (i *installation) labels() []string {
 	tree := i.inventory.Tree
 	found, _ := tree.Labels()
+	delete(found, "")
+	if i.policy == nil {
+		return slices.Sorted(maps.Keys(found))
+	}
 	for _, name := range []string{"/", "/boot", "/boot/loader", "/usr", "/var", "/var/lib/containers/storage"} {
 		found[i.policy.Of(name, unix.S_IFDIR)]++
 	}
@@ -83,12 +89,7 @@ func (i *installation) labels() []string {
 		})
 	}
 	delete(found, "")
-	var list []string
-	for label := range found {
-		list = append(list, label)
-	}
-	slices.Sort(list)
-	return list
+	return slices.Sorted(maps.Keys(found))
 }
 
 // labelsAll reports whether the system's own files all get the labels of the image's policy. A disk

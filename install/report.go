@@ -1,10 +1,12 @@
 package install
 
 import (
+	"fmt"
 	"time"
 
 	"installer/disk"
 	"installer/finalize"
+	"installer/install/size"
 	"installer/rootfs/bootloader"
 )
 
@@ -121,6 +123,14 @@ type SELinuxReport struct {
 	Labelled   int    `json:"labelled"`           // files, directories and links of the tree
 	Unlabelled int    `json:"unlabelled"`         // those that the policy leaves without a label
 	System     int    `json:"system"`             // files labelled beside those of the tree
+}
+
+// String describes the labels in a line; it is empty without any.
+func (s *SELinuxReport) String() string {
+	if s == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s on %s, by the policy %s (version %d)", size.Count(s.Labels, "label"), size.Count(s.Labelled+s.System, "file"), s.Policy, s.Version)
 }
 
 func (r *Report) finish(err error) {

@@ -35,6 +35,7 @@ func writeSummary(w io.Writer, r *install.Report) {
 		{"composefs", r.Deployment.Composefs},
 		{"kernel", r.Deployment.Kernel},
 		{"content", fmt.Sprintf("%s in %d files", install.FormatBytes(r.Deployment.Bytes), r.Deployment.Files)},
+		{"labels", r.SELinux.String()},
 		{"root", fmt.Sprintf("%s, UUID %s", r.Disk.Filesystem, r.Disk.RootUUID)},
 		{"boot loader", string(r.Disk.Bootloader)},
 		{"released", proofs(r)},

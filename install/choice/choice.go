@@ -25,7 +25,7 @@ type Choice struct {
 	SignedOnly   bool   // the image, and its updates, must pass a policy that demands a signature
 	RootKeys     string // line of tmpfiles.d(5) that makes root's SSH keys, "" is none
 	SELinuxOff   bool   // by a kernel argument
-	Labelled     bool   // files have the SELinux labels of the image's policy
+	Labelled     bool   // files have SELinux labels: of the image's policy, or of an ostree commit
 	Discoverable bool   // the initramfs finds the root by its partition type
 	Root         deploy.RootSettings
 	Notes        []string

@@ -24,7 +24,7 @@ type Facts struct {
 	Config   *config.Loaded
 	Kargs    *config.Loaded
 	SELinux  bool   // it configures SELinux
-	Labelled bool   // its files have the labels of its own policy
+	Labelled bool   // its files have labels
 	RootLink string // target of the link /root, "" if it is none
 	Root     deploy.RootSettings
 	tree     *image.Tree

@@ -48,7 +48,8 @@ const maxStates = 1 << 16
 
 // newMachine compiles the patterns. An error names the line.
 func newMachine(patterns []spec) (*machine, error) {
-	m := &machine{}
+	const typical = 32                                                    // instructions of a pattern
+	m := &machine{insts: make([]syntax.Inst, 1, 1+typical*len(patterns))} // the first one fails: 0 is no start
 	var starts []uint32
 	for i := range patterns {
 		s := &patterns[i]
@@ -60,6 +61,7 @@ func newMachine(patterns []spec) (*machine, error) {
 			starts = append(starts, begin)
 		}
 	}
+	m.insts[0].Op = syntax.InstFail
 	m.classify()
 	m.seen = make([]uint32, len(m.insts))
 	m.states = map[string]*state{}
@@ -81,9 +83,6 @@ func (m *machine) add(index int, regex string) (uint32, error) {
 	prog, err := syntax.Compile(tree.Simplify())
 	if err != nil {
 		return 0, err
-	}
-	if len(m.insts) == 0 {
-		m.insts = append(m.insts, syntax.Inst{Op: syntax.InstFail}) // 0 is no start
 	}
 	base := uint32(len(m.insts))
 	for _, inst := range prog.Inst {

@@ -52,6 +52,7 @@ func installFacts(r *install.Report) []fact {
 		{"Deployment", d.Path},
 		{"Commit", d.Commit},
 		{"Boot loader", string(r.Disk.Bootloader)},
+		{"SELinux", r.SELinux.String()},
 		{"Root", strings.Join(nonEmpty(string(r.Disk.Filesystem), r.Disk.RootUUID), ", UUID ")},
 	}
 	if d.Files > 0 {

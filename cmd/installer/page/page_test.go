@@ -42,6 +42,7 @@ func failed() *install.Report {
 		}},
 		Plan:       &install.Plan{Model: "Virtio", Serial: "S3R1AL", Target: "docker://example.org/x", Found: []disk.Found{{Where: "the disk", What: "GPT", Size: 1 << 20}}},
 		Deployment: install.DeploymentReport{Commit: "c0ffee", Path: "ostree/deploy/x", Kernel: "6.1.0", Kargs: []string{"rw", "quiet"}, Files: 12, Bytes: 3 << 20},
+		SELinux:    &install.SELinuxReport{Policy: "default", Version: 33, Labels: 1, Labelled: 12},
 		Steps: []install.StepResult{
 			{Name: "import", Title: "Writing", Started: begin, Seconds: 6, Message: "12 files"},
 			{Name: "finalize", Title: "Releasing", Started: begin.Add(6 * time.Second), Seconds: 4, Error: "held"},
@@ -70,7 +71,7 @@ func TestEveryKind(t *testing.T) {
 	verified := &verify.Report{Version: 1, Outcome: verify.Damaged, Started: begin, Ended: begin.Add(time.Second), Disk: verify.DiskInfo{Path: "x.raw", Size: 1 << 30, Format: "raw"},
 		Checks:   []verify.Check{{Name: "a", Title: "Table", Status: verify.Failed, Detail: "differs"}, {Name: "b", Title: "Boot", Status: verify.NotChecked}},
 		Findings: []verify.Finding{{Check: "a", Severity: verify.Error, Where: "primary", What: "is torn", Remedy: "write it anew"}}}
-	common := []string{"Installation failed", "/dev/vdq", "Releasing: held", "oci:image:latest", "sha256:d1", "6.1.0", "ostree/deploy/x", "c0ffee", "xfs, UUID u-u", "Virtio, serial S3R1AL",
+	common := []string{"Installation failed", "/dev/vdq", "Releasing: held", "oci:image:latest", "sha256:d1", "6.1.0", "ostree/deploy/x", "c0ffee", "1 label on 12 files, by the policy default (version 33)", "xfs, UUID u-u", "Virtio, serial S3R1AL",
 		"docker://example.org/x", "the disk: GPT", "quiet", "12 files", "EFI system partition", "p-2", "no label", "detached loop7: failed", "10.0 s",
 		"prove-no-holders", "held by tail", "not-run", "tail", "process 4711, thread 4712", "/proc/4711/fd/3", "end process 4711"}
 	for name, c := range map[string]struct {
