@@ -27,6 +27,7 @@ func nativeImage(t *testing.T, edit func(layer int, entries []chunked.Entry) []c
 	mustCommand(t, "sh", "-euc", `
 		tar -C "$1/tree" -xf "$1/tiny.tar"
 		mv "$1/tree/etc" "$1/tree/usr/etc"
+		mkdir "$1/tree/etc" # which the deployment fills
 		for name in "$1"/tree/usr/share/many/*; do echo "$name" > "$name"; done
 		ostree init --repo="$2" --mode=bare
 		ostree commit --repo="$2" --branch=base --add-detached-metadata-string=signature=x --tree=dir="$1/tree"`, "sh", dir, repo)

@@ -43,7 +43,7 @@ func (f InventoryFS) resolve(name string, follow bool) (at string, n *Node, err 
 			}
 			continue
 		}
-		if part == "etc" && len(nodes) == 0 && n.Children["etc"] == nil {
+		if part == "etc" && len(nodes) == 0 && hasNoEtc(n) {
 			todo = append([]string{"usr", "etc"}, todo...)
 			continue
 		}
@@ -64,6 +64,13 @@ func (f InventoryFS) resolve(name string, follow bool) (at string, n *Node, err 
 		todo = append(strings.Split(next.Target, "/"), todo...)
 	}
 	return strings.Join(names, "/"), n, nil
+}
+
+// hasNoEtc reports whether the root of a tree leaves /etc to its deployment: an ostree commit may
+// have it as an empty directory.
+func hasNoEtc(root *Node) bool {
+	etc := root.Children["etc"]
+	return etc == nil || etc.IsDir() && len(etc.Children) == 0
 }
 
 func (f InventoryFS) find(op, name string, follow bool) (*Node, error) {

@@ -57,6 +57,7 @@ func smallCommit(t *testing.T) string {
 		must(t, os.WriteFile(filepath.Join(root, name), []byte(content), 0o644))
 	}
 	must(t, os.Symlink("a", filepath.Join(root, "usr/bin/link")))
+	must(t, os.Mkdir(filepath.Join(root, "etc"), 0o755))
 	run(t, "ostree", "init", "--repo="+repo, "--mode=bare")
 	run(t, "ostree", "commit", "--repo="+repo, "--branch=base", "--add-detached-metadata-string=signature=x", "--tree=dir="+root)
 	return repo
@@ -333,7 +334,8 @@ func TestNativeLacks(t *testing.T) {
 		n := -1
 		ref, layers := nativeRef(t, repo, chunked.Options{Chunks: 2, Version: 1}, func(plain []byte) blobLayer {
 			if n++; n == cut {
-				plain = plain[:len(plain)/2/512*512+100]
+				at := bytes.LastIndex(plain, []byte("ustar")) // in the last header, where the tar cannot end
+				plain = plain[:at]
 			}
 			return gzipLayer(t, plain)
 		})
