@@ -26,7 +26,7 @@ func selinuxDisk(t *testing.T) (raw string, report runReport) {
 		}()
 		Run(t, "to-disk", "--via-loopback", "--generic-image", "--source-imgref", cachedImage(t, selinuxImage), "--filesystem", "ext4",
 			"--bootloader", "grub", "--karg", "console=ttyS0,115200n8", "--karg", "installer.selftest=brief",
-			"--karg", "sysctl.kernel.printk_ratelimit=0", "--report", file, raw).Must(t)
+			"--karg", "sysctl.kernel.printk_ratelimit=0", "--karg", "mitigations=off", "--karg", "rcupdate.rcu_expedited=1", "--report", file, raw).Must(t)
 		selinuxDisks.made = true
 	}
 	return raw, readReport(t, file)
