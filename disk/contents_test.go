@@ -84,6 +84,13 @@ var oracleTypes = map[string]string{
 	"suspended system": "swsuspend", "swap space": "swap", "zonefs file system": "zonefs", "AIX partition table": "aix",
 }
 
+// checkedMore are the formats of which libblkid recognises the magic number alone in version 2.38, but in
+// 2.41 only a superblock that is sound.
+var checkedMore = []string{
+	"BIOS RAID member (NVIDIA)", "DRBD device", "ISO 9660 file system", "btrfs file system", "erofs file system",
+	"exFAT file system", "romfs file system",
+}
+
 // Every entry of the table must be found, those of formats whose programs are not at hand too, and
 // by wipefs where it needs no more than the magic number.
 func TestContentsByMagic(t *testing.T) {
@@ -116,7 +123,7 @@ func TestContentsByMagic(t *testing.T) {
 		}
 	}
 	for name := range oracleTypes {
-		if !agreed[name] {
+		if !agreed[name] && !slices.Contains(checkedMore, name) {
 			t.Errorf("%s: wipefs recognises it at none of its places", name)
 		}
 	}

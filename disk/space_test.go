@@ -120,13 +120,14 @@ func TestRootTakesTheContent(t *testing.T) {
 
 func TestCheckFreeNamesTheNumber(t *testing.T) {
 	dir := mountedRoot(t, smallestRoot, "mkfs.ext4", "-q", "-b", "4096", "-i", "65536")
+	inodes := strings.TrimSpace(kit.Run(t, "stat", "--file-system", "--format=%d", dir)) // one fewer with an orphan file
 	for _, c := range []struct {
 		s    Space
 		want string
 	}{
 		{Space{Content: 100 * mib, Inodes: 1000}, ""},
 		{Space{Content: 300 * mib, Inodes: 1000}, " has too little room: 381937664 bytes are needed, "},
-		{Space{Content: 10 * mib, Inodes: 6000}, " has too little room: 6000 inodes are needed, 5125 are free"},
+		{Space{Content: 10 * mib, Inodes: 6000}, " has too little room: 6000 inodes are needed, " + inodes + " are free"},
 	} {
 		err := c.s.CheckFree(dir, Ext4)
 		var full *NoRoomError
