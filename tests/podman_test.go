@@ -1,7 +1,6 @@
 package tests
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"installer/tests/kit"
 )
 
 // podman is a store of containers of its own, with the image of the installer in it. It stands
@@ -193,7 +194,6 @@ func kernelPartitions(t *testing.T, device string) map[int][2]int64 {
 func deletePartitions(t *testing.T, device string) {
 	t.Helper()
 	for number := range kernelPartitions(t, device) {
-		_, err := command(context.Background(), "delpart", device, strconv.Itoa(number))
-		must(t, err)
+		kit.DeletePartition(t, device, number)
 	}
 }

@@ -4,9 +4,10 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
+
+	"installer/tests/kit"
 )
 
 // readmeCommands returns the commands of README.md that match a pattern, each as one line of shell.
@@ -61,9 +62,8 @@ func readmeToFilesystem(t *testing.T, p podman) {
 	must(t, err)
 	// A disk with partitions, as a machine has it: a loop device may not look for them by itself.
 	device := loopDevice(t, raw)
-	t.Cleanup(func() { deletePartitions(t, device) })
 	for i, part := range parts {
-		mustCommand(t, "addpart", device, strconv.Itoa(i+1), strconv.FormatInt(part.Start/512, 10), strconv.FormatInt(part.Size/512, 10))
+		kit.AddPartition(t, device, i+1, part.Start, part.Size)
 	}
 	mustCommand(t, "mkfs.ext4", "-q", device+"p2")
 	p.run("mount", device+"p2", "/mnt")

@@ -52,13 +52,7 @@ func partitionNode(t *testing.T, device string, number int) string {
 	return node
 }
 
-// deletePartition and swapoff undo a test's change, after its context has ended.
-func deletePartition(t *testing.T, device string) {
-	t.Helper()
-	_, err := command(context.Background(), "delpart", device, "1")
-	must(t, err)
-}
-
+// swapoff undoes a test's change, after its context has ended.
 func swapoff(t *testing.T, device string) {
 	t.Helper()
 	_, err := command(context.Background(), "swapoff", device)

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"installer/tests/kit"
 	"installer/tests/layout"
 )
 
@@ -309,8 +310,7 @@ func TestRefusedBusyTarget(t *testing.T) {
 		if r.Code != 4 || !strings.Contains(r.Stderr, "leave that flag out") {
 			t.Errorf("exit status %d, want 4:\n%s", r.Code, r.Stderr)
 		}
-		mustCommand(t, "addpart", device, "1", "2048", "20480")
-		t.Cleanup(func() { deletePartition(t, device) })
+		kit.AddPartition(t, device, 1, 1<<20, 10<<20)
 		r = Run(t, "to-disk", "--source-imgref", ref, partitionNode(t, device, 1))
 		if r.Code != 4 || !strings.Contains(r.Stderr, "it is partition 1 of "+device+"; to do: give the whole disk") {
 			t.Errorf("exit status %d, want 4:\n%s", r.Code, r.Stderr)

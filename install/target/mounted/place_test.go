@@ -9,8 +9,8 @@ import (
 	"testing"
 
 	"installer/disk/block"
-
 	"installer/finalize/mounts"
+	"installer/tests/kit"
 
 	"golang.org/x/sys/unix"
 )
@@ -82,8 +82,7 @@ func TestBeneathLoop(t *testing.T) {
 
 func TestBeneathPartition(t *testing.T) {
 	dev := losetup(t, diskFile(t, biosBoot), "--partscan")
-	command(t, "addpart", dev, "2", strconv.Itoa(8*mib/512), strconv.Itoa(16*mib/512))
-	t.Cleanup(func() { command(t, "delpart", dev, "2") })
+	kit.AddPartition(t, dev, 2, 8*mib, 16*mib)
 	text, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(dev), filepath.Base(dev)+"p2", "dev"))
 	if err != nil {
 		t.Fatal(err)
