@@ -72,13 +72,10 @@ func Make(o Options, f Facts, p Place, m Machine) (*Choice, error) {
 	if err := c.check(f); err != nil {
 		return nil, f.fault(err)
 	}
-	if c.Bootloader != bootloader.GRUB {
-		return c, nil
-	}
-	if err := bootloader.CheckArguments(o.Kargs); err != nil {
+	if err := c.Bootloader.CheckArguments(o.Kargs); err != nil {
 		return nil, err
 	}
-	if err := bootloader.CheckArguments(c.Kargs); err != nil {
+	if err := c.Bootloader.CheckArguments(c.Kargs); err != nil {
 		return nil, f.fault(err)
 	}
 	return c, nil

@@ -25,7 +25,7 @@ type Place struct {
 func (p Place) chooseFirmware(kind bootloader.Kind, arch string, generic bool, m Machine) (fw bootloader.Firmware, note string, err error) {
 	can := bootloader.Firmware{
 		UEFI: p.NoUEFI == "",
-		BIOS: p.NoBIOS == "" && kind == bootloader.GRUB && arch == "amd64",
+		BIOS: p.NoBIOS == "" && kind.StartsBIOS(arch),
 	}
 	switch {
 	case kind == bootloader.None && p.Made:
@@ -45,7 +45,7 @@ func (p Place) chooseFirmware(kind bootloader.Kind, arch string, generic bool, m
 // noFirmware names the missing places for a boot loader.
 func (p Place) noFirmware(kind bootloader.Kind, arch string) error {
 	reason := "there is no place for a boot loader: " + p.NoUEFI
-	if kind == bootloader.GRUB && arch == "amd64" {
+	if kind.StartsBIOS(arch) {
 		reason += "; " + p.NoBIOS
 	}
 	return &disk.RefusedError{Path: p.Path, Reason: reason + fmt.Sprintf("; or leave the boot loader to yourself by --bootloader=%s", bootloader.None)}

@@ -77,10 +77,7 @@ func (o Options) Validate() error {
 			return fmt.Errorf("--%s: %w", flag, err)
 		}
 	}
-	if o.Bootloader == bootloader.GRUB {
-		return bootloader.CheckArguments(o.Kargs)
-	}
-	return nil
+	return o.Bootloader.CheckArguments(o.Kargs)
 }
 
 // checkSpec refuses a value that cannot stand in a kernel argument and in a field of fstab(5).

@@ -46,6 +46,22 @@ func (k Kind) HasInterface() bool { return k == SystemdBoot }
 // image's architecture.
 func (k Kind) RunsImage() bool { return k == GRUB }
 
+// StartsBIOS reports whether the loader starts machines of an architecture by their BIOS.
+func (k Kind) StartsBIOS(arch string) bool { return k == GRUB && arch == "amd64" }
+
+// ReadsBoot reports whether the loader itself reads the file system of /boot, whose features it must
+// know.
+func (k Kind) ReadsBoot() bool { return k == GRUB }
+
+// CheckArguments checks that the loader carries the kernel arguments; the error is an
+// [*ArgumentError].
+func (k Kind) CheckArguments(args []string) error {
+	if k == GRUB {
+		return CheckArguments(args)
+	}
+	return nil
+}
+
 // ParseKind returns the boot loader called name. "grub2" and "systemd-boot" are accepted as other
 // spellings.
 func ParseKind(name string) (Kind, error) {

@@ -12,7 +12,6 @@ import (
 	"installer/install/choice"
 	"installer/install/size"
 	"installer/install/target"
-	"installer/rootfs/bootloader"
 )
 
 // Plan refuses file systems that the image does not fit on.
@@ -38,7 +37,7 @@ func (m *Mounted) Plan(_ context.Context, c *choice.Choice, need target.Need) (*
 		Found: m.found, RootNeed: need.Free(c.Filesystem), Ask: len(m.found) > 0, Lost: "will be deleted",
 	}
 	entries := t.Entries()
-	if features := entries.Super.Unreadable(); features != 0 && c.Bootloader == bootloader.GRUB {
+	if features := entries.Super.Unreadable(); features != 0 && c.Bootloader.ReadsBoot() {
 		p.Notes = append(p.Notes, fmt.Sprintf("the %s on %s has features (%#x) that GRUB 2.06 does not read: whether the image's GRUB does must be seen",
 			entries.Mount.FSType, entries.Mount.Point, features))
 	}

@@ -9,7 +9,6 @@ import (
 	"installer/finalize/mounts"
 	"installer/install/confine"
 	"installer/install/target"
-	"installer/rootfs/bootloader"
 )
 
 // Prepare implements target.Target.
@@ -47,7 +46,7 @@ func (d *Disk) format(ctx context.Context) (string, error) {
 	}
 	d.device = dev
 	d.loop = d.journal.Add("detached "+dev.Path(), dev.Detach)
-	o := disk.MakeOptions{UUID: d.rootUUID, Label: "root", GRUB: d.choice.Bootloader == bootloader.GRUB}
+	o := disk.MakeOptions{UUID: d.rootUUID, Label: "root", GRUB: d.choice.Bootloader.ReadsBoot()}
 	return "", d.choice.Filesystem.Make(ctx, confine.Run, dev.Path(), o)
 }
 
