@@ -156,6 +156,15 @@ func (g Guest) addModules(t *testing.T, w *cpio.Writer, dir string) (names []str
 	return names
 }
 
+// diskArgs are QEMU's arguments for a raw disk.
+func diskArgs(name, file string, readOnly bool) []string {
+	options := ",format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap"
+	if readOnly {
+		options = ",format=raw,readonly=on"
+	}
+	return []string{"-drive", "if=none,id=" + name + options + ",file=" + escapeComma(file), "-device", "virtio-blk-pci,drive=" + name + ",serial=" + name}
+}
+
 var erofsImages struct {
 	sync.Mutex
 	made map[string]string // by directory

@@ -11,12 +11,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -35,14 +33,11 @@ const (
 // BootOptions name the disk and the manner of a boot. Zero values stand for the defaults in the
 // comments.
 type BootOptions struct {
-	Disk     string   // image file
-	Format   string   // "raw" or "qcow2"; "" is raw
-	Firmware Firmware // "" is UEFI
-	Writable bool     // the boot may change Disk; otherwise its writes are thrown away
-	// Disks are further raw disks, by the names of their links /dev/disk/by-id/virtio-NAME. The self-test
-	// runs the program script of the file system on a disk named script.
-	Disks   map[string]string
-	Timeout time.Duration // for the whole boot; 0 is 15 minutes
+	Disk     string        // image file
+	Format   string        // "raw" or "qcow2"; "" is raw
+	Firmware Firmware      // "" is UEFI
+	Writable bool          // the boot may change Disk; otherwise its writes are thrown away
+	Timeout  time.Duration // for the whole boot; 0 is 15 minutes
 	// Slack multiplies the deadline of every phase; 0 is 1.
 	Slack float64
 	// Accel is QEMU's accelerator; "" is "tcg,thread=multi". KVM is never chosen by itself: there
@@ -155,9 +150,6 @@ func (o BootOptions) command(work string) ([]string, error) {
 		"-object", "rng-random,id=r0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=r0",
 		"-chardev", "stdio,id=c0,signal=off", "-serial", "chardev:c0",
 	}
-	for _, name := range slices.Sorted(maps.Keys(o.Disks)) {
-		args = append(args, diskArgs(name, o.Disks[name], name == "script")...)
-	}
 	switch o.Firmware {
 	case BIOS:
 		return args, nil
@@ -166,15 +158,6 @@ func (o BootOptions) command(work string) ([]string, error) {
 		return append(args, flash...), err
 	}
 	return nil, fmt.Errorf("unknown firmware %q", o.Firmware)
-}
-
-// diskArgs are QEMU's arguments for a raw disk.
-func diskArgs(name, file string, readOnly bool) []string {
-	options := ",format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap"
-	if readOnly {
-		options = ",format=raw,readonly=on"
-	}
-	return []string{"-drive", "if=none,id=" + name + options + ",file=" + escapeComma(file), "-device", "virtio-blk-pci,drive=" + name + ",serial=" + name}
 }
 
 // escapeComma doubles commas, as QEMU's option syntax wants them in values.
