@@ -89,7 +89,7 @@ func (e *LabelError) Error() string {
 // Unwrap returns the cause.
 func (e *LabelError) Unwrap() error { return e.Err }
 
-// Advice says what to do.
+// Advice names the remedies.
 func (e *LabelError) Advice() string {
 	return "run the installer in a domain that may set labels unknown to the running policy (permission mac_admin of capability2): " +
 		"give a copy of it the type install_exec_t (chcon) and run that, or in podman --security-opt label=type:install_t; " +

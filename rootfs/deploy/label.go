@@ -174,17 +174,17 @@ func (w *labelWalk) entry(in *beneath.Dir, name, as string, st *unix.Stat_t, r r
 	if err := w.ctx.Err(); err != nil {
 		return err
 	}
-	what, err := r(in, name, st)
-	if err != nil || what == pruneIt {
+	how, err := r(in, name, st)
+	if err != nil || how == pruneIt {
 		return err
 	}
-	if what != keepIt {
+	if how != keepIt {
 		below, err := w.set(in, name, as, st)
 		if err != nil || !below {
 			return err
 		}
 	}
-	if what == labelTop || !isDir(st) {
+	if how == labelTop || !isDir(st) {
 		return nil
 	}
 	return in.With(name, func(d *beneath.Dir) error { return w.entries(d, as, r) })

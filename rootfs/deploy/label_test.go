@@ -20,7 +20,7 @@ func byPath(name string, mode uint32) string {
 	return "u:r:" + name + ":s0"
 }
 
-// labelsOf returns the labels of all files below a directory, without what byPath adds.
+// labelsOf returns the paths in the labels of all files below a directory.
 func labelsOf(t *testing.T, root string) map[string]string {
 	t.Helper()
 	labels := map[string]string{}
@@ -64,7 +64,7 @@ func addFiles(t *testing.T, x *target, dep *Deployment) {
 	}
 }
 
-// TestLabel labels a system: all of it, and what bootc labels on a machine without SELinux.
+// TestLabel labels a system: all of it, and the files that bootc labels on a machine without SELinux.
 func TestLabel(t *testing.T) {
 	const v, storage = "ostree/deploy/default/var", "ostree/bootc/storage"
 	for _, all := range []bool{true, false} {

@@ -170,7 +170,7 @@ func (inv *Inventory) count() {
 	}
 }
 
-// Relabel labels the tree, as [Tree.Relabel] does, and counts anew what is stored.
+// Relabel labels the tree, as [Tree.Relabel] does, and counts the objects anew.
 func (inv *Inventory) Relabel(label Labeller) {
 	before := len(inv.Tree.Twins)
 	inv.Tree.Relabel(label)

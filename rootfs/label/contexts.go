@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// Files beside file_contexts, by what their names have after it.
+// Suffixes of the files beside file_contexts.
 const (
 	suffixHomedirs = ".homedirs"
 	suffixLocal    = ".local"

@@ -14,8 +14,8 @@ import (
 //
 // A pattern is a regular expression of PCRE2 in libselinux, on bytes, where a dot matches newlines
 // too, between ^ and $. Go's package knows neither look-around nor back-references; a policy that
-// uses those is refused with the line. What both know means the same on bytes, each taken for a
-// character of its own.
+// uses those is refused with the line. All other patterns mean the same in both, on bytes that are
+// each taken for a character of its own.
 type machine struct {
 	insts   []syntax.Inst // of all patterns; the Arg of a match is the pattern
 	classes [256]uint8    // bytes that no instruction distinguishes have one class
