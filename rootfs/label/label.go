@@ -37,8 +37,9 @@ func Patterns() []string {
 	return list
 }
 
-// IsBinary reports whether a path of a tree is that of a binary policy.
+// IsBinary reports whether a path of a tree, or of a layer, is that of a binary policy.
 func IsBinary(name string) bool {
+	name = strings.TrimPrefix(path.Clean("/"+name), "/")
 	matched, err := path.Match("etc/selinux/*/policy/policy.*", strings.TrimPrefix(name, "usr/"))
 	return err == nil && matched
 }

@@ -156,6 +156,17 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+func TestIsBinary(t *testing.T) {
+	for name, want := range map[string]bool{
+		"etc/selinux/t/policy/policy.33": true, "./etc/selinux/t/policy/policy.33": true, "/usr/etc/selinux/t/policy/policy.9": true,
+		"etc/selinux/t/policy/sub/policy.33": false, "usr/share/selinux/t/policy/policy.33": false, "etc/selinux/config": false,
+	} {
+		if got := IsBinary(name); got != want {
+			t.Errorf("%s is a binary policy: %v", name, got)
+		}
+	}
+}
+
 func TestFaults(t *testing.T) {
 	fine := "/.* u:r:x:s0\n"
 	for name, c := range map[string]struct {
