@@ -137,6 +137,8 @@ func derivedLayers(policy bool) [][]entry {
 		owned(dirEntry("usr/share/fresh", 0o711), 3, 4), fileEntry("usr/share/fresh/x", "x"),
 		fileEntry("var/lib/state", "state"), fileEntry("opt/tool", "tool"),
 	), {
+		dirEntry("./", 0o700), fileEntry(".wh.boot", ""), owned(fileEntry("srv/www/x", "w"), 8, 8),
+		dirEntry("usr/share/large", 0o700), fileEntry("usr/share/large/.wh..wh..opq", ""), dirEntry("usr/share/large/sub", 0o711), fileEntry("usr/share/large/sub/.wh.no", ""),
 		fileEntry("usr/share/single", "back"), fileEntry("usr/share/kept/.wh.new", ""),
 		fileEntry("usr/share/fresh/.wh..wh..opq", ""), fileEntry("usr/share/fresh/y", "y"),
 		fileEntry("usr/share/.early", "removed by the whiteout after it"), fileEntry("usr/share/.wh..early", ""),
