@@ -80,7 +80,8 @@ func (t *Tree) Notes() (notes []string) {
 }
 
 // CheckRoom returns a [*SourceError] that names the first file of a layer whose extended attributes
-// do not fit in the file system that the tree will be written to.
+// do not fit in the file system that the tree will be written to, or that the file system would not
+// show as an object has them.
 func (img *Image) CheckRoom(tree *Tree, room xattr.Room) error {
 	for i, layer := range tree.Layers {
 		err := layer.Walk(func(path string, n *Node) error {
@@ -88,6 +89,9 @@ func (img *Image) CheckRoom(tree *Tree, room xattr.Room) error {
 				return nil
 			}
 			err := room.Check(n.Xattrs)
+			if err == nil && n.Content != (ContentID{}) { // an object of an ostree commit
+				err = room.Shows(n.Mode, n.Xattrs)
+			}
 			if err == nil {
 				return nil
 			}

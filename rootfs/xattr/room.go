@@ -2,6 +2,7 @@ package xattr
 
 import (
 	"fmt"
+	"sort"
 	"strings"
 )
 
@@ -39,6 +40,30 @@ func (r Room) Check(attrs []Attr) error {
 		return r.checkBtrfs(attrs)
 	case "xfs":
 		return checkXFS(attrs)
+	}
+	return nil
+}
+
+// Shows reports why a regular file or link on the file system would show other attributes than
+// these, with which its object has its name; nil if it shows them as they are.
+func (r Room) Shows(mode uint32, attrs []Attr) error {
+	shown, _, _, err := Canonical(mode, attrs)
+	if err != nil {
+		return err
+	}
+	if r.fs == "xfs" {
+		shown = OnXFS(shown)
+		sort.Slice(shown, func(i, j int) bool { return shown[i].Name < shown[j].Name })
+	}
+	for n := range max(len(shown), len(attrs)) {
+		switch {
+		case n >= len(shown) || n < len(attrs) && attrs[n].Name < shown[n].Name:
+			return fmt.Errorf("a file on %s does not show its extended attribute %s; install on another file system", r.fs, quote(attrs[n].Name))
+		case n >= len(attrs) || attrs[n].Name != shown[n].Name:
+			return fmt.Errorf("a file on %s shows the extended attribute %s beside its own; install on another file system", r.fs, quote(shown[n].Name))
+		case string(attrs[n].Value) != string(shown[n].Value):
+			return fmt.Errorf("a file on %s shows its extended attribute %s with another value", r.fs, quote(attrs[n].Name))
+		}
 	}
 	return nil
 }

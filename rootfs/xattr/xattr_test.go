@@ -214,3 +214,26 @@ func mountImage(t *testing.T, fs string) string {
 	})
 	return at
 }
+
+// An object's attributes must be those that its file shows. XFS shows an access control list twice.
+func TestShownAsInAnObject(t *testing.T) {
+	list, mode, _, err := Canonical(unix.S_IFREG|0o4750, []Attr{{ACLAccess, named}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	label := Attr{SELinux, []byte("label\x00")}
+	onExt4 := append([]Attr{label}, list...)
+	onXFS := OnXFS(onExt4)
+	for _, c := range []struct {
+		fs    string
+		attrs []Attr
+		shows bool
+	}{
+		{"ext4", nil, true}, {"xfs", []Attr{label}, true}, {"ext4", onExt4, true}, {"ext4", onXFS, false},
+		{"xfs", onXFS, true}, {"xfs", onExt4, false}, {"ext4", []Attr{label, {"user.x", nil}}, false},
+	} {
+		if err := RoomOf(c.fs, 0).Shows(mode, c.attrs); (err == nil) != c.shows {
+			t.Errorf("%s shows %d attributes: %v, want %v", c.fs, len(c.attrs), err, c.shows)
+		}
+	}
+}
