@@ -127,12 +127,10 @@ func TestVerityDeployment(t *testing.T) {
 		t.Errorf("verify:\n%s", r.Stdout)
 	}
 	// This machine's kernel may be unable to read the files, which is no damage of theirs.
-	for _, fs := range []string{"ext4", "btrfs"} {
-		report, _ := verified(t, disks[fs])
-		for _, f := range report.Findings {
-			if f.Severity == verify.Error && !strings.HasPrefix(f.Check, "esp-") { // it has no boot loader
-				t.Errorf("verify finds on this machine, on %s: %s", fs, f)
-			}
+	report, _ := verified(t, disks["ext4"])
+	for _, f := range report.Findings {
+		if f.Severity == verify.Error && !strings.HasPrefix(f.Check, "esp-") { // it has no boot loader
+			t.Errorf("verify finds on this machine: %s", f)
 		}
 	}
 }
