@@ -35,8 +35,15 @@ func byLibselinux(t *testing.T, file string, kind uint32, paths []string) []stri
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
 	var out, faults bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &faults
-	if err := cmd.Run(); err != nil || faults.Len() > 0 {
-		t.Fatalf("matchpathcon: %v: %s", err, faults.String())
+	err := cmd.Run()
+	for line := range strings.Lines(faults.String()) {
+		// libselinux 3.8 has a remark on an expression that it does not simplify.
+		if !strings.HasSuffix(line, " for literal matching, continuing using regex\n") {
+			t.Fatalf("matchpathcon: %v: %s", err, faults.String())
+		}
+	}
+	if err != nil {
+		t.Fatalf("matchpathcon: %v", err)
 	}
 	labels := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
 	if len(labels) != len(paths) {
