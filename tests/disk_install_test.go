@@ -42,6 +42,7 @@ type runReport struct {
 	}
 	Deployment struct {
 		Commit, Path, Kernel string
+		Composefs            string
 		BootChecksum         string `json:"boot_checksum"`
 		Kargs                []string
 		Files                int

@@ -73,13 +73,17 @@ func TestSELinuxDisk(t *testing.T) {
 		echo "new objects $(($(find "$repo/objects" -type f | wc -l) - before))"
 		ostree admin deploy --sysroot="$target" --stateroot=default --no-merge $commit >/dev/null
 		cmp "$deploy/.ostree.cfs" "${deploy%.0}.1/.ostree.cfs" && echo "composefs equal"
+		composefs-info dump "$deploy/.ostree.cfs" >/run/dump
+		mkcomposefs --from-file /run/dump /run/cfs
+		cmp "$deploy/.ostree.cfs" /run/cfs && echo "dump equal"
 		echo "measured $(composefs-info measure-file "$deploy/.ostree.cfs") $(fsverity digest --compact "$deploy/.ostree.cfs")"
 		ostree fsck --repo="$repo" | tail -n 1`)
 	content := regexp.MustCompile(`(?m)^content ([0-9a-f]{64})$`).FindAllStringSubmatch(out, -1)
 	if len(content) != 2 || content[0][1] != content[1][1] {
 		t.Errorf("the contents of our commit and of ostree's: %q", content)
 	}
-	for _, want := range []string{"\nnew objects 1\n", "\ncomposefs equal\n", "no errors found"} {
+	for _, want := range []string{"\nnew objects 1\n", "\ncomposefs equal\n", "\ndump equal\n", "no errors found",
+		"\nmeasured " + report.Deployment.Composefs + " " + report.Deployment.Composefs + "\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no line %q", want)
 		}
