@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"installer/install/verify"
 	"installer/tests/kit"
@@ -70,6 +71,7 @@ func TestVerityDeployment(t *testing.T) {
 	}
 	disks["oracle"] = erofsOf(t, kit.OracleTree(t))
 	g := Guest{
+		Timeout: 10 * time.Minute,
 		Image: configured(t, map[string]string{
 			"usr/lib/ostree/prepare-root.conf": "[composefs]\nenabled = verity\n", "usr/share/large": strings.Repeat("0123456789abcdef\n", 200_000),
 		}), Disks: disks,
