@@ -51,8 +51,3 @@ func (r *Repo) WriteCommitMeta(commit Checksum, metadata []KeyValue) error {
 	k := objectKey{commit, TypeCommitMeta}
 	return k.wrap(r.writer.store(k, &metadataHeader, data))
 }
-
-// DetachedMetadata returns the metadata beside a commit, nil if there is none.
-func (r *Repo) DetachedMetadata(commit Checksum) ([]KeyValue, error) {
-	return decoded(r, TypeCommitMeta, commit, decodeDict)
-}
