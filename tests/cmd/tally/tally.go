@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 )
@@ -107,8 +109,19 @@ func (t *tally) endPackage(e event, key string) {
 			t.failed++
 		}
 		fmt.Fprintf(t.out, "FAIL %s\n%s", e.Package, strings.Join(t.output[key], ""))
+		t.unfinished(e.Package)
 	case t.packages[e.Package] > 0:
 		fmt.Fprintf(t.out, "ok   %-60s %5.1f s, %d tests\n", e.Package, e.Elapsed, t.packages[e.Package])
+	}
+}
+
+// unfinished prints the output of the tests that were running when their package's process ended. Its
+// last words, such as a panic of another goroutine, are among it.
+func (t *tally) unfinished(pkg string) {
+	for _, key := range slices.Sorted(maps.Keys(t.output)) {
+		if test, ok := strings.CutPrefix(key, pkg+" "); ok && test != "" {
+			fmt.Fprintf(t.out, "UNFINISHED %s %s:\n%s", pkg, test, strings.Join(t.output[key], ""))
+		}
 	}
 }
 

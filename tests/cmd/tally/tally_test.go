@@ -45,6 +45,7 @@ func TestTally(t *testing.T) {
 		"panics":     {head + "func TestA(*testing.T) {}\nfunc TestB(*testing.T) { panic(\"boom\") }\n", "1 passed, 1 failed, 0 skipped", "boom", false},
 		"no build":   {head + "func TestA(t *testing.T) { undefined() }\n", "0 passed, 1 failed, 0 skipped", "undefined", false},
 		"exits":      {head + "import \"os\"\n\nfunc TestA(*testing.T) { os.Exit(1) }\n", "0 passed, 1 failed, 0 skipped", "", false},
+		"dies":       {head + "func TestA(*testing.T) { go panic(\"elsewhere\"); select {} }\n", "0 passed, 1 failed, 0 skipped", "elsewhere", false},
 		"main fails": {head + "import \"os\"\n\nfunc TestMain(*testing.M) { os.Exit(3) }\nfunc TestA(*testing.T) {}\n", "0 passed, 1 failed, 0 skipped", "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
