@@ -8,8 +8,9 @@ import (
 )
 
 // On a machine with systemd, whose services have mount namespaces with copies of every mount, a
-// disk is installed and released, and a mount that nobody uses has no holder: a mount that goes
-// with an unmount does not hold it.
+// disk is installed and released, and a mount that nobody uses is free. Copies that go with an
+// unmount do not hold it, also those that mountinfo does not show: a service whose root was moved
+// has them below its old one.
 func TestInstallBesideUdevAndLogind(t *testing.T) {
 	dir := t.TempDir()
 	whole, root := filepath.Join(dir, "whole.raw"), filepath.Join(dir, "root.raw")
@@ -35,15 +36,12 @@ func TestInstallBesideUdevAndLogind(t *testing.T) {
 	wait()
 	r := result().Must(t)
 	for _, want := range []string{
-		"active\nactive\n", "Installation complete: /dev/vd", "\n1\n/run/target: ", "Installation complete: /run/target",
+		"active\nactive\n", "Installation complete: /dev/vd", "\n1\n/run/target: free\n", "\nholders: 0\n", "Installation complete: /run/target",
 		"\nreleased: /run/target", "\nmounted nowhere",
 	} {
 		if !strings.Contains(r.Stdout, want) {
 			t.Errorf("the output has no %q", want)
 		}
-	}
-	if strings.Contains(r.Stdout, "held") || strings.Contains(r.Stdout, "holders: 3") {
-		t.Error("a mount that nobody uses is held")
 	}
 	if t.Failed() {
 		t.Log(r.Stdout)
