@@ -19,6 +19,8 @@ func TestParseStrace(t *testing.T) {
 15 ???()                                = ?
 16 ???( <detached ...>
 18 ???( <unfinished ...>
+18 <... ??? resumed>)                  = ?
+18 <... ??? resumed> <unfinished ...>) = ?
 17 mount("tmpfs", "/late", "tmpfs", 0, NULL <detached ...>
 `
 	calls, err := parseStrace(strings.NewReader(log))

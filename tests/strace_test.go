@@ -55,7 +55,7 @@ var (
 	straceBegin   = regexp.MustCompile(`^(\d+)\s+(\w+)\((.*) <(?:unfinished|detached) \.\.\.>$`)
 	straceResumed = regexp.MustCompile(`^(\d+)\s+<\.\.\. (\w+) resumed>(.*)\)\s+= (.*)$`)
 	// ??? is of a thread that was killed before its call could be read.
-	straceOther = regexp.MustCompile(`^\d+\s+(\+\+\+|---|\?\?\?\((\)\s+= \?| <(?:detached|unfinished) \.\.\.>)$|<\.\.\. \w+ resumed>.*= \?)`)
+	straceOther = regexp.MustCompile(`^\d+\s+(\+\+\+|---|\?\?\?\((\)\s+= \?| <(?:detached|unfinished) \.\.\.>)$|<\.\.\. (?:\w+|\?\?\?) resumed>.*= \?)`)
 )
 
 // parseStrace joins the lines that strace -f splits when threads interleave. A line it does not
