@@ -181,8 +181,11 @@ func (s *loopSet) configure(number int, p Partition) (*Device, error) {
 }
 
 // open opens, locks and configures the loop device. The lock comes first, so that udev never looks
-// at the device while it is ours.
+// at the device while it is ours. A device that turns out to be another's is open under ForkLock
+// only: see gone.
 func (v *Device) open() error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	mode := os.O_RDWR
 	if v.set.readOnly {
 		mode = os.O_RDONLY
@@ -304,13 +307,16 @@ func (v *Device) release() error {
 // gone proves that the loop device no longer lies over the partition: it is free, or another's by
 // now. Its openers are looked up before the second look, which alone decides: a program in search
 // of a free loop device opens those of others for a moment, and the kernel clears the device when
-// that one closes.
+// that one closes. No search of this process, and no child between fork and exec, has it open
+// during the second look.
 func (v *Device) gone() error {
 	attached, err := v.stillOurs()
 	if err != nil || !attached {
 		return err
 	}
 	holders := v.set.host.openers(v.dev)
+	syscall.ForkLock.Lock()
+	defer syscall.ForkLock.Unlock()
 	if attached, err = v.stillOurs(); err != nil || !attached {
 		return err
 	}
