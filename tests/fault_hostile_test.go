@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"installer/tests/kit"
 	"installer/tests/layout"
 )
 
@@ -52,10 +53,13 @@ exec /usr/bin/grub-mkimage.real "$@"
 // and the disk is its value without the attack.
 func TestHostileProgram(t *testing.T) {
 	adoptOrphans(t)
-	grub, err := os.ReadFile("/usr/bin/grub-mkimage") // of this machine's package grub-common, the same Debian
+	source, _ := splitRef(CacheImage(t))
+	_, manifest, _, err := layout.Read(source)
 	must(t, err)
+	system := filepath.Join(source, "blobs", "sha256", manifest.Layers[0].Digest.Encoded())
+	grub := kit.Run(t, "tar", "-xOf", system, "./usr/bin/grub-mkimage")
 	dirName, tag := stackOn(t, CacheImage(t), func(s *layout.Stack) {
-		must(t, s.Add(writeItems(file("usr/bin/grub-mkimage", hostileScript).mode(0o755), file("usr/bin/grub-mkimage.real", string(grub)).mode(0o755))))
+		must(t, s.Add(writeItems(file("usr/bin/grub-mkimage", hostileScript).mode(0o755), file("usr/bin/grub-mkimage.real", grub).mode(0o755))))
 	})
 	dir := t.TempDir()
 	raw := filepath.Join(dir, "disk.raw")
