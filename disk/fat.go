@@ -34,16 +34,16 @@ func (s section) WriteAt(p []byte, off int64) (int, error) {
 // and repeats when the identifiers do.
 func (d *Disk) FAT(p Partition, label string) (*FAT, error) {
 	if err := d.within(p.Start, p.Size); err != nil {
-		return nil, fmt.Errorf("making a FAT file system on %q: %w", p.Name, err)
+		return nil, fmt.Errorf("making a FAT file system on %q of %s: %w", p.Name, d.Path(), err)
 	}
 	id, err := uuid.Parse(p.UUID)
 	if err != nil {
-		return nil, fmt.Errorf("making a FAT file system on %q: partition identifier %q: %w", p.Name, p.UUID, err)
+		return nil, fmt.Errorf("making a FAT file system on %q of %s: partition identifier %q: %w", p.Name, d.Path(), p.UUID, err)
 	}
 	w, err := fat.Create(section{d, p}, fat.Options{
 		Size: p.Size, Sector: d.sector, Hidden: p.Start / int64(d.sector), Serial: binary.BigEndian.Uint32(id[:4]), Label: label})
 	if err != nil {
-		return nil, fmt.Errorf("making a FAT file system on %q: %w", p.Name, err)
+		return nil, fmt.Errorf("making a FAT file system on %q of %s: %w", p.Name, d.Path(), err)
 	}
 	return &FAT{Writer: w, disk: d, part: p}, nil
 }
@@ -56,13 +56,13 @@ func (f *FAT) Close() error {
 	}
 	f.closed = true
 	if err := f.Finish(); err != nil {
-		return fmt.Errorf("writing the FAT file system on %q: %w", f.part.Name, err)
+		return fmt.Errorf("writing the FAT file system on %q of %s: %w", f.part.Name, f.disk.Path(), err)
 	}
 	if err := f.disk.Sync(); err != nil {
 		return err
 	}
 	if err := f.verify(); err != nil {
-		return fmt.Errorf("reading back the FAT file system on %q: %w", f.part.Name, err)
+		return fmt.Errorf("reading back the FAT file system on %q of %s: %w", f.part.Name, f.disk.Path(), err)
 	}
 	return nil
 }
