@@ -91,6 +91,10 @@ func TestVerityDeployment(t *testing.T) {
 				oracle fsverity digest $objects $image ostree/repo/config >/run/computed
 				cmp /run/measured /run/computed
 				echo "$fs: measured $(wc -l </run/measured) of $(echo $objects | wc -w) objects"
+				if [ $fs = btrfs ]; then # what follows is the same on each, and slow in emulation
+					cd /; umount /run/root
+					continue
+				fi
 				ostree fsck --repo=ostree/repo
 				commit=$(basename $(dirname $image)); commit=${commit%.0}
 				ostree show --repo=ostree/repo --print-metadata-key=ostree.composefs.digest.v0 $commit >/run/named
@@ -115,14 +119,13 @@ func TestVerityDeployment(t *testing.T) {
 	t.Parallel()
 	wait()
 	r := result().Must(t)
-	for _, fs := range []string{"ext4", "btrfs"} {
-		for _, pattern := range []string{
-			fs + `: measured [1-9][0-9]* of [1-9][0-9]* objects\n`, fs + `: named ([0-9a-f]{64}) and ([0-9a-f]{64})\n`, fs + `: equal\n`,
-		} {
-			found := regexp.MustCompile(pattern).FindStringSubmatch(r.Stdout)
-			if found == nil || len(found) == 3 && found[1] != found[2] {
-				t.Errorf("%q is not in the guest's output:\n%s", pattern, r.Stdout)
-			}
+	for _, pattern := range []string{
+		`ext4: measured [1-9][0-9]* of [1-9][0-9]* objects\n`, `btrfs: measured [1-9][0-9]* of [1-9][0-9]* objects\n`,
+		`ext4: named ([0-9a-f]{64}) and ([0-9a-f]{64})\n`, `ext4: equal\n`,
+	} {
+		found := regexp.MustCompile(pattern).FindStringSubmatch(r.Stdout)
+		if found == nil || len(found) == 3 && found[1] != found[2] {
+			t.Errorf("%q is not in the guest's output:\n%s", pattern, r.Stdout)
 		}
 	}
 	if strings.Count(r.Stdout, "1 composefs image as the commits say") != 2 {
