@@ -182,7 +182,7 @@ func (s *loopSet) configure(number int, p Partition) (*Device, error) {
 
 // open opens, locks and configures the loop device. The lock comes first, so that udev never looks
 // at the device while it is ours. A device that turns out to be another's is open under ForkLock
-// only: see gone.
+// only, so that no look of stillOursAlone finds it.
 func (v *Device) open() error {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
@@ -304,23 +304,37 @@ func (v *Device) release() error {
 	return errors.Join(errs...)
 }
 
+// searches is how many searches in a row must find an opener for it to be a holder.
+const searches = 4
+
 // gone proves that the loop device no longer lies over the partition: it is free, or another's by
-// now. Its openers are looked up before the second look, which alone decides: a program in search
-// of a free loop device opens those of others for a moment, and the kernel clears the device when
-// that one closes. No search of this process, and no child between fork and exec, has it open
-// during the second look.
+// now. A program in search of a free loop device, and one that probes all devices, as blkid does,
+// opens it for a moment, and the kernel clears the device when that one closes. A holder is found by
+// each search.
 func (v *Device) gone() error {
+	var holders []string
+	var unlisted error
 	attached, err := v.stillOurs()
+	for n := 0; attached && err == nil && unlisted == nil && n < searches; n++ {
+		var found []string
+		found, unlisted = v.set.host.listOpeners(v.dev)
+		if n > 0 {
+			found = slices.DeleteFunc(found, func(one string) bool { return !slices.Contains(holders, one) })
+		}
+		holders = found
+		attached, err = v.stillOursAlone()
+	}
 	if err != nil || !attached {
 		return err
 	}
-	holders := v.set.host.openers(v.dev)
+	return &StillAttachedError{Path: v.path, Backing: v.set.file.Name(), Holders: described(holders, unlisted)}
+}
+
+// stillOursAlone is stillOurs while this process opens no loop device and starts no child.
+func (v *Device) stillOursAlone() (bool, error) {
 	syscall.ForkLock.Lock()
 	defer syscall.ForkLock.Unlock()
-	if attached, err = v.stillOurs(); err != nil || !attached {
-		return err
-	}
-	return &StillAttachedError{Path: v.path, Backing: v.set.file.Name(), Holders: holders}
+	return v.stillOurs()
 }
 
 // stillOurs reports whether the loop device lies over the partition now.
