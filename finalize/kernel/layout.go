@@ -3,8 +3,6 @@ package kernel
 import (
 	"fmt"
 	"sync"
-
-	"github.com/cilium/ebpf/btf"
 )
 
 // field is a field of a structure.
@@ -29,12 +27,14 @@ type layout struct {
 }
 
 // kernelLayout returns the layout. The kernel's types are many, and read once.
-var kernelLayout = sync.OnceValues(func() (*layout, error) {
-	spec, err := btf.LoadKernelSpec()
+var kernelLayout = sync.OnceValues(readLayout)
+
+func readLayout() (*layout, error) {
+	t, closeTypes, err := openTypes()
 	if err != nil {
 		return nil, fmt.Errorf("reading the types of the kernel: %w", err)
 	}
-	t := types{spec: spec}
+	defer closeTypes()
 	l := &layout{}
 	l.task.files = t.field("task_struct", "files")
 	l.files.table, l.files.list = t.field("files_struct", "fdt"), t.field("fdtable", "fd")
@@ -60,69 +60,4 @@ var kernelLayout = sync.OnceValues(func() (*layout, error) {
 	l.mount.next = t.field("mount", next)
 	l.array = t.field("bpf_array", "pptrs")
 	return l, t.err
-})
-
-// types are the types of the running kernel.
-type types struct {
-	spec *btf.Spec
-	err  error // the first one
-}
-
-// field returns a field, by its name in a structure, the name of a field in that, and so on. The
-// offset is from the start of the structure.
-func (t *types) field(structure string, names ...string) field {
-	var s *btf.Struct
-	if t.err == nil {
-		t.err = t.spec.TypeByName(structure, &s)
-	}
-	if t.err != nil {
-		return field{}
-	}
-	var kind btf.Type = s
-	var f field
-	for _, name := range names {
-		at, next := member(kind, name)
-		if next == nil {
-			t.err = fmt.Errorf("the kernel's struct %s has no field %v", structure, names)
-			return field{}
-		}
-		f.offset, kind = f.offset+at, next
-	}
-	_, f.pointer = btf.UnderlyingType(kind).(*btf.Pointer)
-	f.size, t.err = btf.Sizeof(kind)
-	return f
-}
-
-// has reports whether a structure has a field.
-func (t *types) has(structure, name string) bool {
-	var s *btf.Struct
-	if t.err != nil || t.spec.TypeByName(structure, &s) != nil {
-		return false
-	}
-	_, kind := member(s, name)
-	return kind != nil
-}
-
-// member finds a field, also in structures and unions that have no name; the type is nil if there
-// is none.
-func member(kind btf.Type, name string) (offset uint64, found btf.Type) {
-	var members []btf.Member
-	switch s := btf.UnderlyingType(kind).(type) {
-	case *btf.Struct:
-		members = s.Members
-	case *btf.Union:
-		members = s.Members
-	}
-	for _, m := range members {
-		at := uint64(m.Offset.Bytes())
-		if m.Name == name {
-			return at, m.Type
-		}
-		if m.Name == "" {
-			if inner, found := member(m.Type, name); found != nil {
-				return at + inner, found
-			}
-		}
-	}
-	return 0, nil
 }
