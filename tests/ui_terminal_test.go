@@ -96,7 +96,7 @@ func TestTerminalWidths(t *testing.T) {
 	}
 }
 
-// In a pipe there is no escape code and no line that is drawn over.
+// In a pipe there is no escape code and no line that is drawn over: two lines a step, and the summary.
 func TestPipe(t *testing.T) {
 	raw := filepath.Join(t.TempDir(), "disk.raw")
 	makeRaw(t, raw, tinySize)
