@@ -104,7 +104,7 @@ func TestPipe(t *testing.T) {
 	if all := r.Stdout + r.Stderr; strings.ContainsAny(all, "\x1b\r") {
 		t.Errorf("%q", all)
 	}
-	if n := strings.Count(r.Stdout, "\n"); n > 40 {
+	if n := strings.Count(r.Stdout, "\n"); n > 45 {
 		t.Errorf("%d lines:\n%s", n, r.Stdout)
 	}
 }
