@@ -179,7 +179,6 @@ const sameAsOstree = `work=$(mktemp -d "$2/XXXXXX"); repo=$1/ostree/repo
 // An image with an SELinux policy is installed with the labels that libselinux and ostree give it,
 // the same each time.
 func TestLabels(t *testing.T) {
-	t.Parallel()
 	ref := labelledImage(t)
 	commits := map[string]bool{}
 	for _, flags := range [][]string{nil, {"--filesystem", "ext4", "--root-ssh-authorized-keys", sshKeys(t)}} {
@@ -249,7 +248,6 @@ func sshKeys(t *testing.T) string {
 // A policy with a broken line, and one that is incomplete, are refused before the first write; a
 // system that starts without SELinux gets no labels.
 func TestBrokenPolicy(t *testing.T) {
-	t.Parallel()
 	policy := debianPolicy(t)
 	contexts := "etc/selinux/default/contexts/files/file_contexts"
 	broken, incomplete := maps.Clone(policy), maps.Clone(policy)
