@@ -70,7 +70,7 @@ var claimed = []wanted{
 var released = []wanted{
 	{"finalize-my--vg-root", 1, []string{"(LVM volume my--vg-root) stays, and has /dev/lvm claimed; to take it apart: vgchange -an my-vg\n", "remedy: vgchange -an my-vg\n"}},
 	{"finalize-deep-home", 1, []string{"(LVM volume deep-home) stays, and has /dev/luks1 claimed; to take it apart: vgchange -an deep, then cryptsetup close secret\n"}},
-	{"finalize-md0", 1, []string{"/dev/md0 (MD RAID) stays, and has /dev/raid1, /dev/raid2 claimed; to take it apart: mdadm --stop /dev/md0\n"}},
+	{"finalize-md0", 1, []string{"/dev/md0 (MD RAID) stays, and has /dev/raid", "/dev/raid1", "/dev/raid2", " claimed; to take it apart: mdadm --stop /dev/md0\n"}},
 	{"finalize-bcache0", 1, []string{"/dev/bcache0 (bcache device) stays", "echo 1 > /sys/block/bcache0/bcache/stop, then echo 1 > /sys/fs/bcache/"}},
 	{"finalize-mpatha", 1, []string{"(multipath device mpatha) stays, and has /dev/path claimed; to take it apart: multipath -f mpatha\n"}},
 	{"finalize-lin", 1, []string{"(device-mapper device lin) stays, and has /dev/linear claimed; to take it apart: dmsetup remove lin\n"}},
@@ -86,7 +86,7 @@ var written = []wanted{
 	{"inactive-back", 4, []string{"the disk: bcache or bcachefs device", "sectors written: 0\n"}},
 	{"install-my--vg-root", 0, []string{"LVM volume my--vg-root, 900.0 MiB", "Installation complete: /dev/mapper/my--vg-root",
 		"stays, and has /dev/lvm claimed; to take it apart: vgchange -an my-vg"}},
-	{"install-md0", 0, []string{"Installation complete: /dev/md0", "stays, and has /dev/raid1, /dev/raid2 claimed; to take it apart: mdadm --stop /dev/md0"}},
+	{"install-md0", 0, []string{"Installation complete: /dev/md0", "stays, and has /dev/raid", "/dev/raid1", "/dev/raid2", " claimed; to take it apart: mdadm --stop /dev/md0"}},
 	{"install-lin", 0, []string{"will be overwritten: partition 1: LUKS encrypted volume", "Installation complete: /dev/mapper/lin",
 		"stays, and has /dev/luks claimed; to take it apart: dmsetup remove lin"}},
 	{"after-md0", 0, []string{"/dev/md0: free"}},
