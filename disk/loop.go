@@ -304,30 +304,24 @@ func (v *Device) release() error {
 	return errors.Join(errs...)
 }
 
-// searches is how many searches in a row must find an opener for it to be a holder.
+// searches is how many searches for openers a loop device outlives before it counts as held.
 const searches = 4
 
 // gone proves that the loop device no longer lies over the partition: it is free, or another's by
 // now. A program in search of a free loop device, and one that probes all devices, as blkid does,
-// opens it for a moment, and the kernel clears the device when that one closes. A holder is found by
-// each search.
+// opens it for a moment, and the kernel clears the device when that one closes. So each search for
+// its openers is followed by another look, which alone decides.
 func (v *Device) gone() error {
-	var holders []string
-	var unlisted error
 	attached, err := v.stillOurs()
-	for n := 0; attached && err == nil && unlisted == nil && n < searches; n++ {
-		var found []string
-		found, unlisted = v.set.host.listOpeners(v.dev)
-		if n > 0 {
-			found = slices.DeleteFunc(found, func(one string) bool { return !slices.Contains(holders, one) })
-		}
-		holders = found
+	holders := ""
+	for n := 0; attached && err == nil && n < searches; n++ {
+		holders = v.set.host.openers(v.dev)
 		attached, err = v.stillOursAlone()
 	}
 	if err != nil || !attached {
 		return err
 	}
-	return &StillAttachedError{Path: v.path, Backing: v.set.file.Name(), Holders: described(holders, unlisted)}
+	return &StillAttachedError{Path: v.path, Backing: v.set.file.Name(), Holders: holders}
 }
 
 // stillOursAlone is stillOurs while this process opens no loop device and starts no child.

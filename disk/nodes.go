@@ -47,21 +47,8 @@ func removeAll(paths []string) {
 	}
 }
 
-// openers describes the mounts and processes that have a block device open, for a message.
-func (h host) openers(dev block.Number) string { return described(h.listOpeners(dev)) }
-
-func described(openers []string, err error) string {
-	if err != nil {
-		return "programs that cannot be listed: " + err.Error()
-	}
-	if len(openers) == 0 {
-		return "no process that /proc shows; a mount in another namespace, or the kernel, holds it"
-	}
-	return strings.Join(openers, ", ")
-}
-
-// listOpeners lists the mounts and processes that have a block device open.
-func (h host) listOpeners(dev block.Number) ([]string, error) {
+// openers lists the mounts and processes that have a block device open, for a message.
+func (h host) openers(dev block.Number) string {
 	s := subject{nodes: []node{{dev: dev, name: dev.String()}}}
 	var list []string
 	if uses, err := h.mounts(s); err == nil {
@@ -70,8 +57,14 @@ func (h host) listOpeners(dev block.Number) ([]string, error) {
 		}
 	}
 	users, err := h.Openers(dev)
+	if err != nil {
+		return "programs that cannot be listed: " + err.Error()
+	}
 	for _, user := range users {
 		list = append(list, user.String())
 	}
-	return list, err
+	if len(list) == 0 {
+		return "no process that /proc shows; a mount in another namespace, or the kernel, holds it"
+	}
+	return strings.Join(list, ", ")
 }

@@ -5,13 +5,10 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-
-	"golang.org/x/sync/errgroup"
 
 	"installer/rootfs/beneath"
 	"installer/rootfs/composefs"
@@ -52,7 +49,7 @@ func imageOfNode(repo *ostree.Repo, root *image.Node, verity bool) (*composefs.I
 }
 
 func composefsImage(ctx context.Context, repo *ostree.Repo, root written, verity bool) (image *composefs.Image, unprotected int, err error) {
-	r := &treeReader{repo: repo, verity: verity, slots: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	r := &treeReader{repo: repo, verity: verity, slots: newSlots()}
 	top, err := r.read(ctx, root)
 	if err != nil {
 		return nil, 0, fmt.Errorf("reading the tree of the composefs image: %w", err)
@@ -89,8 +86,8 @@ func composefsDigest(repo *ostree.Repo, root *image.Node) (d composefs.Digest, e
 type treeReader struct {
 	repo   *ostree.Repo
 	verity bool
-	slots  chan struct{} // one for each directory that may be worked on aside
-	metas  sync.Map      // ostree.Checksum -> ostree.DirMeta
+	slots  slots
+	metas  sync.Map // ostree.Checksum -> ostree.DirMeta
 
 	unprotected atomic.Int64 // files that have no fs-verity, and should
 }
@@ -126,37 +123,17 @@ func (r *treeReader) read(ctx context.Context, dir written) (*composefs.Inode, e
 	return n, nil
 }
 
-// readAll reads directories: aside where a slot is free, else right here, so that nothing waits.
+// readAll reads directories.
 func (r *treeReader) readAll(ctx context.Context, dirs []ostree.DirEntry) ([]composefs.Entry, error) {
 	entries := make([]composefs.Entry, len(dirs))
-	group, ctx := errgroup.WithContext(ctx)
-	var here error
-	for i, d := range dirs {
-		one := func() error {
-			n, err := r.read(ctx, written{d.Tree, d.Meta})
-			if err != nil {
-				return fmt.Errorf("%s: %w", d.Name, err)
-			}
-			entries[i] = composefs.Entry{Name: d.Name, Inode: n}
-			return nil
+	return entries, r.slots.each(ctx, len(dirs), func(ctx context.Context, i int) error {
+		n, err := r.read(ctx, written{dirs[i].Tree, dirs[i].Meta})
+		if err != nil {
+			return fmt.Errorf("%s: %w", dirs[i].Name, err)
 		}
-		select {
-		case r.slots <- struct{}{}:
-			group.Go(func() error {
-				defer func() { <-r.slots }()
-				return one()
-			})
-		default:
-			here = one()
-		}
-		if here != nil {
-			break
-		}
-	}
-	if err := group.Wait(); here == nil {
-		here = err
-	}
-	return entries, here
+		entries[i] = composefs.Entry{Name: dirs[i].Name, Inode: n}
+		return nil
+	})
 }
 
 // meta reads a directory's metadata; most directories of a tree share very few.

@@ -3,10 +3,7 @@ package deploy
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"sync"
-
-	"golang.org/x/sync/errgroup"
 
 	"installer/rootfs/image"
 	"installer/rootfs/ostree"
@@ -16,9 +13,9 @@ import (
 // is written once.
 type treeWriter struct {
 	repo  *ostree.Repo
-	slots chan struct{} // one for each directory that may be worked on aside
-	dirs  sync.Map      // *image.Node -> written
-	metas sync.Map      // encoded dirmeta, as string -> ostree.Checksum
+	slots slots
+	dirs  sync.Map // *image.Node -> written
+	metas sync.Map // encoded dirmeta, as string -> ostree.Checksum
 }
 
 // written names the two objects of a directory.
@@ -27,7 +24,7 @@ type written struct {
 }
 
 func newTreeWriter(repo *ostree.Repo) *treeWriter {
-	return &treeWriter{repo: repo, slots: make(chan struct{}, runtime.NumCPU())}
+	return &treeWriter{repo: repo, slots: newSlots()}
 }
 
 // write writes the directory n and all below it, children before parents.
@@ -72,38 +69,17 @@ func split(n *image.Node) (subdirs []string, tree ostree.DirTree, err error) {
 	return subdirs, tree, nil
 }
 
-// writeAll writes the named children of n: aside where a slot is free, else right here, so that
-// nothing ever waits.
+// writeAll writes the named children of n.
 func (w *treeWriter) writeAll(ctx context.Context, n *image.Node, names []string) ([]ostree.DirEntry, error) {
 	entries := make([]ostree.DirEntry, len(names))
-	group, ctx := errgroup.WithContext(ctx)
-	var here error
-	for i, name := range names {
-		one := func() error {
-			sums, err := w.write(ctx, n.Children[name])
-			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			entries[i] = ostree.DirEntry{Name: name, Tree: sums.tree, Meta: sums.meta}
-			return nil
+	return entries, w.slots.each(ctx, len(names), func(ctx context.Context, i int) error {
+		sums, err := w.write(ctx, n.Children[names[i]])
+		if err != nil {
+			return fmt.Errorf("%s: %w", names[i], err)
 		}
-		select {
-		case w.slots <- struct{}{}:
-			group.Go(func() error {
-				defer func() { <-w.slots }()
-				return one()
-			})
-		default:
-			here = one()
-		}
-		if here != nil {
-			break
-		}
-	}
-	if err := group.Wait(); here == nil {
-		here = err
-	}
-	return entries, here
+		entries[i] = ostree.DirEntry{Name: names[i], Tree: sums.tree, Meta: sums.meta}
+		return nil
+	})
 }
 
 // writeMeta writes a directory's metadata; most directories of a tree share very few.
