@@ -9,7 +9,8 @@
 // a kernel that parses partition tables, or stays behind when the program is killed: the kernel
 // clears a loop device when its last descriptor is closed.
 //
-// Out of scope: mounting, the content of file systems, running programs (a [Runner] is handed in),
-// and the decision whether a disk that is not empty may be overwritten. Package block reads the
-// kernel's accounts of devices and their users, package fsinfo superblocks, package fat FAT.
+// Out of scope: the content of file systems, running programs (a [Runner] is handed in), and the
+// decision whether a disk that is not empty may be overwritten. Package block reads the kernel's
+// accounts of devices and their users, package mounts lists and makes mounts, package fsinfo reads
+// superblocks, package fat FAT.
 package disk

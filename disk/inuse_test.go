@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"installer/disk/block"
+	"installer/disk/mounts"
 	"installer/tests/kit"
 
 	"golang.org/x/sys/unix"
@@ -254,7 +255,7 @@ func fakeHost(t *testing.T, files map[string]string) host {
 		sda + "/sda1/dev": "8:1\n", sda + "/sda1/partition": "1\n", sda + "/sda1/start": "2048\n", sda + "/sda1/size": "2048\n",
 		sda + "/sda2/dev": "8:2\n", sda + "/sda2/partition": "2\n", sda + "/sda2/start": "4096\n", sda + "/sda2/size": "2048\n",
 		"sys/dev/block/8:0": "-> " + dir + "/" + sda, "sys/dev/block/8:2": "-> " + dir + "/" + sda + "/sda2",
-		"proc/swaps": "Filename\tType\tSize\tUsed\tPriority\n", "proc/self/ns/mnt": "-> mnt:[1]",
+		"proc/swaps": "Filename\tType\tSize\tUsed\tPriority\n", "proc/self/task/5/ns/mnt": "-> mnt:[1]",
 		"proc/self/mountinfo": "22 1 0:30 / / rw - overlay overlay rw\n",
 	}
 	for path, text := range files {
@@ -272,7 +273,40 @@ func fakeHost(t *testing.T, files map[string]string) host {
 			t.Fatal(err)
 		}
 	}
-	return host{block.Host{Sys: dir + "/sys", Proc: dir + "/proc", Dev: dir + "/dev"}}
+	h := block.Host{Sys: dir + "/sys", Proc: dir + "/proc", Dev: dir + "/dev"}
+	return host{h, func() (*mounts.Snapshot, error) { return fakeMounts(h) }}
+}
+
+// fakeMounts returns the mounts of the fake processes, each of which is in a namespace of its own.
+func fakeMounts(h block.Host) (*mounts.Snapshot, error) {
+	snapshot := &mounts.Snapshot{}
+	tables, err := filepath.Glob(h.Proc + "/*/mountinfo")
+	if err != nil || len(tables) == 0 {
+		return nil, errors.Join(errors.New("no process"), err)
+	}
+	for _, table := range tables {
+		text, err := os.ReadFile(table)
+		if err != nil {
+			return nil, err
+		}
+		links, err := filepath.Glob(filepath.Dir(table) + "/task/*/ns/mnt")
+		if err != nil || len(links) == 0 {
+			return nil, errors.Join(errors.New("no namespace beside "+table), err)
+		}
+		link, err := os.Readlink(links[0])
+		if err != nil {
+			return nil, err
+		}
+		ns := mounts.Namespace{Own: filepath.Base(filepath.Dir(table)) == "self"}
+		if _, err := fmt.Sscanf(link, "mnt:[%d]", &ns.Inode); err != nil {
+			return nil, err
+		}
+		if ns.Mounts, err = mounts.Parse(strings.NewReader(string(text))); err != nil {
+			return nil, err
+		}
+		snapshot.Namespaces = append(snapshot.Namespaces, ns)
+	}
+	return snapshot, nil
 }
 
 // onTop adds a device that is stacked on others, which it has as "sda/sda2" or by the name of
@@ -409,11 +443,25 @@ func TestInUseIsShort(t *testing.T) {
 	}
 	// In a container, only the first process of the machine has the disk as its root.
 	for pid, want := range map[string]bool{"1": true, "77": false} {
-		e := surveyed(t, fakeHost(t, map[string]string{"proc/" + pid + "/ns/mnt": "-> mnt:[2]", "proc/" + pid + "/comm": "x\n",
+		e := surveyed(t, fakeHost(t, map[string]string{"proc/" + pid + "/task/" + pid + "/ns/mnt": "-> mnt:[2]", "proc/" + pid + "/comm": "x\n",
 			"proc/" + pid + "/mountinfo": "22 1 8:2 / / rw - ext4 /dev/sda2 rw\n"}))
 		if got := e.Error(); (got == system) != want || !e.Uses[0].Foreign {
 			t.Errorf("process %s: %s", pid, got)
 		}
+	}
+}
+
+// A namespace that only a bind mount or a descriptor keeps has mounts too.
+func TestSurveyNamesNamespacesWithoutAProcess(t *testing.T) {
+	h := fakeHost(t, nil)
+	h.list = func() (*mounts.Snapshot, error) {
+		kept := mounts.Mount{Dev: block.Number{Major: 8, Minor: 2}, Point: "/srv"}
+		return &mounts.Snapshot{Namespaces: []mounts.Namespace{{Inode: 1, Own: true}, {Inode: 7, Mounts: []mounts.Mount{kept}}}}, nil
+	}
+	e := surveyed(t, h)
+	const want = "/dev/sda2: mounted at /srv in the mount namespace mnt:[7], which no process is in (umount it)"
+	if got := strings.Join(e.Details(), "\n"); got != want || !e.Uses[0].Foreign {
+		t.Errorf("%s\nwant %s", got, want)
 	}
 }
 

@@ -64,7 +64,7 @@ func (h host) openers(dev block.Number) string {
 		list = append(list, user.String())
 	}
 	if len(list) == 0 {
-		return "no process that /proc shows; a mount in another namespace, or the kernel, holds it"
+		return "no process that /proc shows; the kernel, or a mount that cannot be seen, holds it"
 	}
 	return strings.Join(list, ", ")
 }

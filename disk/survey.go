@@ -1,19 +1,18 @@
 package disk
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"installer/disk/block"
+	"installer/disk/mounts"
 
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -89,81 +88,74 @@ func (h host) readOnly(s subject) ([]Use, error) {
 		Remedy: "blockdev --setrw, or the switch on the medium"}}, nil
 }
 
-// mounts finds the subject among the mounts of this process's namespace, and of the others that
-// /proc shows. btrfs mounts bear an anonymous number, so the source is compared as well.
+// mounts finds the subject among the mounts of every mount namespace. btrfs mounts bear an anonymous
+// number, so the source is compared as well.
 func (h host) mounts(s subject) ([]Use, error) {
-	own, err := os.ReadFile(filepath.Join(h.Proc, "self/mountinfo"))
+	snapshot, err := h.list()
 	if err != nil {
 		return nil, err
 	}
-	uses, err := s.mounted(bytes.NewReader(own))
-	if err != nil {
-		return nil, err
-	}
-	others, err := h.otherNamespaces()
-	if err != nil {
-		return nil, err
-	}
-	for _, pid := range others {
-		table, err := os.ReadFile(filepath.Join(h.Proc, strconv.Itoa(pid), "mountinfo"))
-		if err != nil {
-			continue // the process ended meanwhile
-		}
-		found, err := s.mounted(bytes.NewReader(table))
-		if err != nil {
-			return nil, err
-		}
-		for i := range found {
-			u := &found[i]
-			u.Foreign, u.system = true, u.system && pid == 1
-			u.Why += fmt.Sprintf(" in the mount namespace of process %d (%s)", pid, h.Comm(pid))
+	var uses []Use
+	for _, ns := range snapshot.Namespaces {
+		found := s.mounted(ns.Mounts)
+		if len(found) > 0 && !ns.Own {
+			h.elsewhere(ns, found)
 		}
 		uses = append(uses, found...)
 	}
 	return uses, nil
 }
 
-// mounted picks the subject's lines from a mountinfo text.
-func (s subject) mounted(table io.Reader) ([]Use, error) {
-	infos, err := mountinfo.GetMountsFromReader(table, nil)
-	if err != nil {
-		return nil, fmt.Errorf("parsing mountinfo: %w", err)
-	}
+// mounted picks the subject's mounts of a namespace.
+func (s subject) mounted(list []mounts.Mount) []Use {
 	var uses []Use
-	for _, m := range infos {
-		what, ok := s.byNumber(block.Number{Major: uint32(m.Major), Minor: uint32(m.Minor)})
+	for _, m := range list {
+		what, ok := s.byNumber(m.Dev)
 		if !ok {
 			what, ok = s.byPath(m.Source)
 		}
 		if ok {
-			uses = append(uses, Use{Kind: Mounted, What: what, Why: "mounted at " + m.Mountpoint, Remedy: "umount it",
-				Mountpoint: m.Mountpoint, system: m.Mountpoint == "/"})
+			uses = append(uses, Use{Kind: Mounted, What: what, Why: "mounted at " + m.Point, Remedy: "umount it",
+				Mountpoint: m.Point, system: m.Point == "/"})
 		}
 	}
-	return uses, nil
+	return uses
 }
 
-// otherNamespaces returns one process for each mount namespace other than this process's own.
-func (h host) otherNamespaces() ([]int, error) {
-	own, err := os.Readlink(filepath.Join(h.Proc, "self/ns/mnt"))
-	if err != nil {
-		return nil, err
+// elsewhere adds to the uses which other namespace they are in.
+func (h host) elsewhere(ns mounts.Namespace, uses []Use) {
+	pid := h.processIn(ns)
+	name := fmt.Sprintf("mnt:[%d], which no process is in", ns.Inode)
+	if pid != 0 {
+		name = fmt.Sprintf("of process %d (%s)", pid, h.Comm(pid))
 	}
+	for i := range uses {
+		u := &uses[i]
+		u.Foreign, u.system = true, u.system && pid == 1
+		u.Why += " in the mount namespace " + name
+	}
+}
+
+// processIn returns the first process that has a thread in a mount namespace, 0 where /proc shows
+// none.
+func (h host) processIn(ns mounts.Namespace) int {
 	pids, err := h.Processes()
 	if err != nil {
-		return nil, err
+		return 0
 	}
-	seen := map[string]bool{own: true}
-	var first []int
-	for _, pid := range pids {
-		ns, err := os.Readlink(filepath.Join(h.Proc, strconv.Itoa(pid), "ns/mnt"))
-		if err != nil || seen[ns] {
-			continue
-		}
-		seen[ns] = true
-		first = append(first, pid)
+	name := fmt.Sprintf("mnt:[%d]", ns.Inode)
+	inside := func(file string) bool {
+		link, err := os.Readlink(file)
+		return err == nil && link == name
 	}
-	return first, nil
+	i := slices.IndexFunc(pids, func(pid int) bool {
+		threads, err := filepath.Glob(filepath.Join(h.Proc, strconv.Itoa(pid), "task/*/ns/mnt"))
+		return err == nil && slices.ContainsFunc(threads, inside)
+	})
+	if i < 0 {
+		return 0
+	}
+	return pids[i]
 }
 
 // btrfsMembers finds mounted btrfs file systems of several devices, whose mount lines name only

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,7 +11,7 @@ import (
 	"strings"
 
 	"installer/disk/block"
-
+	"installer/disk/mounts"
 	"installer/disk/stack"
 )
 
@@ -19,10 +20,15 @@ import (
 const sysfsSector = 512
 
 // host has the kernel's accounts of the disk that is surveyed.
-type host struct{ block.Host }
+type host struct {
+	block.Host
+	list func() (*mounts.Snapshot, error) // of the mounts of all namespaces
+}
 
 // liveHost returns the host of the running kernel.
-func liveHost() host { return host{block.Live()} }
+func liveHost() host {
+	return host{block.Live(), func() (*mounts.Snapshot, error) { return mounts.List(context.Background()) }}
+}
 
 // node is a block device as sysfs describes it.
 type node struct {

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // mostNumbers bounds how many free device numbers are tried.

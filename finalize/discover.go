@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"installer/disk/mounts"
 	"installer/finalize/holders"
-	"installer/finalize/mounts"
 )
 
 // Discover returns the target that is mounted on path by somebody else, with the devices of the file

@@ -6,7 +6,7 @@
 // holds. Busy is a finding that names the holder: the package never waits, and unmounts nothing
 // lazily.
 //
-// Package holders searches for holders, package mounts lists, mounts and unmounts, package
+// Package holders searches for holders, package disk/mounts lists, mounts and unmounts, package
 // disk/fsinfo reads superblocks. The package knows nothing of the content of a target: callers hand
 // over handles with names.
 package finalize

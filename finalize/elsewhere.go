@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"slices"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // Elsewhere are mounts of the target in another mount namespace.

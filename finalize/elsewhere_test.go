@@ -6,9 +6,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"installer/disk/mounts"
 	"installer/finalize/holders"
-	"installer/finalize/internal/targettest"
-	"installer/finalize/mounts"
+	"installer/tests/targettest"
 )
 
 // TestAllNamespaces releases targets that another namespace has a copy of: a holder, unless the

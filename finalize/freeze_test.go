@@ -8,9 +8,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/internal/targettest"
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 	"installer/tests/kit"
+	"installer/tests/targettest"
 )
 
 // TestFreezerIsKilled has the process that freezes killed before it thaws: the other one thaws.

@@ -3,8 +3,8 @@ package finalize
 import (
 	"slices"
 
+	"installer/disk/mounts"
 	"installer/finalize/holders"
-	"installer/finalize/mounts"
 )
 
 // kind is where a file system keeps its content, which decides how its release is proven.

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"testing"
 
-	"installer/finalize/internal/targettest"
+	"installer/tests/targettest"
 )
 
 func TestLedgerNamesTheCaller(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"installer/finalize/holders"
-	"installer/finalize/internal/targettest"
+	"installer/tests/targettest"
 )
 
 // TestEveryProcessHolderStopsTheRelease makes holders in processes: the release

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"installer/disk/mounts"
 	"installer/finalize/holders"
-	"installer/finalize/mounts"
 )
 
 // Pipeline runs stages over a target.

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"installer/finalize/holders"
-	"installer/finalize/internal/targettest"
 	"installer/tests/kit"
+	"installer/tests/targettest"
 )
 
 func targetOf(x *targettest.Target) Target {

@@ -7,8 +7,8 @@ import (
 	"strings"
 
 	"installer/disk/block"
+	"installer/disk/mounts"
 	"installer/finalize/holders"
-	"installer/finalize/mounts"
 )
 
 // sysfs is the kernel's view of its block devices; a directory of a test's in tests.

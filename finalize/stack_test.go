@@ -9,8 +9,8 @@ import (
 
 	"installer/disk/block"
 
+	"installer/disk/mounts"
 	"installer/finalize/holders"
-	"installer/finalize/mounts"
 )
 
 // machine makes a sysfs with the devices of each line: "NUMBER NAME SLAVES DIRECTORY/FILE=TEXT...".

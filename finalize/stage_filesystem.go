@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"installer/disk/mounts"
 	"installer/finalize/holders"
-	"installer/finalize/mounts"
 )
 
 // PerFilesystem is the evidence of a stage that treats each file system of the target, in the order

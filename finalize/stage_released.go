@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	"installer/disk/mounts"
 	"installer/finalize/holders"
-	"installer/finalize/mounts"
 )
 
 // sys is the machine's sysfs.

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strings"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // Unmounted is the evidence of unmount: the mounts in their order, each with the

@@ -4,8 +4,8 @@ import (
 	"io"
 	"os"
 
+	"installer/disk/mounts"
 	"installer/finalize/holders"
-	"installer/finalize/mounts"
 )
 
 // Handle is an open file or mapping on the target that drop-handles closes.

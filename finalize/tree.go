@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // Bind is a mount of the tree whose superblock is not the target's: it is mounted elsewhere too, or

@@ -13,9 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"installer/disk/mounts"
 	"installer/finalize/holders"
-	"installer/finalize/internal/targettest"
-	"installer/finalize/mounts"
+	"installer/tests/targettest"
 )
 
 // mount runs mount(8), and unmounts all that stands on the last argument when the test ends.

@@ -20,18 +20,18 @@ var rooms = []struct {
 }{
 	{"disk/block", ""},
 	{"disk/stack", ""},
+	{"disk/mounts", "disk/block"},
 	{"disk", "disk"},
-	{"finalize/mounts", "disk/block"},
-	{"finalize/kernel", "finalize/mounts"},
-	{"finalize/holders", "finalize/kernel finalize/mounts disk/block disk/fsinfo disk/stack"},
-	{"finalize", "finalize/holders finalize/mounts disk/block disk/fsinfo"},
+	{"finalize/kernel", "disk/mounts"},
+	{"finalize/holders", "finalize/kernel disk/mounts disk/block disk/fsinfo disk/stack"},
+	{"finalize", "finalize/holders disk/mounts disk/block disk/fsinfo"},
 	{"rootfs", "rootfs"},
 	{"install/printable", ""},
 	{"install/hostprog", "install/printable"},
 	{"install/schema", ""},
 	{"install/size", ""},
 	{"install/place", ""},
-	{"install/outfile", "finalize/mounts"},
+	{"install/outfile", "disk/mounts"},
 	{"install/confine", "install/hostprog install/printable"},
 	{"install/journal", "finalize"},
 	{"install/choice", "disk rootfs"},
@@ -102,7 +102,7 @@ func imports(t *testing.T) map[string][]string {
 		switch {
 		case err != nil:
 			return err
-		case entry.IsDir() && (name == "tests" || name == "testdata" || name == "targettest" || name != top && strings.HasPrefix(name, ".")):
+		case entry.IsDir() && (name == "tests" || name == "testdata" || name != top && strings.HasPrefix(name, ".")):
 			return filepath.SkipDir
 		case !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go"):
 			return nil

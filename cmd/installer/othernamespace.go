@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // Environment variables by which the program hands over to itself in another mount namespace, where

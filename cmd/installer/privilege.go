@@ -9,7 +9,7 @@ import (
 	"strings"
 	"syscall"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // namespaceMarker is the environment variable by which the re-executed program

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // Liveness holds the signs that the superblock of a device is alive in the kernel. All of it is

@@ -15,7 +15,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // btrfs is a btrfs whose superblock lives, as /sys/fs/btrfs shows it. mountinfo shows one of its

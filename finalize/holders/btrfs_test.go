@@ -7,8 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/internal/targettest"
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
+	"installer/tests/targettest"
 )
 
 // twoDevices is a btrfs on two loop devices, mounted, with a subvolume.

@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"installer/disk/mounts"
 	"installer/finalize/kernel"
-	"installer/finalize/mounts"
 )
 
 // census compares the kernel's own table of a file system's mounts with those of all namespaces.

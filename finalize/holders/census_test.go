@@ -4,8 +4,8 @@ import (
 	"slices"
 	"testing"
 
+	"installer/disk/mounts"
 	"installer/finalize/kernel"
-	"installer/finalize/mounts"
 )
 
 // TestCensus has tables of every kind: a copy of a mount uses no file, and keeps the superblock.

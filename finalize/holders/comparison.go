@@ -1,6 +1,6 @@
 package holders
 
-import "installer/finalize/mounts"
+import "installer/disk/mounts"
 
 // comparison compares the things of a process with the target, for one worker.
 type comparison struct {

@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/internal/targettest"
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
+	"installer/tests/targettest"
 )
 
 // sharedParent mounts a tmpfs whose mounts propagate, and returns a directory on it.

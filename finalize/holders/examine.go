@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // Examine searches for the holders of the target that a path leads to. Of a block device it also

@@ -5,7 +5,7 @@ import (
 	"os"
 	"testing"
 
-	"installer/finalize/internal/targettest"
+	"installer/tests/targettest"
 )
 
 func TestFamilyBothWays(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // fanotify looks at a group with marks on the target. Marks hold nothing; events that nobody has

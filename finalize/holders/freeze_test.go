@@ -5,7 +5,7 @@ import (
 	"slices"
 	"testing"
 
-	"installer/finalize/internal/targettest"
+	"installer/tests/targettest"
 )
 
 // TestFrozenIsHeld asks about a frozen file system.

@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"installer/disk/mounts"
 	"installer/finalize/kernel"
-	"installer/finalize/mounts"
 )
 
 // No call of the kernel's reports whether a file system is frozen, but for freezing it, which keeps

@@ -7,8 +7,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/internal/targettest"
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
+	"installer/tests/targettest"
 )
 
 // leaveGarbage makes a file of the target garbage in sockets until the kernel has not yet collected

@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/internal/targettest"
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
+	"installer/tests/targettest"
 )
 
 // findClass returns the holder of a class, whoever it is.

@@ -4,7 +4,7 @@ import (
 	"os"
 	"testing"
 
-	"installer/finalize/internal/targettest"
+	"installer/tests/targettest"
 )
 
 func TestMain(m *testing.M) {

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // maps looks at the mapped files. They are matched by the device that the kernel shows, which is

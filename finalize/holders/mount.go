@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // findMounts finds mounts that are not the target itself: binds of its files and directories

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // keeper is a process that keeps a mount namespace from ending.

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/internal/targettest"
+	"installer/tests/targettest"
 )
 
 // TestNetworkOfEndedProcess has a process with a network namespace of its own that ends during the

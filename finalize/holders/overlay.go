@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"installer/disk/block"
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // findOverlays finds overlays with a layer on the target. The overlay has a device of its own, and

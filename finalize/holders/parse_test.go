@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 func TestParseMapping(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // workersPerCPU is how many goroutines share the processes, for each processor: while one waits for

@@ -5,7 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // The calls that a search makes most. They bypass the Go scheduler, which costs more than the calls

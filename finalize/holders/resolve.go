@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // Subject is a path that somebody asks about, made a target.

@@ -10,9 +10,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/internal/targettest"
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 	"installer/tests/kit"
+	"installer/tests/targettest"
 )
 
 // TestExaminesWhatPathLeadsTo names the target by links and by names on it.

@@ -4,8 +4,8 @@ import (
 	"strings"
 	"testing"
 
-	"installer/finalize/internal/targettest"
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
+	"installer/tests/targettest"
 )
 
 // scanTarget scans a target whose own mount is no holder.

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strings"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // settle asks the kernel when no holder was found, or suspects alone. Where something could not be

@@ -9,8 +9,8 @@ import (
 	"strings"
 
 	"installer/disk/block"
+	"installer/disk/mounts"
 	"installer/disk/stack"
-	"installer/finalize/mounts"
 )
 
 // Sysfs is the directory in which the kernel shows its block devices: "/sys" but in tests.

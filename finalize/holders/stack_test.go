@@ -3,7 +3,7 @@ package holders
 import (
 	"testing"
 
-	"installer/finalize/internal/targettest"
+	"installer/tests/targettest"
 )
 
 // TestLoopOverDevice has a loop device over the target's own device, which keeps the device, and

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // Target is a set of superblocks and mounts that may be held. A reference counts as holding it when

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // Numbers of linux/unix_diag.h that golang.org/x/sys does not carry.

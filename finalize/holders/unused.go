@@ -4,7 +4,7 @@ import (
 	"context"
 	"slices"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // Unused searches for anybody who uses the file systems of a tree of mounts, whatever mount of them

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // Superblock is the kernel's record of a file system.

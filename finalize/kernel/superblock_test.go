@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/internal/targettest"
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
+	"installer/tests/targettest"
 )
 
 // summary is the record in short: the uses of the mounts that a namespace has, the number of all

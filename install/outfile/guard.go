@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 
 	"golang.org/x/sys/unix"
 )

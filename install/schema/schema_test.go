@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"installer/disk"
+	"installer/disk/mounts"
 	"installer/finalize"
 	"installer/finalize/holders"
-	"installer/finalize/mounts"
 	"installer/install"
 	"installer/install/verify"
 	"installer/install/vm"

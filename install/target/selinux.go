@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"installer/disk"
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // labelAttribute holds a file's SELinux label.

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"installer/disk"
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // The label of a directory decides: the kernel returns one only while it labels files.

@@ -10,7 +10,7 @@ import (
 	"runtime"
 	"strings"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 	"installer/install/hostprog"
 )
 

@@ -11,7 +11,7 @@ import (
 
 	"installer/disk"
 	"installer/disk/fsinfo"
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // Volume is a file system's place on the disk.

@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"strings"
 
+	"installer/disk/mounts"
 	"installer/finalize"
 	"installer/finalize/holders"
-	"installer/finalize/mounts"
 	"installer/install"
 	"installer/install/size"
 	"installer/install/verify"

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // on is the file system that is mounted, or not, on a directory.

@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"installer/disk"
+	"installer/disk/mounts"
 	"installer/finalize"
 	"installer/finalize/holders"
-	"installer/finalize/mounts"
 	"installer/install/choice"
 	"installer/install/journal"
 	"installer/install/target"

@@ -8,9 +8,9 @@ import (
 	"testing"
 
 	"installer/disk"
+	"installer/disk/mounts"
 	"installer/finalize"
 	"installer/finalize/holders"
-	"installer/finalize/mounts"
 )
 
 // A place for a boot loader for BIOS needs a GPT with a partition of its own.

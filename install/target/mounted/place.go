@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"installer/disk"
+	"installer/disk/mounts"
 	"installer/finalize/holders"
-	"installer/finalize/mounts"
 )
 
 // sysfsSector is the unit of "start" in sysfs, in bytes, whatever the device's own sectors are

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"installer/disk/block"
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 	"installer/tests/kit"
 
 	"golang.org/x/sys/unix"

@@ -11,8 +11,8 @@ import (
 
 	"installer/disk"
 	"installer/disk/fsinfo"
+	"installer/disk/mounts"
 	"installer/finalize"
-	"installer/finalize/mounts"
 )
 
 // Role is the purpose of a file system.

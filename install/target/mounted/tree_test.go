@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"installer/disk"
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 
 	"errors"
 )

@@ -6,7 +6,7 @@ import (
 	"os"
 
 	"installer/disk"
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 	"installer/install/confine"
 	"installer/install/target"
 )

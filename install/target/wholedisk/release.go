@@ -6,8 +6,8 @@ import (
 	"strings"
 
 	"installer/disk/block"
+	"installer/disk/mounts"
 	"installer/finalize"
-	"installer/finalize/mounts"
 	"installer/install/target"
 )
 

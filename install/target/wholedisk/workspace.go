@@ -5,7 +5,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // workspace is a tmpfs, seen by this process's mount namespace alone, for mount points and device

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"testing"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 	"installer/tests/hold"
 	"installer/tests/kit"
 

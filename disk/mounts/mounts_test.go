@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/internal/targettest"
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
+	"installer/tests/targettest"
 )
 
 // tmpfs mounts an empty file system at a new directory.

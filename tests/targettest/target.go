@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 // Target is a mounted file system on a loop device. It has a file "file" of

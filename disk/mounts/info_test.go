@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
 )
 
 const canned = `22 27 0:21 / /proc rw,relatime - proc proc rw

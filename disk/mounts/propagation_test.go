@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"installer/finalize/internal/targettest"
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
+	"installer/tests/targettest"
 )
 
 // inOther returns the mounts of a device in the namespaces of others.

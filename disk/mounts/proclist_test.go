@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"installer/finalize/internal/targettest"
-	"installer/finalize/mounts"
+	"installer/disk/mounts"
+	"installer/tests/targettest"
 )
 
 // inodeOf returns the inode of the mount namespace that a thread is in.
