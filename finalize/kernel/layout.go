@@ -23,6 +23,9 @@ type layout struct {
 	super struct{ mounts, active, frozen field }
 	inode field // of a mount namespace
 	count field // of one processor's counts of a mount
+	// given counts the references to a mount that were given back, since Linux 7: count has only those
+	// that were taken.
+	given field
 	array field // of the values of a BPF map that has some for each processor
 }
 
@@ -35,6 +38,11 @@ func readLayout() (*layout, error) {
 		return nil, fmt.Errorf("reading the types of the kernel: %w", err)
 	}
 	defer closeTypes()
+	return layoutOf(t)
+}
+
+// layoutOf finds the fields in the types of a kernel.
+func layoutOf(t *types) (*layout, error) {
 	l := &layout{}
 	l.task.files = t.field("task_struct", "files")
 	l.files.table, l.files.list = t.field("files_struct", "fdt"), t.field("fdtable", "fd")
@@ -44,7 +52,12 @@ func readLayout() (*layout, error) {
 	l.mount.root, l.mount.flags = t.field("mount", "mnt", "mnt_root"), t.field("mount", "mnt", "mnt_flags")
 	l.mount.parent, l.mount.point = t.field("mount", "mnt_parent"), t.field("mount", "mnt_mountpoint")
 	l.mount.group, l.mount.master = t.field("mount", "mnt_group_id"), t.field("mount", "mnt_master")
-	l.mount.counts, l.count = t.field("mount", "mnt_pcp"), t.field("mnt_pcp", "mnt_count")
+	l.mount.counts = t.field("mount", "mnt_pcp")
+	if t.has("mnt_pcp", "mnt_gets") {
+		l.count, l.given = t.field("mnt_pcp", "mnt_gets"), t.field("mnt_pcp", "mnt_puts")
+	} else {
+		l.count = t.field("mnt_pcp", "mnt_count")
+	}
 	l.mount.children, l.mount.sibling = t.field("mount", "mnt_mounts"), t.field("mount", "mnt_child")
 	l.mount.namespace, l.inode = t.field("mount", "mnt_ns"), t.field("mnt_namespace", "ns", "inum")
 	l.mount.id = t.field("mount", "mnt_id")

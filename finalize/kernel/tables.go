@@ -210,19 +210,64 @@ func (t *tables) namespaceOf(at uint64) (uint64, error) {
 	return inode, err
 }
 
-// references adds up the references to a mount, which every processor counts for itself.
+// references returns how often a mount is referred to. Every processor counts for itself, and no
+// lock is held: a reference that is taken by one and given back by another meanwhile must not hide
+// one that lasts.
 func (t *tables) references(at uint64) (int, error) {
-	counts, err := t.memory.follow(at, t.mount.counts.offset)
-	if err != nil {
-		return 0, err
-	}
-	var sum int32
-	for _, own := range t.processors {
-		n, err := t.value(counts+own, t.count)
+	if t.given.size > 0 {
+		given, err := t.counts(at, t.given) // before those taken, so that none is missing
 		if err != nil {
 			return 0, err
 		}
-		sum += int32(n)
+		taken, err := t.counts(at, t.count)
+		return sum(taken) - sum(given), err
 	}
-	return int(sum), nil
+	return settled(func() (int, error) {
+		first, err := t.counts(at, t.count)
+		if err != nil {
+			return 0, err
+		}
+		again, err := t.counts(at, t.count)
+		if err == nil && !slices.Equal(first, again) {
+			err = errChanged
+		}
+		return sum(again), err
+	})
+}
+
+// rounds is how often a table is read that changes meanwhile.
+const rounds = 3
+
+// settled reads a table again that changed while it was read, a few times at most.
+func settled[T any](read func() (T, error)) (value T, err error) {
+	for range rounds {
+		if value, err = read(); err == nil {
+			return value, nil
+		}
+	}
+	return value, err
+}
+
+// counts returns the counts of a mount that each processor has.
+func (t *tables) counts(at uint64, f field) ([]uint64, error) {
+	counts, err := t.memory.follow(at, t.mount.counts.offset)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]uint64, len(t.processors))
+	for i, own := range t.processors {
+		if list[i], err = t.value(counts+own, f); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// sum adds up counts of 32 bits, of which single ones may be negative.
+func sum(counts []uint64) int {
+	var total int32
+	for _, n := range counts {
+		total += int32(n)
+	}
+	return int(total)
 }
