@@ -71,8 +71,9 @@ type baseReader struct {
 	// does that.
 	compares bool
 
-	out  Base
-	root *Node
+	out     Base
+	root    *Node
+	leftOut map[*Node]bool // files of the layers over the commit that assemble leaves out
 
 	mu       sync.Mutex
 	files    map[ContentID]*baseFile
@@ -87,7 +88,7 @@ type baseFile struct {
 }
 
 func newBaseReader(layers int, b *budget) *baseReader {
-	return &baseReader{out: Base{Layers: layers}, budget: b, files: map[ContentID]*baseFile{}}
+	return &baseReader{out: Base{Layers: layers}, budget: b, leftOut: map[*Node]bool{}, files: map[ContentID]*baseFile{}}
 }
 
 // commitReader collects the metadata objects of the commit's layer.

@@ -157,6 +157,38 @@ func checkKept(t *testing.T, inv *Inventory) {
 	}
 }
 
+// Without a root that shows them, files of derived layers outside of /usr, /etc and /var are neither
+// stored nor counted; one that has another name in its layer is.
+func TestNativeLeavesOut(t *testing.T) {
+	repo := smallCommit(t)
+	over := plainLayer(tarOf(t,
+		dir("opt", 0o755), file("opt/tool", "left out"), symlink("srv", "var/srv"), file("root", "left out, too"),
+		file("opt/shared", "shared"), hardlink("usr/bin/shared", "opt/shared"), file("var/kept", "kept"), file("etc/kept", "kept, too"),
+	))
+	for name, pack := range map[string]func([]byte) blobLayer{"compressed": func(plain []byte) blobLayer { return gzipLayer(t, plain) }, "plain": plainLayer} {
+		counts, stored := map[bool]int64{}, map[bool]*objectSink{}
+		for _, with := range []bool{false, true} {
+			var layers []blobLayer
+			if with {
+				layers = append(layers, pack(over.blob))
+			}
+			ref, _ := nativeRef(t, repo, chunked.Options{Chunks: 1, Version: 1}, pack, layers...)
+			img, inv, err := scanNative(t, ref, ScanOptions{})
+			must(t, err)
+			counts[with], stored[with] = inv.Objects, &objectSink{}
+			tree, err := img.Import(t.Context(), stored[with], ImportOptions{})
+			must(t, err)
+			if with && (tree.Lookup("opt") != nil || tree.Lookup("srv") != nil || tree.Lookup("usr/bin/shared") == nil ||
+				tree.Dropped["opt"] != 1 || tree.Layers[2].Lookup("root") != nil) {
+				t.Errorf("%s: dropped %v, the tree has\n%s", name, tree.Dropped, describe(tree.Root))
+			}
+		}
+		if counts[true] != counts[false]+3 || len(stored[true].stored) != len(stored[false].stored)+3 {
+			t.Errorf("%s: counted %v, stored %d and %d", name, counts, len(stored[false].stored), len(stored[true].stored))
+		}
+	}
+}
+
 func importNative(t *testing.T, ref Ref) (*Tree, error) {
 	t.Helper()
 	return importAs(t, ref, &objectSink{}, ImportOptions{})

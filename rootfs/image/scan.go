@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -238,6 +239,26 @@ func (t *layerScan) look(i int, plain io.Reader, out storer) error {
 	return t.parse(i, plain, out, t.records[i].recording)
 }
 
+// leaveOut removes the files that the tree leaves out from the contents that the import is to
+// store, and from those that s has counted.
+func (t *layerScan) leaveOut(s *scanner) {
+	if t.base == nil || len(t.base.leftOut) == 0 {
+		return
+	}
+	for _, r := range t.records {
+		if r.recording == nil {
+			continue
+		}
+		for i, c := range r.contents {
+			if t.base.leftOut[c.node] {
+				r.contents[i].node = nil
+			}
+		}
+	}
+	maps.DeleteFunc(s.keys, func(n *Node, _ contentKey) bool { return t.base.leftOut[n] })
+	s.passed = slices.DeleteFunc(s.passed, func(n *Node) bool { return t.base.leftOut[n] })
+}
+
 // layerSkim is a scan that reads of uncompressed layers only the headers, but for the layers of an
 // ostree commit, whose objects are compared with their names before anything is stored.
 type layerSkim struct {
@@ -270,6 +291,7 @@ func (s *layeredSource) scanTree(ctx context.Context, img *Image, out *scanner, 
 	}
 	tree, err := scan.tree(first)
 	if err == nil {
+		scan.leaveOut(out)
 		img.scanned = &scanned{limits: o.limits(), tree: tree, layers: scan.records}
 	}
 	return tree, err

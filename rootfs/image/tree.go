@@ -83,6 +83,14 @@ func (n *Node) Lookup(path string) *Node {
 	return n
 }
 
+// each calls fn for the node and all below it, in no order.
+func (n *Node) each(fn func(*Node)) {
+	fn(n)
+	for _, child := range n.Children {
+		child.each(fn)
+	}
+}
+
 // Walk calls fn for the node (with an empty path) and all below it, directories before their
 // contents, names in byte order. It stops at fn's first error.
 func (n *Node) Walk(fn func(path string, n *Node) error) error {
@@ -137,8 +145,7 @@ func (t *Tree) Walk(fn func(path string, n *Node) error) error { return t.Root.W
 // Stats counts the nodes of the merged tree; the root directory counts too. A file with several
 // hard links counts once for each, also in bytes.
 func (t *Tree) Stats() (files, dirs, symlinks int, bytes int64) {
-	var count func(n *Node)
-	count = func(n *Node) {
+	t.Root.each(func(n *Node) {
 		switch {
 		case n.IsDir():
 			dirs++
@@ -148,10 +155,6 @@ func (t *Tree) Stats() (files, dirs, symlinks int, bytes int64) {
 			files++
 			bytes += n.Size
 		}
-		for _, child := range n.Children {
-			count(child)
-		}
-	}
-	count(t.Root)
+	})
 	return files, dirs, symlinks, bytes
 }

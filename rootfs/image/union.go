@@ -21,7 +21,7 @@ func (b *baseReader) assemble(layers []*Node, dropped map[string]int, ignored Ig
 	t.Root = m.copyDir(b.root)
 	for i := base.Layers; i < len(layers); i++ {
 		if !anyPath {
-			layers[i] = m.systemOnly(layers[i], dropped)
+			layers[i] = b.systemOnly(m, layers[i], dropped)
 		}
 		if isOpaque(layers[i]) {
 			t.Root = m.emptyDir(layers[i])
@@ -36,10 +36,10 @@ func (b *baseReader) assemble(layers []*Node, dropped map[string]int, ignored Ig
 }
 
 // systemOnly returns a layer without the entries that no updater takes where the root is none that
-// shows them.
-func (m *merger) systemOnly(layer *Node, dropped map[string]int) *Node {
+// shows them. Files that have no other name in the layer are added to leftOut.
+func (b *baseReader) systemOnly(m *merger, layer *Node, dropped map[string]int) *Node {
 	out := layer
-	for name := range layer.Children {
+	for name, child := range layer.Children {
 		if name == "usr" || name == "var" || isVolatile(name) {
 			continue
 		}
@@ -48,6 +48,10 @@ func (m *merger) systemOnly(layer *Node, dropped map[string]int) *Node {
 		}
 		delete(out.Children, name)
 		dropped[name]++
+		child.each(func(n *Node) { b.leftOut[n] = true })
+	}
+	if out != layer {
+		out.each(func(n *Node) { delete(b.leftOut, n) })
 	}
 	return out
 }
