@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -163,7 +164,7 @@ func TestRootSettings(t *testing.T) {
 		"key":            {"[composefs]\nkeypath=/k\n", "", nil, with(func(s *RootSettings) { s.KeyPath = "/k" }), ""},
 		"other file":     {"[composefs]\nenabled=signed\n", "[etc]\ntransient=true\n", nil, with(func(s *RootSettings) { s.TransientEtc = true }), ""},
 		"argument":       {"[composefs]\nenabled=verity\n", "", []string{"rw", "ostree.prepare-root.composefs=0"}, def, ""},
-		"signed by it":   {"", "", []string{"ostree.prepare-root.composefs=signed"}, signed, ""},
+		"signed twice":   {"[composefs]\nenabled=signed\n", "", []string{"ostree.prepare-root.composefs=signed"}, signed, ""},
 		"first argument": {"", "", []string{"ostree.prepare-root.composefs=maybe", "ostree.prepare-root.composefs=no"}, with(func(s *RootSettings) { s.Composefs = ComposefsMaybe }), ""},
 		"not signed":     {"[composefs]\nenabled=signed\n", "", []string{"ostree.prepare-root.composefs=yes"}, verity, ""},
 		"writable":       {"[sysroot]\nreadonly=false\n", "", nil, with(func(s *RootSettings) { s.WritableRoot = true }), ""},
@@ -176,6 +177,7 @@ func TestRootSettings(t *testing.T) {
 		"transient alone":   {"[root]\ntransient=true\n", "", nil, def, "needs composefs"},
 		"transient without": {"[composefs]\nenabled=yes\n[root]\ntransient=true\n", "", []string{"ostree.prepare-root.composefs=0"}, def, "needs composefs"},
 		"unknown":           {"[composefs]\nenabled=perhaps\n", "", nil, def, "/usr/lib/ostree/prepare-root.conf.*perhaps"},
+		"signed by it":      {"[composefs]\nenabled=verity\n", "", []string{"ostree.prepare-root.composefs=signed"}, def, "composefs=signed.*prepare-root.conf has composefs.enabled=signed"},
 		"unknown argument":  {"", "", []string{"ostree.prepare-root.composefs=verity"}, def, "composefs=verity"},
 		"no boolean":        {"", "[sysroot]\nreadonly=yes\n", nil, def, "/etc/ostree/prepare-root.conf.*sysroot.readonly"},
 		"no key file":       {"enabled = yes\n", "", nil, def, "/usr/lib/ostree/prepare-root.conf"},
@@ -232,7 +234,8 @@ func TestSigned(t *testing.T) {
 		}
 		return metadata
 	}
-	line := []byte("no key\n" + base64.StdEncoding.EncodeToString(public) + "\n")
+	line := []byte(base64.StdEncoding.EncodeToString(public) + "\n\n")
+	other := []byte(base64.StdEncoding.EncodeToString(make([]byte, 32)) + "\n")
 	key := fstest.MapFS{KeyFile: {Data: line}}
 	asked := RootSettings{Signed: true, KeyPath: "/" + KeyFile}
 	good := &image.Base{Commit: commit, Detached: signed(commit)}
@@ -255,8 +258,11 @@ func TestSigned(t *testing.T) {
 		"by a file":     {RootSettings{Signed: true, KeyPath: "/usr/k"}, good, fstest.MapFS{"usr/k": {Data: line}}, nil, ""},
 		"no key":        {asked, good, fstest.MapFS{}, nil, "no key in /etc/ostree/initramfs-root-binding.key"},
 		"empty key":     {asked, nil, fstest.MapFS{KeyFile: {}}, nil, "no key in"},
-		"another key":   {asked, good, fstest.MapFS{KeyFile: {Data: []byte(base64.StdEncoding.EncodeToString(make([]byte, 32)))}}, nil, "no key in /etc/ostree/initramfs-root-binding.key has signed"},
+		"another key":   {asked, good, fstest.MapFS{KeyFile: {Data: other}}, nil, "no key in /etc/ostree/initramfs-root-binding.key has signed"},
 		"another file":  {RootSettings{Signed: true, KeyPath: "/usr/k"}, good, key, nil, "no key in /usr/k"},
+		"second key":    {asked, good, fstest.MapFS{KeyFile: {Data: slices.Concat(other, line)}}, nil, ""},
+		"no key before": {asked, good, fstest.MapFS{KeyFile: {Data: slices.Concat([]byte("# root\n"), line)}}, nil, `has the line "# root"`},
+		"no key after":  {asked, good, fstest.MapFS{KeyFile: {Data: slices.Concat(line, []byte("# root\n"))}}, nil, ""},
 		"no commit":     {asked, nil, key, nil, "holds none"},
 		"no signature":  {asked, &image.Base{Commit: commit}, key, nil, "no ed25519 signature"},
 		"of another":    {asked, &image.Base{Commit: commit, Detached: signed(ostree.Commit{})}, key, nil, "has signed"},

@@ -154,7 +154,9 @@ func (s RootSettings) With(kargs []string) (RootSettings, error) {
 			continue
 		}
 		if value == "signed" {
-			s.Composefs, s.Verity, s.Signed = ComposefsYes, true, true
+			if !s.Signed {
+				return s, &PrepareRootError{Name: "the kernel argument " + arg, Err: errors.New("it reads its keys only where prepare-root.conf has composefs.enabled=signed")}
+			}
 			break
 		}
 		var err error
@@ -253,12 +255,18 @@ func checkSignature(base *image.Base, fsys fs.FS, key string) error {
 	if err != nil {
 		return fmt.Errorf("encoding commit %s: %w", base.Checksum, err)
 	}
-	for line := range strings.Lines(string(text)) {
-		public, err := base64.StdEncoding.DecodeString(strings.TrimSpace(line))
-		if err != nil || len(public) != ed25519.PublicKeySize {
+	for line := range strings.SplitSeq(string(text), "\n") {
+		if line == "" {
 			continue
 		}
+		public, err := base64.StdEncoding.DecodeString(strings.TrimSpace(line))
+		if err != nil || len(public) != ed25519.PublicKeySize {
+			return &ComposefsError{fmt.Sprintf("/%s has the line %.64q, which is no ed25519 public key in base64: its initramfs reads no further", key, line)}
+		}
 		for _, signature := range signatures {
+			if len(signature) != ed25519.SignatureSize {
+				return &ComposefsError{fmt.Sprintf("the ostree commit %s that it holds has an ed25519 signature of %d bytes: its initramfs reads no further", base.Checksum, len(signature))}
+			}
 			if ed25519.Verify(public, signed, signature) {
 				return nil
 			}
