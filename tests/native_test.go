@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"installer/tests/chunked"
 	"installer/tests/layout"
 )
@@ -101,28 +99,62 @@ func TestNative(t *testing.T) {
 	}
 }
 
-// TestNativeDamaged refuses an image with a damaged object, by its layer and entry, before anything
-// is written.
-func TestNativeDamaged(t *testing.T) {
-	entry := ""
-	ref, _ := nativeImage(t, func(layer int, entries []chunked.Entry) []chunked.Entry {
-		if layer == 17 {
-			i := slices.IndexFunc(entries, func(e chunked.Entry) bool { return strings.HasSuffix(e.Name, ".file") && e.Size > 0 })
-			entries[i].Content, entry = []byte(strings.Repeat("x", int(entries[i].Size))), entries[i].Name
+// atChunk edits the entries of one layer of a commit from its first file object with a content.
+func atChunk(edit func(entries []chunked.Entry, at int) []chunked.Entry) func(int, []chunked.Entry) []chunked.Entry {
+	return func(layer int, entries []chunked.Entry) []chunked.Entry {
+		if layer != 17 {
+			return entries
 		}
-		return entries
-	})
-	raw := t.TempDir() + "/disk.raw"
-	makeRaw(t, raw, tinySize)
-	for _, more := range [][]string{nil, {"--dry-run"}} {
-		r := Run(t, installArgs(ref, raw, more...)...)
-		if r.Code != 5 || !strings.Contains(r.Stderr, entry) || !strings.Contains(r.Stderr, ": layer sha256:") {
-			t.Errorf("%q: status %d, want 5 and the entry %s:\n%s", more, r.Code, entry, r.Stderr)
-		}
+		return edit(entries, slices.IndexFunc(entries, func(e chunked.Entry) bool { return strings.HasSuffix(e.Name, ".file") && e.Size > 0 }))
 	}
-	var st unix.Stat_t
-	must(t, unix.Stat(raw, &st))
-	if st.Blocks != 0 {
-		t.Errorf("%d blocks of the disk were written", st.Blocks)
+}
+
+// damagedChunk changes the blob of a chunk.
+func damagedChunk(t *testing.T) string {
+	t.Helper()
+	ref, _ := nativeImage(t, nil)
+	dir, _ := splitRef(ref)
+	_, manifest, _, err := layout.Read(dir)
+	must(t, err)
+	blob := filepath.Join(dir, "blobs/sha256", manifest.Layers[17].Digest.Encoded())
+	data, err := os.ReadFile(blob)
+	must(t, err)
+	data[len(data)/2] ^= 1
+	must(t, os.WriteFile(blob, data, 0o644))
+	return ref
+}
+
+// A base commit that misses an object, a chunk with a wrong checksum, a policy with a broken line, and
+// a signed image without a key are the source's faults, and refused before anything is written:
+// by an installation, a dry run and a build.
+func TestRefusedByEachCommand(t *testing.T) {
+	native := func(edit func(entries []chunked.Entry, at int) []chunked.Entry) string {
+		ref, _ := nativeImage(t, atChunk(edit))
+		return ref
+	}
+	policy := debianPolicy(t)
+	policy["etc/selinux/default/contexts/files/file_contexts.local"] = "/opt/(x system_u:object_r:usr_t:s0\n"
+	for name, c := range map[string]struct{ ref, want string }{
+		"missing object": {native(func(e []chunked.Entry, at int) []chunked.Entry { return slices.Delete(e, at-1, at+1) }), `entry "sysroot/ostree/repo/objects/.*the object is missing`},
+		"changed object": {native(func(e []chunked.Entry, at int) []chunked.Entry {
+			e[at].Content = []byte(strings.Repeat("x", int(e[at].Size)))
+			return e
+		}), `layer sha256:.*\.file": the object has the checksum`},
+		"changed chunk": {damagedChunk(t), `layer sha256:`},
+		"broken policy": {configured(t, policy), `file_contexts\.local, line 1: the regular expression`},
+		"no key":        {configured(t, map[string]string{"usr/lib/ostree/prepare-root.conf": "[composefs]\nenabled = signed\n"}), `composefs\.enabled=signed: it has no key`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out := filepath.Join(t.TempDir(), "disk.qcow2")
+			build := []string{"build", "--bootloader", "none", c.ref, out}
+			for _, args := range [][]string{
+				installArgs(c.ref, rawFile(t, tinySize)), installArgs(c.ref, rawFile(t, tinySize), "--dry-run"), build, append(build, "--dry-run"),
+			} {
+				refused(t, 5, args, c.want)
+			}
+			if names, err := os.ReadDir(filepath.Dir(out)); err != nil || len(names) > 0 {
+				t.Errorf("the build left %v, %v", names, err)
+			}
+		})
 	}
 }
