@@ -253,7 +253,7 @@ func (i *installation) plan(ctx context.Context) (string, error) {
 
 // room returns the room that the image takes of the target.
 func (i *installation) room() target.Need {
-	return target.Need{Space: i.need.Space, Boot: i.need.Boot}
+	return target.Need{Space: i.need.Space, Boot: i.need.Boot, Overlays: len(i.bound.Images) > 0}
 }
 
 // describe makes the plan of the report.

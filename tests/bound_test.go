@@ -19,6 +19,7 @@ import (
 	ocidigest "github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 
 	"installer/tests/layout"
 )
@@ -199,6 +200,24 @@ func TestBoundImagesNeedRoom(t *testing.T) {
 	raw := rawFile(t, 836<<20) // with as small a root as an xfs can be
 	Run(t, installArgs(ref, raw, "--dry-run", "--bound-images", "skip")...).Must(t)
 	refused(t, 4, installArgs(ref, raw), `too small`)
+}
+
+// Overlays want a file system whose directory entries have the types of files.
+func TestBoundImagesNeedEntryTypes(t *testing.T) {
+	app, _ := boundApps(t)
+	machineStore(t).add(t, app, "quay.invalid/bound/app:1")
+	ref := binding(t, map[string]string{"app.image": "[Image]\nImage=quay.invalid/bound/app:1\n"})
+	m := mountOwn(t, tinySize, "ext4", "")
+	must(t, unix.Unmount(m.root, 0))
+	device := m.devices[0].Name()
+	mustCommand(t, "debugfs", "-w", "-R", "feature -filetype", device)
+	must(t, unix.Mount(device, m.root, "ext4", 0, ""))
+	args := []string{"to-filesystem", "--source-imgref", ref, "--bootloader", "none", m.root}
+	refused(t, 4, args, `whose storage needs types in directory entries, and the ext4 on /dev/loop\d+ has none .*--bound-images=skip`)
+	Run(t, append(args, "--dry-run", "--bound-images=skip")...).Must(t)
+	if _, err := os.Stat(filepath.Join(m.root, "ostree")); err == nil {
+		t.Error("the root was written to")
+	}
 }
 
 // A bound image is fetched from its registry, for the platform of the system and by the digest that

@@ -93,11 +93,20 @@ func ReadRoot(r io.ReaderAt) (Superblock, error) {
 
 // readXFS decodes "XFS Algorithms & Data Structures", Superblocks.
 func readXFS(b []byte) Superblock {
+	const (
+		version   = 0xf   // mask of the version number
+		fileType4 = 0x200 // of versions before 5: XFS_SB_VERSION2_FTYPE in sb_features2
+	)
 	be := binary.BigEndian
 	block := int64(be.Uint32(b[4:]))
-	return Superblock{Type: XFS, UUID: plainUUID(b[32:]), Label: text(b[108:120]),
-		BlockSize: block, Size: scaled(be.Uint64(b[8:]), block),
-		Features: Features{uint64(be.Uint32(b[208:])), uint64(be.Uint32(b[212:])), uint64(be.Uint32(b[216:]))}}
+	s := Superblock{Type: XFS, UUID: plainUUID(b[32:]), Label: text(b[108:120]),
+		BlockSize: block, Size: scaled(be.Uint64(b[8:]), block)}
+	if be.Uint16(b[100:])&version == 5 {
+		s.Features = Features{uint64(be.Uint32(b[208:])), uint64(be.Uint32(b[212:])), uint64(be.Uint32(b[216:]))}
+	} else if be.Uint32(b[200:])&fileType4 != 0 {
+		s.Features.Incompatible = xfsFileType
+	}
+	return s
 }
 
 // readExt4 decodes "Super Block" in the kernel's documentation of ext4.
@@ -173,8 +182,8 @@ func text(b []byte) string {
 // Debian 12's also reads nrext64 and metadata_csum_seed, but an image may bring another. The
 // numbers are those of the format headers in Linux.
 const (
-	xfsReadable  = 0x1 | 0x2 | 0x4 | 0x8 | 0x10                             // ftype, spinodes, meta_uuid, bigtime, needsrepair
-	ext4Readable = 0x2 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x200 | 0x10000 // filetype, recover, meta_bg, extents, 64bit, mmp, flex_bg, encrypt
+	xfsReadable  = xfsFileType | 0x2 | 0x4 | 0x8 | 0x10                              // spinodes, meta_uuid, bigtime, needsrepair
+	ext4Readable = ext4FileType | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x200 | 0x10000 // recover, meta_bg, extents, 64bit, mmp, flex_bg, encrypt
 )
 
 // Unreadable returns the incompatible features that GRUB 2.06 does not read.
@@ -199,4 +208,22 @@ func (s Superblock) Verity() bool {
 		return true
 	}
 	return false
+}
+
+// Features of directory entries that have the types of files.
+const (
+	xfsFileType  = 0x1 // XFS_SB_FEAT_INCOMPAT_FTYPE
+	ext4FileType = 0x2 // EXT4_FEATURE_INCOMPAT_FILETYPE
+)
+
+// EntryTypes reports whether directory entries show the types of files, as overlays demand of their
+// layers.
+func (s Superblock) EntryTypes() bool {
+	switch s.Type {
+	case XFS:
+		return s.Features.Incompatible&xfsFileType != 0
+	case Ext4:
+		return s.Features.Incompatible&ext4FileType != 0
+	}
+	return s.Type == Btrfs
 }

@@ -49,6 +49,30 @@ func TestReadAgreesWithBlkid(t *testing.T) {
 	}
 }
 
+func TestEntryTypes(t *testing.T) {
+	for _, c := range []struct {
+		want bool
+		argv []string
+	}{
+		{true, []string{"mkfs.xfs", "-q"}},
+		{true, []string{"mkfs.xfs", "-q", "-m", "crc=0", "-n", "ftype=1"}},
+		{false, []string{"mkfs.xfs", "-q", "-m", "crc=0", "-n", "ftype=0"}},
+		{true, []string{"mkfs.ext4", "-q"}},
+		{false, []string{"mkfs.ext4", "-q", "-O", "^filetype"}},
+		{true, []string{"mkfs.btrfs", "-q"}},
+		{false, []string{"mkfs.vfat", "-F", "32"}},
+	} {
+		f, err := os.Open(made(t, c.argv...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if s, err := Read(f); err != nil || s.EntryTypes() != c.want {
+			t.Errorf("%v: entry types %t, %v", c.argv, s.EntryTypes(), err)
+		}
+	}
+}
+
 func TestReadOfNothing(t *testing.T) {
 	for _, content := range []string{"", "x", strings.Repeat("\x00", 4096), strings.Repeat("\xff", 128<<10)} {
 		if s, err := Read(strings.NewReader(content)); err == nil {

@@ -79,6 +79,7 @@ type Filesystem struct {
 type Need struct {
 	disk.Space       // on the root
 	Boot       int64 // bytes of the kernel's files
+	Overlays   bool  // layers of overlays are stored on the root
 }
 
 // Plan describes the changes to a target.

@@ -22,6 +22,10 @@ func (m *Mounted) Plan(_ context.Context, c *choice.Choice, need target.Need) (*
 	if err := m.checkRoom(c, need); err != nil {
 		return nil, err
 	}
+	if root := m.tree.Root; need.Overlays && !root.Super.EntryTypes() {
+		return nil, refuse(m.o.Root, fmt.Sprintf("the image binds other images, whose storage needs types in directory entries, and the %s on %s has none (ftype=1 of an xfs, filetype of an ext4); --bound-images=skip installs without them",
+			root.Super.Type, root.Device))
+	}
 	if c.Root.Verity {
 		if err := disk.CheckMadeVerity(m.tree.Root.Device, m.tree.Root.Super); err != nil {
 			return nil, err
