@@ -106,6 +106,27 @@ func TestKVMThatCannotBeOpened(t *testing.T) {
 	}
 }
 
+// The reason is that of QEMU's end, not that of the write which it did not live to read.
+func TestEndBeforeTheFirstCommand(t *testing.T) {
+	closed := make(chan []byte)
+	close(closed)
+	m := &machine{console: closed, channel: closed, monitor: closed, exit: make(chan error, 1), kill: func() {}, said: hostprog.NewTail(100)}
+	for range 3 {
+		ours, theirs, err := port()
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs.Close()
+		m.ports = append(m.ports, ours)
+	}
+	killed := errors.New("signal: killed")
+	m.exit <- killed
+	w := &watcher{m: m, limits: limits(AccelTCG)}
+	if err := w.watch(t.Context()); !errors.Is(err, killed) || strings.Contains(err.Error(), "broken pipe") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestCancelEndsTheMachine(t *testing.T) {
 	b, _ := fakeBuild(t, "exec sleep 1000")
 	b.limits = limits

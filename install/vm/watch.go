@@ -10,6 +10,8 @@ import (
 
 	"installer/install/hostprog"
 	"installer/install/vm/internal/wire"
+
+	"golang.org/x/sys/unix"
 )
 
 // watcher follows a machine from its start to its end.
@@ -46,11 +48,12 @@ var errKernel = errors.New("the image's kernel did not start")
 func (w *watcher) watch(ctx context.Context) error {
 	now := time.Now()
 	w.phase, w.began, w.entered, w.console = PhaseStart, now, now, hostprog.NewTail(32<<10)
-	if _, err := w.m.ports[2].Write([]byte("{\"execute\":\"qmp_capabilities\"}\n")); err != nil {
+	_, err := w.m.ports[2].Write([]byte("{\"execute\":\"qmp_capabilities\"}\n"))
+	if err != nil && !errors.Is(err, unix.EPIPE) { // of a QEMU that has ended, follow says why it did
 		_ = w.m.stop()
 		return w.failed(fmt.Errorf("asking QEMU for its events: %w: %s", err, w.m.said))
 	}
-	err := w.follow(ctx)
+	err = w.follow(ctx)
 	if err != nil {
 		_ = w.m.stop()
 		if ctx.Err() != nil {
