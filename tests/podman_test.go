@@ -64,9 +64,9 @@ func (p podman) readme(t *testing.T, dir, pattern string, names ...string) Resul
 }
 
 // podman is a command of podman in a directory, with the flags that it takes where limits cannot be
-// raised and no network can be made.
+// raised and no network can be made. Podman 5 warns of the control groups of the machine's kernel.
 func (p podman) podman(dir, command string, args ...string) []string {
-	argv := p.argv("env", "--chdir="+dir, "podman", "--runroot", p.state, "--tmpdir", p.state+"/tmp", "--runtime", "runc", command)
+	argv := p.argv("env", "--chdir="+dir, "PODMAN_IGNORE_CGROUPSV1_WARNING=1", "podman", "--runroot", p.state, "--tmpdir", p.state+"/tmp", "--runtime", "runc", command)
 	if command == "run" {
 		argv = append(argv, "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000")
 		if !slices.Contains(args, "--network=none") {
