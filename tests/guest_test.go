@@ -69,6 +69,9 @@ func (g Guest) Prepare(t *testing.T) (run func(), result func() Result) {
 		}
 		status, err := strconv.Atoi(text[exit[2]:exit[3]])
 		must(t, err)
+		if status == 125 { // guestinit's
+			t.Fatalf("the guest did not run its script:\n%s", lastLines(readText(t, console), 10))
+		}
 		return Result{Stdout: text[:exit[0]], Code: status}
 	}
 }

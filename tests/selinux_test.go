@@ -63,7 +63,8 @@ func selinuxPolicy(t *testing.T) string {
 	dir := t.TempDir()
 	source, binary := filepath.Join(dir, "policy.cil"), filepath.Join(dir, "policy")
 	must(t, os.WriteFile(source, []byte(allowAll()), 0o600))
-	mustCommand(t, "secilc", "-o", binary, "-f", filepath.Join(dir, "contexts"), source)
+	const version = "33" // the latest that Linux 6.1 reads
+	mustCommand(t, "secilc", "-c", version, "-o", binary, "-f", filepath.Join(dir, "contexts"), source)
 	return binary
 }
 
