@@ -26,6 +26,9 @@ type Snapshot struct {
 	// Complete says that the kernel enumerated the namespaces, so that those without a process are
 	// in the list too. When false, the list was put together from /proc.
 	Complete bool
+	// Unlisted is the kernel's answer to the question for all namespaces where it is not Complete:
+	// that this process may not ask, or that it knows no such question.
+	Unlisted error
 	// Unreadable names everything that could not be looked at, with the reason.
 	Unreadable []string
 }
@@ -75,6 +78,7 @@ func List(ctx context.Context) (*Snapshot, error) {
 	snapshot := &Snapshot{Namespaces: []Namespace{own}}
 	err = snapshot.addOthers(ctx)
 	if errors.Is(err, errNoEnumeration) {
+		snapshot.Unlisted = err
 		return snapshot, snapshot.addFromProc(ctx)
 	}
 	snapshot.Complete = err == nil
@@ -146,7 +150,7 @@ func (s *Snapshot) addOthers(ctx context.Context) error {
 			return nil // it ended meanwhile, and its mounts with it
 		}
 		if err != nil && noEnumeration(err) {
-			return errors.Join(errNoEnumeration, err)
+			return fmt.Errorf("%w: %w", errNoEnumeration, err)
 		}
 		if err != nil {
 			return err
@@ -189,7 +193,7 @@ func walkNamespaces(ctx context.Context, fd int, direction uintptr, visit func(f
 			return nil
 		}
 		if err != nil && noEnumeration(err) {
-			return errors.Join(errNoEnumeration, err)
+			return fmt.Errorf("%w: %w", errNoEnumeration, err)
 		}
 		if err != nil {
 			return fmt.Errorf("opening the next mount namespace: %w", err)

@@ -17,8 +17,6 @@ import (
 // addFromProc adds the namespaces that some task is in, reading the mounts of each once. Namespaces
 // that only a file descriptor or a bind mount keeps are not seen this way.
 func (s *Snapshot) addFromProc(ctx context.Context) error {
-	s.Unreadable = append(s.Unreadable,
-		"mount namespaces without a process: this kernel does not enumerate namespaces to us (Linux 6.12 and CAP_SYS_ADMIN needed)")
 	pids, err := block.Live().Processes()
 	if err != nil {
 		return fmt.Errorf("collecting mount namespaces: %w", err)

@@ -18,7 +18,8 @@ type BlindSpot string
 const (
 	OtherPIDNamespaces BlindSpot = "pid-namespaces"   // processes outside of this process's PID namespace
 	OtherUsers         BlindSpot = "users"            // processes that only root may look at
-	OtherNamespaces    BlindSpot = "mount-namespaces" // mount namespaces that the kernel does not list
+	OtherNamespaces    BlindSpot = "mount-namespaces" // mount namespaces that the kernel does not list to this process
+	OldKernel          BlindSpot = "old-kernel"       // mount namespaces without a process, which a kernel before Linux 6.12 lists to nobody
 	Processes          BlindSpot = "processes"        // a part of a process that could not be read
 	Devices            BlindSpot = "devices"          // a block device that could not be read
 	Answers            BlindSpot = "answers"          // a question that the kernel did not answer
@@ -57,6 +58,8 @@ func (u Unseen) Remedy() string {
 		return "run as root with all capabilities"
 	case OtherNamespaces:
 		return "run as root, in a container with --privileged --pid=host"
+	case OldKernel:
+		return "run on Linux 6.12 or newer, which lists all mount namespaces"
 	case Tables:
 		return "run as root with CAP_SYS_ADMIN, or CAP_BPF and CAP_PERFMON, on a kernel that has /sys/kernel/btf/vmlinux"
 	case Devices:
@@ -121,6 +124,13 @@ func (s *scan) unseen() []Unseen {
 	slices.SortFunc(list, func(a, b Unseen) int {
 		return cmp.Or(cmp.Compare(a.Spot, b.Spot), cmp.Compare(a.Subject, b.Subject))
 	})
+	if err := s.snapshot.Unlisted; err != nil {
+		u := Unseen{Spot: OldKernel, Subject: "mount namespaces without a process", Reason: err.Error(), Count: 1}
+		if errors.Is(err, fs.ErrPermission) {
+			u.Spot = OtherNamespaces
+		}
+		list = append(list, u)
+	}
 	for _, text := range s.snapshot.Unreadable {
 		list = append(list, Unseen{Spot: OtherNamespaces, Subject: text, Count: 1})
 	}

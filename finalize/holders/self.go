@@ -30,7 +30,7 @@ func ScanSelf(ctx context.Context, target Target) (Report, error) {
 	r := s.report([]Class{FD, Map, Cwd, Root, Exe, DetachedMount, Fanotify, InFlight, IOUring, Namespace})
 	r.UnownedSockets = 0              // they were not looked for
 	r.Unseen, r.Unreadable = nil, nil // the namespaces of others are not the question
-	s.snapshot.Unreadable = nil
+	s.snapshot.Unreadable, s.snapshot.Unlisted = nil, nil
 	r.unseen(s.unseen()...)
 	r.judge()
 	return r, nil

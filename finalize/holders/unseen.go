@@ -23,6 +23,8 @@ func NotSeen(list []Unseen) string {
 			add("processes of other users")
 		case OtherNamespaces:
 			add("mount namespaces that no visible process is in")
+		case OldKernel:
+			add(u.Subject)
 		case Processes:
 			pids = append(pids, u.Processes...)
 		default:
