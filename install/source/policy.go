@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"io/fs"
 
 	"installer/rootfs/bootable"
 	"installer/rootfs/image"
@@ -35,22 +36,60 @@ type policySum string
 // Label gives the files of a scanned image the labels of its own SELinux policy. It returns nil for
 // an image without one.
 func (s *Source) Label(inv *image.Inventory) (*Policy, error) {
-	p, err := label.Load(inv.FS())
+	p, err := s.policy(inv.FS())
 	if missing := (*label.MissingError)(nil); errors.As(err, &missing) {
 		s.log.Note("the image is installed without labels: %v; its system must start with selinux=0 (--disable-selinux)", missing)
-		return nil, nil
+		err = nil
 	}
-	if fault := (*label.Error)(nil); errors.As(err, &fault) {
-		return nil, &image.SourceError{Ref: s.o.Ref.String(), Entry: fault.File, Err: err}
+	if err != nil {
+		return nil, err
 	}
-	if p == nil || err != nil {
+	before, err := s.basePolicy(inv)
+	if err != nil || p == nil && before == nil {
 		return nil, err
 	}
 	stored, objects := inv.Stored, inv.Objects
-	inv.Relabel(p.Of)
+	inv.Relabel(of(p), of(before))
 	if s.o.Survey != nil && inv.Bound { // the figures are those of labelled files
 		inv.Stored, inv.Objects = stored, objects
 	}
+	if p == nil {
+		return nil, nil
+	}
 	sum, _ := inv.Seen(p.Binary).(policySum)
 	return &Policy{Policy: p, Checksum: string(sum)}, nil
+}
+
+// policy reads the policy of a tree, nil for none.
+func (s *Source) policy(tree fs.FS) (*label.Policy, error) {
+	p, err := label.Load(tree)
+	if fault := (*label.Error)(nil); errors.As(err, &fault) {
+		return nil, &image.SourceError{Ref: s.o.Ref.String(), Entry: fault.File, Err: err}
+	}
+	return p, err
+}
+
+// basePolicy reads the policy of the image's ostree commit. It is nil where that of the merged tree
+// is the same.
+func (s *Source) basePolicy(inv *image.Inventory) (*label.Policy, error) {
+	if inv.Tree.Base == nil {
+		return nil, nil
+	}
+	before := inv.Tree.Layers[0].Lookup("usr/etc/selinux")
+	if before == nil || before == inv.Tree.Lookup("usr/etc/selinux") {
+		return nil, nil
+	}
+	p, err := s.policy(inv.BaseFS())
+	if errors.As(err, new(*label.MissingError)) {
+		return nil, nil
+	}
+	return p, err
+}
+
+// of returns the labels of a policy, which may be nil.
+func of(p *label.Policy) image.Labeller {
+	if p == nil {
+		return func(string, uint32) string { return "" }
+	}
+	return p.Of
 }

@@ -124,11 +124,11 @@ func Open(ctx context.Context, ref Ref, o OpenOptions) (*Image, error) {
 // returns, nothing of it is running.
 func (img *Image) Import(ctx context.Context, sink Sink, o ImportOptions) (*Tree, error) {
 	if o.Label != nil && img.scanned != nil {
-		img.scanned.tree.Relabel(o.Label)
+		img.scanned.tree.Relabel(o.Label, nil)
 	}
 	tree, err := img.src.importTree(ctx, img, sink, o.withDefaults())
 	if err == nil && o.Label != nil {
-		tree.Relabel(o.Label)
+		tree.Relabel(o.Label, nil)
 	}
 	return tree, err
 }

@@ -16,19 +16,26 @@ var ErrNotKept = errors.New("the content was not kept by the scan")
 // maxLinks is how many symbolic links a path may lead over, as in path_resolution(7).
 const maxLinks = 40
 
-// InventoryFS is the merged tree as a file system. Symbolic links are followed as if the tree were
+// InventoryFS is a tree of an inventory as a file system. Symbolic links are followed as if the tree were
 // the root, and /etc is where the image has it. Contents can be read as far as the scan kept them.
-type InventoryFS struct{ inv *Inventory }
+type InventoryFS struct {
+	inv  *Inventory
+	root *Node
+}
 
-// FS returns the tree as a file system: an [fs.StatFS], [fs.ReadDirFS], [fs.ReadFileFS] and
+// FS returns the merged tree as a file system: an [fs.StatFS], [fs.ReadDirFS], [fs.ReadFileFS] and
 // [fs.ReadLinkFS].
-func (inv *Inventory) FS() InventoryFS { return InventoryFS{inv} }
+func (inv *Inventory) FS() InventoryFS { return InventoryFS{inv, inv.Tree.Root} }
+
+// BaseFS returns the tree of the ostree commit as a file system, without the files of the layers
+// over it. The image has a commit.
+func (inv *Inventory) BaseFS() InventoryFS { return InventoryFS{inv, inv.Tree.Layers[0]} }
 
 // resolve finds a path; with follow also the target of a link. It returns the path that the node
 // has in the tree.
 func (f InventoryFS) resolve(name string, follow bool) (at string, n *Node, err error) {
 	todo := strings.Split(name, "/")
-	n = f.inv.Tree.Root
+	n = f.root
 	var nodes []*Node // above n
 	var names []string
 	for links := 0; len(todo) > 0; {
@@ -59,7 +66,7 @@ func (f InventoryFS) resolve(name string, follow bool) (at string, n *Node, err 
 			return "", nil, errors.New("too many levels of symbolic links")
 		}
 		if strings.HasPrefix(next.Target, "/") {
-			n, nodes, names = f.inv.Tree.Root, nil, nil
+			n, nodes, names = f.root, nil, nil
 		}
 		todo = append(strings.Split(next.Target, "/"), todo...)
 	}

@@ -43,9 +43,16 @@ func (n *Node) Label() string {
 // Relabel gives every node of the merged tree and of the plain layers the label of its path. As an
 // updater does, it leaves the layers of an ostree commit as they are, and the whole tree where
 // there are no others. Files that become objects of their own are appended to Twins.
-func (t *Tree) Relabel(label Labeller) {
+//
+// An updater labels a layer over an ostree commit twice: by the policy of the commit when it reads
+// the layer, and by that of the merged tree. So before, which may be nil, labels those nodes for
+// which label has none.
+func (t *Tree) Relabel(label, before Labeller) {
 	first := 0
-	r := &relabeller{label: label, plain: t.Base == nil, dirs: map[*Node]*Node{}, made: map[twinKey]*Node{}, bare: map[*Node]bool{}, fixed: map[*Node]bool{}, shared: map[string][]Xattr{}}
+	if before == nil {
+		before = func(string, uint32) string { return "" }
+	}
+	r := &relabeller{label: label, before: before, plain: t.Base == nil, dirs: map[*Node]*Node{}, made: map[twinKey]*Node{}, bare: map[*Node]bool{}, fixed: map[*Node]bool{}, shared: map[string][]Xattr{}}
 	if t.Base != nil {
 		if first = t.Base.Layers; first == len(t.Layers) {
 			return
@@ -68,6 +75,7 @@ type twinKey struct {
 // relabeller labels the nodes of one image.
 type relabeller struct {
 	label  Labeller
+	before Labeller           // of nodes that have no label
 	plain  bool               // no layer holds an ostree commit
 	fixed  map[*Node]bool     // directories of an ostree commit
 	dirs   map[*Node]*Node    // directories that are done; layers share them with the merged tree
@@ -98,7 +106,7 @@ func (r *relabeller) dir(path string, n *Node) *Node {
 			out = (&merger{own: map[*Node]bool{}}).copyDir(n)
 		}
 	}
-	if label := r.label(max(path, "/"), n.Mode); label != n.Label() && (label != "" || r.plain) {
+	if label := r.of(max(path, "/"), n); label != n.Label() && (label != "" || r.plain) {
 		change()
 		out.Xattrs = r.attributes(n, label)
 	}
@@ -119,10 +127,19 @@ func (r *relabeller) dir(path string, n *Node) *Node {
 	return out
 }
 
+// of returns the label that a node gets, "" where there is none for it.
+func (r *relabeller) of(path string, n *Node) string {
+	label := r.label(path, n.Mode)
+	if label == "" && n.Label() == "" {
+		return r.before(path, n.Mode)
+	}
+	return label
+}
+
 // file labels a file or symbolic link. It returns a twin of one that has another label by another
 // name, or in an ostree commit.
 func (r *relabeller) file(path string, n *Node) *Node {
-	label, has := r.label(path, n.Mode), n.Label()
+	label, has := r.of(path, n), n.Label()
 	switch {
 	case label == has:
 		if label == "" {

@@ -126,7 +126,7 @@ func TestRelabelInventory(t *testing.T) {
 		if inv.Objects != 9 {
 			t.Errorf("%d objects without labels", inv.Objects)
 		}
-		inv.Relabel(byPath)
+		inv.Relabel(byPath, nil)
 		if inv.Objects != 9+4+1 { // the twins, and the file that is there three times
 			t.Errorf("%d objects with labels", inv.Objects)
 		}

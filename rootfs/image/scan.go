@@ -176,10 +176,10 @@ func (inv *Inventory) count() {
 }
 
 // Relabel labels the tree, as [Tree.Relabel] does, and counts the objects anew.
-func (inv *Inventory) Relabel(label Labeller) {
-	before := len(inv.Tree.Twins)
-	inv.Tree.Relabel(label)
-	for _, t := range inv.Tree.Twins[before:] {
+func (inv *Inventory) Relabel(label, before Labeller) {
+	known := len(inv.Tree.Twins)
+	inv.Tree.Relabel(label, before)
+	for _, t := range inv.Tree.Twins[known:] {
 		if key, read := inv.keys[t.Of]; read {
 			inv.keys[t.Node] = key
 		} else {
