@@ -6,12 +6,41 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"installer/tests/chunked"
+	"installer/tests/layout"
 )
 
-// The image with an SELinux policy boots enforcing, as a plain Debian of its packages does, from a root on
-// composefs; nothing is denied, and no label differs from the policy's, but for the faults of that Debian.
-func TestSELinuxBoot(t *testing.T) {
+// nativeSELinux makes the image with an SELinux policy an ostree-native one: its commit in chunks, and a
+// layer over it that replaces a file of /etc and adds a program.
+func nativeSELinux(t *testing.T) (ref string) {
+	t.Helper()
 	raw, report := selinuxDisk(t)
+	dir, repo := t.TempDir(), t.TempDir()
+	mustCommand(t, "ostree", "init", "--repo="+repo, "--mode=bare")
+	mustCommand(t, "ostree", "pull-local", "--repo="+repo, MountRootReadOnly(t, raw)+"/ostree/repo", report.Deployment.Commit)
+	layers, err := chunked.Layers(repo, dir, chunked.Options{Chunks: 30, Version: 1})
+	must(t, err)
+	labels, err := chunked.Labels(layers)
+	must(t, err)
+	layers = append(layers, tarFile(t, dir+"/over", map[string]string{"etc/motd": "derived\n", "usr/bin/derived": "#!/bin/sh\n"}))
+	must(t, layout.Write(dir+"/oci", layers, layout.Options{Tag: "latest", Labels: labels}))
+	return "oci:" + dir + "/oci:latest"
+}
+
+// An ostree-native image with an SELinux policy boots enforcing, as a plain Debian of its packages does, from
+// a root on composefs; nothing is denied, and no label differs from the policy's, but for the faults of that
+// Debian.
+func TestSELinuxBoot(t *testing.T) {
+	dir := t.TempDir()
+	raw := dir + "/disk.raw"
+	makeRaw(t, raw, diskSize)
+	installSELinux(t, nativeSELinux(t), raw, dir+"/report.json")
+	wantSound(t, raw)
+	report := readReport(t, dir+"/report.json")
+	if report.Source.BaseLayers != 31 {
+		t.Errorf("%d base layers, want 31", report.Source.BaseLayers)
+	}
 	o := BootOptions{Disk: raw, Firmware: BIOS, Slack: 2}
 	var e *Evidence
 	var err error

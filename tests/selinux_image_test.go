@@ -24,12 +24,18 @@ func selinuxDisk(t *testing.T) (raw string, report runReport) {
 				_ = os.Remove(raw)
 			}
 		}()
-		Run(t, "to-disk", "--via-loopback", "--generic-image", "--source-imgref", cachedImage(t, selinuxImage), "--filesystem", "ext4",
-			"--bootloader", "grub", "--karg", "console=ttyS0,115200n8", "--karg", "installer.selftest=brief",
-			"--karg", "sysctl.kernel.printk_ratelimit=0", "--karg", "mitigations=off", "--karg", "rcupdate.rcu_expedited=1", "--report", file, raw).Must(t)
+		installSELinux(t, cachedImage(t, selinuxImage), raw, file)
 		selinuxDisks.made = true
 	}
 	return raw, readReport(t, file)
+}
+
+// installSELinux installs an image with an SELinux policy on a disk that reports its boot.
+func installSELinux(t *testing.T, ref, raw, report string) {
+	t.Helper()
+	Run(t, "to-disk", "--via-loopback", "--generic-image", "--source-imgref", ref, "--filesystem", "ext4",
+		"--bootloader", "grub", "--karg", "console=ttyS0,115200n8", "--karg", "installer.selftest=brief",
+		"--karg", "sysctl.kernel.printk_ratelimit=0", "--karg", "mitigations=off", "--karg", "rcupdate.rcu_expedited=1", "--report", report, raw).Must(t)
 }
 
 var selinuxDisks struct {
