@@ -11,8 +11,8 @@ import (
 	"installer/tests/layout"
 )
 
-// nativeSELinux makes the image with an SELinux policy an ostree-native one: its commit in chunks, and a
-// layer over it that replaces a file of /etc and adds a program.
+// nativeSELinux makes the image with an SELinux policy an ostree-native one: the commit of its disk
+// in chunks, and a layer over it that adds a file to /etc and a program.
 func nativeSELinux(t *testing.T) (ref string) {
 	t.Helper()
 	raw, report := selinuxDisk(t)
@@ -28,9 +28,9 @@ func nativeSELinux(t *testing.T) (ref string) {
 	return "oci:" + dir + "/oci:latest"
 }
 
-// An ostree-native image with an SELinux policy boots enforcing, as a plain Debian of its packages does, from
-// a root on composefs; nothing is denied, and no label differs from the policy's, but for the faults of that
-// Debian.
+// An ostree-native image with an SELinux policy boots enforcing, as a plain Debian of its packages
+// does, from a root on composefs; nothing is denied, and no label differs from the policy's, but for
+// the faults of that Debian.
 func TestSELinuxBoot(t *testing.T) {
 	dir := t.TempDir()
 	raw := dir + "/disk.raw"
@@ -82,19 +82,20 @@ func TestSELinuxBoot(t *testing.T) {
 	}
 }
 
-// noStatus is the problem that Debian's policy makes: it keeps ostree's generator from looking at /boot/loader,
-// so that /boot is not mounted, and ostree admin status fails.
+// noStatus is the problem that Debian's policy makes: it keeps ostree's generator from looking at
+// /boot/loader, so that /boot is not mounted, and ostree admin status fails.
 const noStatus = "ostree admin status shows no booted deployment"
 
-// madeAtBoot are files of an empty /var that programs make with the label of its directory: the image that
-// ostree itself deploys has the same ones.
+// madeAtBoot are files of an empty /var that programs make with the label of its directory: the image
+// that ostree itself deploys has the same ones.
 var madeAtBoot = []*regexp.Regexp{
 	regexp.MustCompile(`^/var/lib/systemd/random-seed `),
 	regexp.MustCompile(`^/var/cache/ldconfig(/aux-cache)? `),
 }
 
-// denialsOfDebian are the denials that a plain Debian of the image's packages logs when it boots, or the image
-// when ostree itself has deployed it and setfiles has labelled its /etc and /var: process, its type, the type and the class of the object, and the permission.
+// denialsOfDebian are the denials that a plain Debian of the image's packages logs when it boots, or
+// the image when ostree itself has deployed it and setfiles has labelled its /etc and /var: process,
+// its type, the type and the class of the object, and the permission.
 //
 //go:embed selinux-denials.txt
 var denialsOfDebian string

@@ -29,8 +29,8 @@ type scanner struct {
 	found     map[*Node]any // the finding of look
 }
 
-// contentKey stands for a file with its metadata but the label, as an object's name does. It serves an estimate:
-// nothing is ever dropped because two keys are equal.
+// contentKey stands for a file with its metadata but the label, as an object's name does. It serves
+// an estimate: nothing is ever dropped because two keys are equal.
 type contentKey struct {
 	size int64
 	hash uint64
