@@ -12,6 +12,8 @@ import (
 
 	"installer/rootfs/beneath"
 	"installer/rootfs/ostree"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestDeployIsAccepted has Debian's ostree look at a whole sysroot.
@@ -36,6 +38,11 @@ func TestDeployIsAccepted(t *testing.T) {
 	}
 	if got := x.read(t, "ostree/deploy/default/var/lib/state"); got != "state\n" {
 		t.Errorf("the initial /var has %q", got)
+	}
+	var st unix.Stat_t
+	n, err := unix.Listxattr(filepath.Join(x.path, "ostree/deploy/default/var"), nil)
+	if err := errors.Join(err, unix.Stat(filepath.Join(x.path, "ostree/deploy/default/var"), &st)); n > 0 || st.Mode&0o7777 != 0o755 || err != nil {
+		t.Errorf("the stateroot's var has %d bytes of names of attributes, and the mode %#o, %v", n, st.Mode, err)
 	}
 	sameInode(t, x, dep.Path+"/usr/lib/modules/6.1.0-9/vmlinuz", dep.BootPath+"/"+dep.Kernel.VmlinuzPath)
 }

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"installer/rootfs/beneath"
 	"installer/rootfs/ostree"
+	"installer/rootfs/xattr"
 )
 
 // makeEtc makes the deployment's own /etc: a copy of usr/etc, since its files are to be changed.
@@ -80,8 +82,8 @@ func (d *deployer) initialVar(ctx context.Context, at string) error {
 	return d.root.With(at, legacyVar)
 }
 
-// copyVar replaces the empty directory by a copy of the image's, and keeps the owner and mode of a
-// stateroot's var.
+// copyVar replaces the empty directory by a copy of the image's, and keeps the owner, the mode and
+// the want of attributes of a stateroot's var.
 func (d *deployer) copyVar(ctx context.Context, at string) error {
 	if err := d.root.Remove(at, true); err != nil {
 		return err
@@ -94,8 +96,28 @@ func (d *deployer) copyVar(ctx context.Context, at string) error {
 		if err := unix.Fchown(v.FD(), 0, 0); err != nil {
 			return v.Fail("chown", ".", err)
 		}
-		return v.FailIf("chmod", ".", unix.Fchmod(v.FD(), 0o755))
+		return errors.Join(v.FailIf("chmod", ".", unix.Fchmod(v.FD(), 0o755)), removeXattrs(v))
 	})
+}
+
+// removeXattrs removes the extended attributes of a directory. Its SELinux label stays where the
+// kernel gives every file one.
+func removeXattrs(d *beneath.Dir) error {
+	names := make([]byte, 64<<10) // XATTR_LIST_MAX in <linux/limits.h>
+	n, err := unix.Flistxattr(d.FD(), names)
+	if err == unix.EOPNOTSUPP {
+		return nil
+	}
+	if err != nil {
+		return d.Fail("listxattr", ".", err)
+	}
+	for _, name := range strings.FieldsFunc(string(names[:n]), func(r rune) bool { return r == 0 }) {
+		err := unix.Fremovexattr(d.FD(), name)
+		if err != nil && err != unix.ENODATA && (name != xattr.SELinux || err != unix.EACCES) {
+			return d.Fail("removexattr "+name, ".", err)
+		}
+	}
+	return nil
 }
 
 // legacyVar makes the directories that early boot expected before tmpfiles.d, where the image

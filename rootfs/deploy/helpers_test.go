@@ -88,13 +88,15 @@ func baseLayer() []entry {
 		dirEntry("etc", 0o755), dirEntry("etc/sub", 0o2750),
 		fileEntry("etc/passwd", "root:x:0:0::/root:/bin/sh\n"), fileEntry("etc/empty", ""), fileEntry("etc/.updated", "x"),
 		linkEntry("etc/link", "sub/secret"),
-		dirEntry("var", 0o755), dirEntry("var/lib", 0o755), fileEntry("var/lib/state", "state\n"), dirEntry("var/tmp", 0o1777),
+		dirEntry("var/lib", 0o755), fileEntry("var/lib/state", "state\n"), dirEntry("var/tmp", 0o1777),
 		linkEntry("ostree", "sysroot/ostree"), fileEntry("usr/bin/gone", "gone"),
 	}
 	secret := fileEntry("etc/sub/secret", "secret\n")
 	secret.Mode, secret.Uid, secret.Gid = 0o4640, 7, 8
 	secret.PAXRecords = map[string]string{"SCHILY.xattr.user.note": "kept"}
-	entries = append(entries, secret)
+	state := dirEntry("var", 0o711)
+	state.PAXRecords = map[string]string{"SCHILY.xattr.user.note": "of the image"}
+	entries = append(entries, secret, state)
 	for _, name := range []string{"sysroot", "boot", "dev", "proc", "sys", "run", "tmp"} {
 		entries = append(entries, dirEntry(name, 0o755))
 	}
