@@ -47,7 +47,7 @@ func openMemory() (_ *memory, err error) {
 	if m.each, err = ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: 1}); err != nil {
 		return nil, fmt.Errorf("making a BPF map: %w", err)
 	}
-	spec := &ebpf.ProgramSpec{Type: ebpf.Syscall, Flags: sleepable, License: "GPL", Instructions: m.instructions()}
+	spec := &ebpf.ProgramSpec{Type: ebpf.Syscall, Flags: sleepable, License: license, Instructions: m.instructions()}
 	if m.program, err = ebpf.NewProgram(spec); err != nil {
 		return nil, fmt.Errorf("loading a BPF program: %w", err)
 	}
@@ -126,20 +126,15 @@ func (m *memory) bytes(address uint64, length int) ([]byte, error) {
 	return buffer[:length], nil
 }
 
-// number reads a number of 2, 4 or 8 bytes.
+// number reads a number of 1, 2, 4 or 8 bytes.
 func (m *memory) number(address uint64, size int) (uint64, error) {
 	b, err := m.bytes(address, size)
 	if err != nil {
 		return 0, err
 	}
-	ne := binary.NativeEndian
 	switch size {
-	case 2:
-		return uint64(ne.Uint16(b)), nil
-	case 4:
-		return uint64(ne.Uint32(b)), nil
-	case 8:
-		return ne.Uint64(b), nil
+	case 1, 2, 4, 8:
+		return numberIn(b), nil
 	}
 	return 0, fmt.Errorf("reading the kernel's memory: a number of %d bytes", size)
 }

@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,6 +34,39 @@ func (t *tables) childrenPin() (bool, error) {
 	}
 	after, err := t.referencesOf(below)
 	return after > before, err
+}
+
+// tryCounts reports whether this kernel counts references in the way that is known: a mount that is in
+// no namespace is the one of its superblock, and an open file on it adds one to it. A process that
+// may not mount cannot try.
+func (t *tables) tryCounts() (bool, error) {
+	fd, err := detachedMount()
+	if errors.Is(err, fs.ErrPermission) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(fd)
+	at, err := t.mountOf(fd)
+	if err != nil {
+		return false, err
+	}
+	s, err := t.superblock(at)
+	if err != nil || s.Others != 0 || len(s.Mounts) != 1 {
+		return false, err
+	}
+	before, err := t.references(at)
+	if err != nil {
+		return false, err
+	}
+	file, err := unix.Openat(fd, ".", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false, fmt.Errorf("opening a file on a tmpfs: %w", err)
+	}
+	defer unix.Close(file)
+	after, err := t.references(at)
+	return after == before+1, err
 }
 
 func (t *tables) referencesOf(fd int) (int, error) {

@@ -11,8 +11,17 @@ import (
 
 // Superblock is the kernel's record of a file system.
 type Superblock struct {
-	Mounts []Mount // all mounts of it
-	Frozen bool    // somebody has frozen it
+	Device mounts.DevNum // as in mountinfo
+	Type   string        // of the file system
+	Mounts []Mount       // all mounts of it
+	Frozen bool          // somebody has frozen it
+	// Freezes is how many freezes it has of programs and of the kernel's own; 0 before Linux 6.6,
+	// which does not count them.
+	Freezes int
+	Flags   uint64 // SB_* of linux/fs.h
+	// Active is how many references keep it alive: one for each mount, and Others. Count is how many
+	// keep its record, of which all the active ones together are one.
+	Active, Count int
 	// Others is how many references there are to it beyond those of its mounts: of a freeze, of an
 	// fs context.
 	Others int

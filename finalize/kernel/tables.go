@@ -7,12 +7,15 @@ import (
 	"slices"
 
 	"github.com/cilium/ebpf"
+
+	"installer/disk/mounts"
 )
 
 // tables are the kernel's tables.
 type tables struct {
 	*layout
 	memory *memory
+	reader *reader // nil where single places are read only
 	// processors are the offsets of the processors' own memories.
 	processors []uint64
 }
@@ -82,6 +85,12 @@ func (t *tables) superblock(at uint64) (s Superblock, err error) {
 	if err != nil {
 		return s, err
 	}
+	return t.record(super, at)
+}
+
+// record reads the record of a file system. The mount is the one whose unmount others may follow, 0
+// if there is none.
+func (t *tables) record(super, mount uint64) (s Superblock, err error) {
 	list, err := t.mountsOf(super)
 	if err != nil {
 		return s, err
@@ -91,24 +100,50 @@ func (t *tables) superblock(at uint64) (s Superblock, err error) {
 		if err != nil {
 			return s, err
 		}
-		if m.Follows, err = t.follows(each, at); err != nil {
-			return s, err
+		if mount != 0 {
+			if m.Follows, err = t.follows(each, mount); err != nil {
+				return s, err
+			}
 		}
 		s.Mounts = append(s.Mounts, m)
 	}
-	active, err := t.value(super, t.super.active)
-	if err != nil {
+	if err := t.numbers(super, &s); err != nil {
 		return s, err
 	}
-	frozen, err := t.value(super, t.super.frozen)
-	if err != nil {
-		return s, err
-	}
-	s.Others, s.Frozen = int(active)-len(list), frozen != 0
+	s.Others = s.Active - len(list)
 	if again, err := t.mountsOf(super); err != nil || !slices.Equal(again, list) {
 		return s, errors.Join(errChanged, err)
 	}
 	return s, nil
+}
+
+// numbers reads what is in the record itself.
+func (t *tables) numbers(super uint64, s *Superblock) error {
+	var values [7]uint64
+	var err error
+	for i, f := range []field{t.super.active, t.super.count, t.super.flags, t.super.frozen, t.super.device, t.super.freezes, t.super.kernelFreezes} {
+		if f.size == 0 {
+			continue
+		}
+		if values[i], err = t.value(super, f); err != nil {
+			return err
+		}
+	}
+	s.Active, s.Count, s.Flags = int(int32(values[0])), int(int32(values[1])), values[2]
+	s.Frozen, s.Freezes = values[3] != 0, int(values[5]+values[6])
+	s.Device = deviceNumber(values[4])
+	kind, err := t.value(super, t.super.kind)
+	if err != nil {
+		return err
+	}
+	s.Type, err = t.text(kind, t.super.kindName)
+	return err
+}
+
+// deviceNumber splits a device number as the kernel has it.
+func deviceNumber(n uint64) mounts.DevNum {
+	const minorBits = 20
+	return mounts.DevNum{Major: uint32(n >> minorBits), Minor: uint32(n & (1<<minorBits - 1))}
 }
 
 func (t *tables) value(at uint64, f field) (uint64, error) {
@@ -222,17 +257,17 @@ func (t *tables) references(at uint64) (int, error) {
 		taken, err := t.counts(at, t.count)
 		return sum(taken) - sum(given), err
 	}
-	return settled(func() (int, error) {
-		first, err := t.counts(at, t.count)
+	counts, err := t.counts(at, t.count)
+	for range rounds {
 		if err != nil {
 			return 0, err
 		}
-		again, err := t.counts(at, t.count)
-		if err == nil && !slices.Equal(first, again) {
-			err = errChanged
+		before := counts
+		if counts, err = t.counts(at, t.count); err == nil && slices.Equal(before, counts) {
+			return sum(counts), nil
 		}
-		return sum(again), err
-	})
+	}
+	return max(sum(counts), idle+1), err // it is used all the time
 }
 
 // rounds is how often a table is read that changes meanwhile.

@@ -232,3 +232,6 @@ func (t *types) has(structure, name string) bool {
 	_, kind := t.member(t.structs[structure], name)
 	return kind != 0
 }
+
+// structSize returns the size of a structure.
+func (t *types) structSize(structure string) int { return t.size(t.structs[structure]) }
