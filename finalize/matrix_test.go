@@ -68,12 +68,12 @@ func TestHoldersWithoutAProcess(t *testing.T) {
 	release(t, x)
 }
 
-// TestContextIsFoundBySuperBlock has the holder that the kernel does not
-// attribute: the unmount succeeds, and the superblock lives.
+// TestContextIsFoundBySuperBlock has a holder that no table attributes: the unmount succeeds, and the
+// superblock lives.
 func TestContextIsFoundBySuperBlock(t *testing.T) {
 	for _, fs := range targettest.Filesystems() {
 		x := targettest.New(t, fs)
-		helper := targettest.Hold(t, "fs-context", x.Dir)
+		helper := targettest.Hold(t, "context-in-flight", x.Dir)
 		report, err := (&Pipeline{Stages: DiskStages()}).Run(t.Context(), targetOf(x), nil)
 		failed := statuses(report, Failed)
 		if err == nil || report.Released || len(failed) != 1 || failed[0] != "prove-released" {

@@ -119,7 +119,7 @@ func TestWithoutDevice(t *testing.T) {
 
 		// The superblock lives with no mount of it: that shows in nothing but its device number.
 		again()
-		helper = targettest.Hold(t, "fs-context", path)
+		helper = targettest.Hold(t, "context-in-flight", path)
 		report, err = finalizeTree(t, path, CopiesHold)
 		var unproven *UnprovenError
 		if !errors.As(err, &unproven) || !unproven.Unmounted || !slices.Equal(statuses(report, NotProven), []string{"prove-released"}) {

@@ -192,11 +192,14 @@ type holdersReport struct {
 	Unreadable []string
 	Processes  int
 	Namespaces int
+	Source     string
+	Fallback   string
 }
 
 type finding struct {
 	Class, Comm, Path, Namespace, Evidence, Remedy string
 	PID, TID                                       int
+	HostPID                                        int `json:"host_pid"`
 	Self, Child, Suspect                           bool
 }
 

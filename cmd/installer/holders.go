@@ -175,7 +175,10 @@ func writeClass(b *strings.Builder, class holders.Class, r holders.Report, verbo
 			fmt.Fprintf(b, "  to do: %s\n", squeeze(h.Remedy))
 		}
 		row := ""
-		if h.PID != 0 {
+		switch {
+		case h.PID == 0 && h.HostPID != 0:
+			row = fmt.Sprintf("process %d outside of this PID namespace (%s) ", h.HostPID, squeeze(h.Comm))
+		case h.PID != 0:
 			row = fmt.Sprintf("process %d (%s) ", h.PID, squeeze(h.Comm))
 			if h.TID != 0 && h.TID != h.PID {
 				row = fmt.Sprintf("process %d thread %d (%s) ", h.PID, h.TID, squeeze(h.Comm))

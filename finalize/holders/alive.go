@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"installer/disk/mounts"
+	"installer/finalize/kernel"
 )
 
 // Liveness holds the signs that the superblock of a device is alive in the kernel. All of it is
@@ -26,6 +28,8 @@ type Liveness struct {
 	Entries []string `json:"entries,omitempty"`
 	// Threads are the kernel threads that serve it.
 	Threads []string `json:"threads,omitempty"`
+	// Account is the kernel's own record of the superblock, where it lives and could be read.
+	Account *kernel.Account `json:"account,omitempty"`
 }
 
 // Alive reports whether the superblock lives. An exclusive claim alone is somebody else's; a thread
@@ -41,7 +45,31 @@ func (l Liveness) String() string {
 	if len(l.Entries) == 0 && len(l.Threads) == 0 {
 		return claim + ", the kernel has no entry for the file system"
 	}
-	return fmt.Sprintf("%s, the kernel has %s", claim, strings.Join(append(l.Entries, l.Threads...), ", "))
+	text := fmt.Sprintf("%s, the kernel has %s", claim, strings.Join(slices.Concat(l.Entries, l.Threads), ", "))
+	if l.Account != nil {
+		text += " (" + l.Account.String() + ")"
+	}
+	return text
+}
+
+// addAccount reads the kernel's own record of a superblock that lives. The number of a btrfs is not
+// that of its devices.
+func (l *Liveness) addAccount(n mounts.DevNum) {
+	view, err := kernel.OpenView()
+	if err != nil {
+		return
+	}
+	defer view.Close()
+	if list, err := listBtrfs(); err == nil {
+		for _, b := range list {
+			if number, found, err := view.NumberOf(b.id); err == nil && found && slices.Contains(b.devices, n) {
+				n = number
+			}
+		}
+	}
+	if a, found, err := view.Account(n); err == nil && found {
+		l.Account = &a
+	}
 }
 
 // Block is a block device.
@@ -58,7 +86,11 @@ func SuperBlock(b Block) (Liveness, error) {
 		return Liveness{}, err
 	}
 	entries, threads, err := kernelSigns(b.Number)
-	return Liveness{Claimed: claimed, Entries: entries, Threads: threads}, err
+	l := Liveness{Claimed: claimed, Entries: entries, Threads: threads}
+	if err == nil && l.Alive() {
+		l.addAccount(b.Number)
+	}
+	return l, err
 }
 
 // errOtherDevice says that a node is another device's.

@@ -147,6 +147,7 @@ func (r *Report) addUnexplained(b Block, signs Liveness) {
 		r.Holders = append(r.Holders, ClaimHolders(b, signs)...)
 		return
 	}
+	signs.addAccount(b.Number)
 	h := KernelHolder(b.Path, *r, signs.String())
 	h.Remedy += "; if it was unmounted while frozen, mount the device again, thaw it (fsfreeze -u) and unmount it"
 	r.Holders = append(r.Holders, h)

@@ -260,15 +260,24 @@ func TestWhatHoldsNothing(t *testing.T) {
 	wantFree(t, x)
 }
 
-func TestSuspectIsNotFree(t *testing.T) {
+// TestFSContext has an fs context: the kernel's own tables say of which file system it is, /proc
+// does not, so that it is a suspect.
+func TestFSContext(t *testing.T) {
 	for _, fs := range targettest.Filesystems() {
 		x := targettest.New(t, fs)
+		other := targettest.New(t, fs)
 		helper := targettest.Hold(t, "fs-context", x.Dir)
-		r := scanTarget(t, x)
-		h, ok := find(r, FSContext, helper.PID)
-		if !ok || !h.Suspect || r.Verdict != Unknown {
-			t.Errorf("%s: verdict %s, %v", fs, r.Verdict, r.Holders)
+		for source, want := range map[Source]struct {
+			suspect bool
+			verdict Verdict
+		}{FromKernel: {false, Held}, FromProc: {true, Unknown}} {
+			r := scanFrom(t, x, source)
+			h, ok := find(r, FSContext, helper.PID)
+			if !ok || h.Suspect != want.suspect || r.Verdict != want.verdict {
+				t.Errorf("%s by %s: verdict %s, %v", fs, source, r.Verdict, r.Holders)
+			}
 		}
+		wantFree(t, other)
 		helper.Stop()
 		wantFree(t, x)
 	}

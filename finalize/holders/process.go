@@ -16,10 +16,16 @@ import (
 // a process's lock another one goes on.
 const workersPerCPU = 2
 
-// findInProcesses looks at every process for the holders that a process can be.
+// findInProcesses looks at processes for the holders that a process can be: at those that use a file
+// system of the target by the kernel's own tables, or at all where these cannot be read.
 func findInProcesses(ctx context.Context, s *scan) error {
+	users, err := s.askKernel()
+	if err == nil {
+		return s.inspectUsers(ctx, users)
+	}
+	s.source, s.fallback = FromProc, err.Error()
 	var pids []int
-	err := eachNumber(s.proc, ".", make([]byte, 64<<10), func(pid int) { pids = append(pids, pid) })
+	err = eachNumber(s.proc, ".", make([]byte, 64<<10), func(pid int) { pids = append(pids, pid) })
 	if err != nil {
 		return fmt.Errorf("listing processes: %w", err)
 	}

@@ -38,9 +38,11 @@ const (
 
 // Holder is one thing that keeps the target alive.
 type Holder struct {
-	Class     Class  `json:"class"`
-	PID       int    `json:"pid,omitempty"` // 0 when no process is concerned
-	TID       int    `json:"tid,omitempty"` // the thread, when it is not the whole process
+	Class Class `json:"class"`
+	PID   int   `json:"pid,omitempty"` // 0 when no process is concerned
+	TID   int   `json:"tid,omitempty"` // the thread, when it is not the whole process
+	// HostPID is the process's number in the first PID namespace, where that is not PID.
+	HostPID   int    `json:"host_pid,omitempty"`
 	Comm      string `json:"comm,omitempty"`
 	Path      string `json:"path,omitempty"` // as the kernel shows it; may lack its prefix
 	Namespace string `json:"namespace,omitempty"`
@@ -64,6 +66,9 @@ func (h Holder) String() string {
 			fmt.Fprintf(&b, " thread %d", h.TID)
 		}
 		fmt.Fprintf(&b, " (%s%s)", h.Comm, h.relation())
+	}
+	if h.PID == 0 && h.HostPID != 0 {
+		fmt.Fprintf(&b, " by process %d outside of this PID namespace (%s)", h.HostPID, h.Comm)
 	}
 	if h.Path != "" {
 		fmt.Fprintf(&b, " on %q", h.Path)
@@ -120,11 +125,24 @@ type Report struct {
 	// Probed is the kernel's answer to the question whether anything refers to the mount; empty
 	// when it was not asked, or did not answer.
 	Probed Answer `json:"probed,omitempty"`
+	// Source says from where the processes are known, Fallback why it is not the kernel's own
+	// tables.
+	Source   Source `json:"source,omitempty"`
+	Fallback string `json:"fallback,omitempty"`
 	// References are those that the kernel's own tables have, where these were read.
 	References []string `json:"references,omitempty"`
 	// proven reports that the kernel's own tables have no reference to the file systems.
 	proven bool
 }
+
+// Source is a source of evidence about processes.
+type Source string
+
+// The sources. The kernel's own tables have the processes of all PID namespaces.
+const (
+	FromKernel Source = "kernel"
+	FromProc   Source = "proc"
+)
 
 // Answer is an answer of the kernel's.
 type Answer string

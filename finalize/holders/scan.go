@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"installer/disk/mounts"
+	"installer/finalize/kernel"
 )
 
 // probe looks for the holders of some classes.
@@ -69,6 +70,12 @@ type scan struct {
 	socketUses  []socketUse     // all open sockets
 	seenSockets map[uint64]bool // those of sockets that a process has open
 	processes   int
+	asked       []mounts.DevNum // the superblocks that are held, as far as the kernel's tables were asked
+	openSockets []uint64        // inodes of those that the kernel's tables have
+	unused      bool            // the kernel's tables count no reference, so that no process was looked at
+	openView    func() (*kernel.View, error)
+	source      Source
+	fallback    string
 }
 
 // Scan looks for whatever keeps the target alive, in every process and every mount namespace that
@@ -108,7 +115,7 @@ func newScan(ctx context.Context, target Target) (*scan, error) {
 		return nil, err
 	}
 	s := &scan{
-		target: target, snapshot: snapshot,
+		target: target, snapshot: snapshot, openView: kernel.OpenView,
 		own: map[int]bool{}, superblocks: map[mounts.DevNum]bool{}, known: map[int]mounts.DevNum{}, held: map[int]bool{},
 		remote: map[uint64][]string{}, foreign: map[uint64]bool{}, holding: map[uint64]bool{},
 		sockets: map[uint64]boundSocket{}, seenSockets: map[uint64]bool{}, networks: networks{opened: map[string]int{}, lost: map[string]string{}}, keepers: map[uint64][]keeper{}, failures: map[failureKey]*Unseen{},
@@ -213,6 +220,7 @@ func (s *scan) report(searched []Class) Report {
 	r := Report{
 		Version: Version, Target: s.target, Holders: s.holders, Searched: searched,
 		Processes: s.processes, Namespaces: len(s.snapshot.Namespaces), UnownedSockets: s.unowned(),
+		Source: s.source, Fallback: s.fallback,
 	}
 	r.unseen(s.unseen()...)
 	slices.SortStableFunc(r.Holders, func(a, b Holder) int {

@@ -63,11 +63,17 @@ func (s *scan) askSockets(net string, ask func() (sockets, error)) {
 }
 
 // unowned counts the sockets that are open in no process that could be read. One that waits to be
-// accepted has no inode yet and does not count.
+// accepted has no inode yet and does not count. None keeps the target that is unused.
 func (s *scan) unowned() int {
+	if s.unused {
+		return 0
+	}
 	open := map[uint64]bool{0: true}
 	for _, use := range s.socketUses {
 		open[use.inode] = true
+	}
+	for _, inode := range s.openSockets {
+		open[inode] = true
 	}
 	count := 0
 	for _, inode := range s.listed {

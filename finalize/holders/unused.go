@@ -32,8 +32,8 @@ func Unused(ctx context.Context, tree []mounts.Mount) (Report, error) {
 	if err != nil {
 		return report, err
 	}
-	// A mount that stands on the target uses no file of it.
-	report.Holders = slices.DeleteFunc(report.Holders, func(h Holder) bool { return h.Class == MountClass })
+	// A mount that stands on the target uses no file of it, nor does a namespace with a copy.
+	report.Holders = slices.DeleteFunc(report.Holders, func(h Holder) bool { return h.Class == MountClass || h.Class == Namespace })
 	report.judge()
 	if report.Verdict != Unknown {
 		return report, nil

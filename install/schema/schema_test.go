@@ -13,6 +13,7 @@ import (
 	"installer/disk/mounts"
 	"installer/finalize"
 	"installer/finalize/holders"
+	"installer/finalize/kernel"
 	"installer/install"
 	"installer/install/verify"
 	"installer/install/vm"
@@ -27,7 +28,7 @@ var types = map[string]any{
 	"finalize": finalize.Report{}, "stage": finalize.StageResult{}, "dropped": finalize.Dropped{}, "entry": finalize.Entry{},
 	"perFilesystem": finalize.PerFilesystem{}, "filesystemResult": finalize.FilesystemResult{}, "unmounted": finalize.Unmounted{},
 	"elsewhere": finalize.Elsewhere{}, "mount": mounts.Mount{}, "dead": finalize.Dead{}, "deadDevice": finalize.DeadDevice{},
-	"liveness": holders.Liveness{}, "clean": finalize.Clean{}, "cleanDevice": finalize.CleanDevice{}, "detached": finalize.Detached{},
+	"liveness": holders.Liveness{}, "account": kernel.Account{}, "clean": finalize.Clean{}, "cleanDevice": finalize.CleanDevice{}, "detached": finalize.Detached{},
 	"bind": finalize.Bind{}, "deadNumber": finalize.DeadNumber{},
 	"holders": finalize.Search{}, "target": holders.Target{}, "holder": holders.Holder{}, "unseen": holders.Unseen{},
 	"verify": verify.Report{}, "verifiedDisk": verify.DiskInfo{}, "verifiedPartition": verify.Partition{},

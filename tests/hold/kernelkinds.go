@@ -15,6 +15,20 @@ func pickContext(args []string) error {
 	return err
 }
 
+// sendContext leaves an fs context under way in a socket, and nowhere else.
+func sendContext(args []string) error {
+	context, err := unix.Fspick(unix.AT_FDCWD, args[0], unix.FSPICK_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(context)
+	sockets, err := pair()
+	if err != nil {
+		return err
+	}
+	return unix.Sendmsg(sockets[0], []byte("x"), unix.UnixRights(context), nil, 0)
+}
+
 // watch marks the mount at args[0] and, when an event is wanted, opens a file on
 // it so that one is pending.
 func watch(args []string, event bool) error {
