@@ -21,7 +21,7 @@ import (
 )
 
 func newHoldersCommand(stdout io.Writer) *cobra.Command {
-	var asJSON, verbose bool
+	var asJSON, verbose, watch bool
 	var file reportFile
 	cmd := &cobra.Command{
 		Use:   "holders [flags] PATH|DEVICE",
@@ -35,9 +35,19 @@ Exit status: 0 free, 3 held (also by the kernel alone), 1 unknown: no holder was
 found, and not everything could be seen.`,
 		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runHolders(cmd.Context(), args[0], holdersFlags{asJSON, verbose, file}, stdout)
+			flags := holdersFlags{asJSON, verbose, file}
+			if !watch {
+				return runHolders(cmd.Context(), args[0], flags, stdout)
+			}
+			if file.path != "" {
+				return &usageError{errors.New("--watch has no end that a --report could be of: leave one of the two out")}
+			}
+			return watchHolders(cmd.Context(), args[0], flags, stdout)
 		},
 	}
+	flag{name: "watch", short: "w", group: groupOutput, brief: "print holders as they come and go",
+		detail: "It looks five times a second, from now until the target is free after it was held, or until Ctrl-C; one that is free at first may become " +
+			"held. A terminal shows the present holders, a file or pipe gets a line for each event; with --json each line is an object."}.toggle(cmd.Flags(), &watch)
 	flag{name: "verbose", short: "v", group: groupOutput, brief: "show more, and the causes of an error",
 		detail: "Every holder, where 20 of each class are listed without it, and everything that was not seen."}.toggle(cmd.Flags(), &verbose)
 	jsonFlag().toggle(cmd.Flags(), &asJSON)
@@ -174,25 +184,30 @@ func writeClass(b *strings.Builder, class holders.Class, r holders.Report, verbo
 		if i == 0 || h.Remedy != list[i-1].Remedy {
 			fmt.Fprintf(b, "  to do: %s\n", squeeze(h.Remedy))
 		}
-		row := ""
-		switch {
-		case h.PID == 0 && h.HostPID != 0:
-			row = fmt.Sprintf("process %d outside of this PID namespace (%s) ", h.HostPID, squeeze(h.Comm))
-		case h.PID != 0:
-			row = fmt.Sprintf("process %d (%s) ", h.PID, squeeze(h.Comm))
-			if h.TID != 0 && h.TID != h.PID {
-				row = fmt.Sprintf("process %d thread %d (%s) ", h.PID, h.TID, squeeze(h.Comm))
-			}
-		}
-		row = strings.TrimSpace(row + squeeze(h.Path))
-		if h.Namespace != "" {
-			row += " in " + squeeze(h.Namespace)
-		}
-		if h.Suspect {
-			row += " (suspect)"
-		}
-		fmt.Fprintf(b, "    %s\n      %s\n", row, squeeze(h.Evidence))
+		fmt.Fprintf(b, "    %s\n      %s\n", holderRow(h), squeeze(h.Evidence))
 	}
+}
+
+// holderRow is a holder in a line, without its class.
+func holderRow(h holders.Holder) string {
+	row := ""
+	switch {
+	case h.PID == 0 && h.HostPID != 0:
+		row = fmt.Sprintf("process %d outside of this PID namespace (%s) ", h.HostPID, squeeze(h.Comm))
+	case h.PID != 0:
+		row = fmt.Sprintf("process %d (%s) ", h.PID, squeeze(h.Comm))
+		if h.TID != 0 && h.TID != h.PID {
+			row = fmt.Sprintf("process %d thread %d (%s) ", h.PID, h.TID, squeeze(h.Comm))
+		}
+	}
+	row = strings.TrimSpace(row + squeeze(h.Path))
+	if h.Namespace != "" {
+		row += " in " + squeeze(h.Namespace)
+	}
+	if h.Suspect {
+		row += " (suspect)"
+	}
+	return row
 }
 
 // classes returns the classes of the holders that were found, the most frequent first. Claims of
