@@ -110,6 +110,12 @@ func writeTree(t *testing.T, entries map[string]string) string {
 // BIOS on it.
 func makeDisk(t *testing.T, tree, fsKind string) string {
 	t.Helper()
+	return makeDiskWith(t, tree, fsKind, installOn)
+}
+
+// makeDiskWith makes a disk whose root file system (of kind fsKind) holds tree, and a loader on it.
+func makeDiskWith(t *testing.T, tree, fsKind string, install func(*testing.T, string)) string {
+	t.Helper()
 	disk := filepath.Join(t.TempDir(), "disk")
 	rootImage := disk + ".root"
 	makeRoot(t, fsKind, rootImage, tree)
@@ -128,7 +134,7 @@ func makeDisk(t *testing.T, tree, fsKind string) string {
 		t.Fatalf("sfdisk: %v\n%s", err, out)
 	}
 	before := readAt(t, disk, 0x1b8, 0x200-0x1b8)
-	installOn(t, disk)
+	install(t, disk)
 	if after := readAt(t, disk, 0x1b8, 0x200-0x1b8); !bytes.Equal(before, after) {
 		t.Errorf("the partition table in the first sector changed:\n%x\n%x", before, after)
 	}
@@ -154,9 +160,15 @@ func installOn(t *testing.T, disk string) {
 	if err := Install(t.Context(), GRUB, target); err != nil {
 		t.Fatal(err)
 	}
+	writeFAT(t, disk, esp.dir)
+}
+
+// writeFAT makes the EFI system partition of a disk, with the directory EFI of another.
+func writeFAT(t *testing.T, disk, dir string) {
+	t.Helper()
 	fat := fmt.Sprintf("%s@@%d", disk, 2*mib)
 	must(t, "mformat", "-i", fat, "-T", "65536", "-h", "64", "-s", "32", "::")
-	must(t, "mcopy", "-s", "-i", fat, filepath.Join(esp.dir, "EFI"), "::")
+	must(t, "mcopy", "-s", "-i", fat, filepath.Join(dir, "EFI"), "::")
 }
 
 // makeRoot makes a file system of the kind with the content of tree, without mounting anything.
@@ -232,15 +244,23 @@ func fileSize(t *testing.T, name string) int64 {
 	return info.Size()
 }
 
-// bootBIOS starts the disk in a virtual machine with BIOS firmware and returns what came out of the
+// bootBIOS starts the disk in a virtual machine with BIOS firmware and returns the output of the
 // serial port.
 func bootBIOS(t *testing.T, disk string) string {
 	t.Helper()
+	return boot(t, disk)
+}
+
+// boot starts the disk in a virtual machine with more arguments, BIOS firmware without, and returns the
+// output of the serial port.
+func boot(t *testing.T, disk string, more ...string) string {
+	t.Helper()
 	var console bytes.Buffer
-	vm := exec.CommandContext(t.Context(), "qemu-system-x86_64", "-machine", "q35", "-accel", "tcg", "-m", "256",
+	args := []string{"-machine", "q35", "-accel", "tcg", "-m", "256",
 		"-nodefaults", "-display", "none", "-net", "none", "-no-reboot", "-serial", "stdio",
-		"-drive", "if=none,id=d0,format=raw,snapshot=on,file="+disk, "-device", "virtio-blk-pci,drive=d0,bootindex=0",
-		"-device", "isa-debug-exit,iobase=0x501,iosize=1")
+		"-drive", "if=none,id=d0,format=raw,snapshot=on,file=" + disk, "-device", "virtio-blk-pci,drive=d0,bootindex=0",
+		"-device", "isa-debug-exit,iobase=0x501,iosize=1"}
+	vm := exec.CommandContext(t.Context(), "qemu-system-x86_64", append(args, more...)...)
 	vm.Stdout, vm.Stderr = &console, &console
 	vm.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := vm.Start(); err != nil {

@@ -14,6 +14,8 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+
+	"installer/rootfs/bootloader/payload"
 )
 
 // Kind names a boot loader as the command line does.
@@ -135,6 +137,10 @@ type Target struct {
 	Firmware Firmware // that the loader must serve
 	Vendor   string   // ID of os-release: names the loader's directory; "" is "linux", that file's own default
 
+	// Signed is the signed loaders that are installed for UEFI, by their paths in Tree; nil has a
+	// loader made.
+	Signed *payload.Payload
+
 	Tree fs.FS     // the deployment, read only
 	Run  RunInTree // needed for GRUB
 
@@ -147,7 +153,7 @@ type Target struct {
 
 	ESP          Place // needed for UEFI
 	ESPPartition int   // number of the EFI system partition in the table of Disk, from 1; 0 is none there
-	BootDir      Place // the directory boot, to be written to; needed for GRUB's configuration where ESPPartition is 0
+	BootDir      Place // the directory boot, to be written to; needed for the configuration of GRUB for BIOS where the partition does not have it
 
 	Disk       Disk   // needed for BIOS
 	BIOSBoot   *Range // BIOS boot partition; needed for BIOS
@@ -158,7 +164,7 @@ type Target struct {
 // *ModuleError where the image lacks a file of the loader, and with *ArgumentError where the loader
 // cannot carry a kernel argument of the boot entry.
 func Install(ctx context.Context, kind Kind, t Target) error {
-	if err := (Needs{t.Arch, t.Firmware, t.Filesystem, t.SectorSize}).Check(kind, t.Tree); err != nil {
+	if err := (Needs{t.Arch, t.Firmware, t.Filesystem, t.SectorSize, t.Signed != nil}).Check(kind, t.Tree); err != nil {
 		return err
 	}
 	var err error

@@ -107,6 +107,23 @@ func TestCheck(t *testing.T) {
 	if err := (Needs{Arch: "s390x", Firmware: both}).Check(GRUB, tree()); err == nil {
 		t.Error("an unknown architecture was accepted")
 	}
+	for _, c := range []struct {
+		name string
+		kind Kind
+		fw   Firmware
+		tree fs.FS
+		ok   bool
+	}{
+		{"signed GRUB for UEFI needs no other file", GRUB, Firmware{UEFI: true}, tree(), true},
+		{"GRUB for BIOS beside it is made", GRUB, both, tree(slices.Concat([]string{tool}, bios)...), true},
+		{"no BIOS modules beside it", GRUB, both, tree(tool), false},
+		{"signed systemd-boot needs no other file", SystemdBoot, Firmware{UEFI: true}, tree(), true},
+		{"signed systemd-boot for BIOS", SystemdBoot, both, tree(), false},
+	} {
+		if err := (Needs{Arch: "amd64", Firmware: c.fw, Signed: true}).Check(c.kind, c.tree); (err == nil) != c.ok {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
 	whole, large := tree(slices.Concat([]string{tool}, efi, bios)...), (*SectorError)(nil)
 	if err := (Needs{Arch: "amd64", Firmware: both, SectorSize: 4096}).Check(GRUB, whole); !errors.As(err, &large) {
 		t.Errorf("sectors of 4096 bytes for BIOS: %v", err)

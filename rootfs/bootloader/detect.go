@@ -70,6 +70,7 @@ type Needs struct {
 	Firmware   Firmware
 	Filesystem string // with the directory boot: "ext4", "xfs" or "btrfs"; "" is not known
 	SectorSize int    // of the disk, logical, in bytes; 0 is not known
+	Signed     bool   // the loader for UEFI is the image's signed one, see ChooseSigned
 }
 
 // Check reports why the loader cannot be installed: the tree of the image lacks a file of it
@@ -86,10 +87,15 @@ func (n Needs) Check(kind Kind, tree fs.FS) error {
 	if !n.Firmware.UEFI && !n.Firmware.BIOS {
 		return fmt.Errorf("boot loader %s: no firmware to serve was named", kind)
 	}
-	switch kind {
-	case GRUB:
+	switch {
+	case kind == GRUB && n.Signed:
+		n.Firmware.UEFI = false
 		return checkGRUB(tree, n, p)
-	case SystemdBoot:
+	case kind == GRUB:
+		return checkGRUB(tree, n, p)
+	case kind == SystemdBoot && n.Signed && !n.Firmware.BIOS:
+		return nil
+	case kind == SystemdBoot:
 		return checkSystemdBoot(tree, n.Firmware, p)
 	}
 	return fmt.Errorf("unknown boot loader %q", kind)

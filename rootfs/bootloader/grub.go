@@ -19,6 +19,9 @@ const memdiskName = "memdisk.tar"
 // checkGRUB checks that the tree has GRUB's image maker and its files for each wanted platform.
 func checkGRUB(tree fs.FS, n Needs, p platform) error {
 	fw := n.Firmware
+	if !fw.UEFI && !fw.BIOS {
+		return nil
+	}
 	tool := MissingError{Loader: GRUB, Firmware: fw.String(), Packages: []string{"grub-common", "grub2-tools-minimal"}}
 	if _, err := require(tree, tool, grubMkimagePaths()...); err != nil {
 		return err
@@ -85,7 +88,7 @@ func installGRUB(ctx context.Context, t Target) error {
 	}
 	var efi []byte
 	var bios *biosCode
-	if t.Firmware.UEFI {
+	if t.Firmware.UEFI && t.Signed == nil {
 		if efi, err = makeEFIImage(ctx, t, p); err != nil {
 			return err
 		}
@@ -104,6 +107,11 @@ func writeGRUB(t Target, p platform, config, efi []byte, bios *biosCode) error {
 	if err := writeGRUBConfig(t, config); err != nil {
 		return err
 	}
+	if t.Firmware.UEFI && t.Signed != nil {
+		if err := writeSigned(t, p); err != nil {
+			return err
+		}
+	}
 	if efi != nil {
 		if err := writeESP(t.ESP, path.Join("EFI/BOOT", p.efiImage), efi); err != nil {
 			return err
@@ -121,7 +129,7 @@ func writeGRUBConfig(t Target, config []byte) error {
 	if t.Firmware.UEFI && t.ESP == nil {
 		return errors.New("GRUB for UEFI needs an EFI system partition, and there is none")
 	}
-	if t.ESP != nil {
+	if t.ESP != nil && t.Signed == nil {
 		if err := writeESP(t.ESP, path.Join("EFI", t.vendor(), "grub.cfg"), config); err != nil {
 			return err
 		}
@@ -135,12 +143,13 @@ func writeGRUBConfig(t Target, config []byte) error {
 	return nil
 }
 
-// bootConfig is GRUB's configuration in the directory boot, on a disk without an EFI system
-// partition.
+// bootConfig is the configuration of GRUB for BIOS in the directory boot, on a disk whose EFI system
+// partition has none for it.
 const bootConfig = "grub/grub.cfg"
 
-// onESP reports whether GRUB for BIOS finds its configuration on the EFI system partition.
-func (t Target) onESP() bool { return t.ESP != nil && t.ESPPartition > 0 }
+// onESP reports whether GRUB for BIOS finds its configuration on the EFI system partition. There a
+// signed GRUB has another configuration.
+func (t Target) onESP() bool { return t.ESP != nil && t.ESPPartition > 0 && t.Signed == nil }
 
 // biosPrefix is where GRUB for BIOS looks for its configuration: a partition of the disk that it
 // was started from. The directory boot is reached by that name on a file system of its own too, by

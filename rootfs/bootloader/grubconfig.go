@@ -3,7 +3,6 @@ package bootloader
 import (
 	_ "embed"
 	"fmt"
-	"regexp"
 	"strings"
 )
 
@@ -16,17 +15,9 @@ var grubConfigText string
 // configuration looks for.
 const MaxEntryNumber = 99
 
-// grubConfig fills the configuration in. Values are checked, not quoted.
+// grubConfig fills the configuration in.
 func grubConfig(t Target) ([]byte, error) {
-	if !regexp.MustCompile(`^[0-9A-Fa-f-]+$`).MatchString(t.BootUUID) {
-		return nil, fmt.Errorf("root file system's UUID %q: want hexadecimal digits and dashes", t.BootUUID)
-	}
-	hint := ""
-	if t.BootPartition > 0 {
-		hint = fmt.Sprintf(`--hint "$disk,gpt%d" `, t.BootPartition)
-	}
-	text := strings.NewReplacer("@UUID@", t.BootUUID, "@HINT@", hint, "@COMMANDS@", strings.Join(lateModules(), " ")).Replace(grubConfigText)
-	return []byte(text), nil
+	return fillConfig(grubConfigText, t.BootUUID, t.BootPartition, "@COMMANDS@", strings.Join(lateModules(), " "))
 }
 
 // ArgumentError reports a line of a boot entry that GRUB would not read as it is written: GRUB runs

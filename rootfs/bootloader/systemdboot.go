@@ -65,24 +65,24 @@ func installSystemdBoot(t Target) error {
 	if t.ESP == nil || t.Boot == nil {
 		return errors.New("systemd-boot needs an EFI system partition and the directory boot of the root file system")
 	}
+	if err := copyEntry(t); err != nil {
+		return err
+	}
+	if err := writeESP(t.ESP, "loader/loader.conf", []byte(loaderConfig)); err != nil {
+		return err
+	}
+	if err := writeESP(t.ESP, "loader/entries.srel", []byte(entriesFormat)); err != nil {
+		return err
+	}
+	if t.Signed != nil {
+		return writeSigned(t, p)
+	}
 	loader, err := readSystemdBoot(t.Tree, p)
 	if err != nil {
 		return err
 	}
-	if err := copyEntry(t); err != nil {
-		return err
-	}
-	files := []struct {
-		name string
-		data []byte
-	}{
-		{"loader/loader.conf", []byte(loaderConfig)},
-		{"loader/entries.srel", []byte(entriesFormat)},
-		{path.Join("EFI/systemd", p.systemd), loader},
-		{path.Join("EFI/BOOT", p.efiImage), loader},
-	}
-	for _, f := range files {
-		if err := writeESP(t.ESP, f.name, f.data); err != nil {
+	for _, name := range []string{path.Join("EFI/systemd", p.systemd), path.Join("EFI/BOOT", p.efiImage)} {
+		if err := writeESP(t.ESP, name, loader); err != nil {
 			return err
 		}
 	}
