@@ -20,7 +20,9 @@ import (
 	"installer/install/source"
 	"installer/install/system"
 	"installer/install/target"
+	"installer/rootfs/bootable"
 	"installer/rootfs/bootloader"
+	"installer/rootfs/bootloader/payload"
 	"installer/rootfs/deploy"
 	"installer/rootfs/image"
 	"installer/rootfs/xattr"
@@ -36,13 +38,14 @@ type installation struct {
 	target target.Target
 	image  *image.Image // the source, of an installation that is planned for a virtual machine; else nil
 
-	source *source.Source // open-source
-	look   *target.Look   // claim-disk, look
-	choice *choice.Choice // inspect
-	files  []string       // inspect: that the install configuration comes from
-	bound  *source.Bound  // inspect
-	need   source.Need    // inspect; made exact by plan
-	policy *source.Policy // inspect; nil: the files get no SELinux labels
+	source *source.Source   // open-source
+	look   *target.Look     // claim-disk, look
+	choice *choice.Choice   // inspect
+	files  []string         // inspect: that the install configuration comes from
+	signed *payload.Payload // inspect: the signed boot loader that is installed; nil: one is made
+	bound  *source.Bound    // inspect
+	need   source.Need      // inspect; made exact by plan
+	policy *source.Policy   // inspect; nil: the files get no SELinux labels
 
 	hostLabels bool // plan: SELinux labels the files of this machine
 
@@ -165,7 +168,7 @@ func (i *installation) checkImage(ctx context.Context, inv *image.Inventory) (er
 	if c.BootSpec == "" {
 		needs.Filesystem = string(c.Filesystem)
 	}
-	if err := needs.Check(c.Bootloader, inv.FS()); err != nil {
+	if err := i.checkLoader(needs, inv); err != nil {
 		return err
 	}
 	if i.opts.Survey == nil { // else the host of this virtual machine has seen to it
@@ -193,6 +196,31 @@ func (i *installation) checkImage(ctx context.Context, inv *image.Inventory) (er
 		return i.source.CheckFetch(ctx, c.Target, inv)
 	}
 	return nil
+}
+
+// checkLoader decides whether the signed boot loader of the image is installed, and refuses an
+// image that lacks something for the one that is.
+func (i *installation) checkLoader(needs bootloader.Needs, inv *image.Inventory) error {
+	c, kernel := i.choice, ""
+	kernels, err := fs.Glob(inv.FS(), path.Join(bootable.Modules, "*/vmlinuz"))
+	if err != nil {
+		return err
+	}
+	if len(kernels) > 0 { // there is one at most
+		kernel = kernels[0]
+	}
+	signed, err := needs.ChooseSigned(c.Bootloader, c.SecureBoot, i.source.Programs(inv), kernel, c.Kargs)
+	if err != nil {
+		return err
+	}
+	if signed.Note != "" {
+		i.run.Note("%s", signed.Note)
+	}
+	i.signed, needs.Signed = signed.Payload, signed.Payload != nil
+	if err := c.CheckRunnable(needs.Signed, choice.ThisMachine()); err != nil {
+		return i.source.Fault(err)
+	}
+	return needs.Check(c.Bootloader, inv.FS())
 }
 
 // checkVerity refuses a target whose files cannot have fs-verity, where the image demands it.
@@ -259,13 +287,17 @@ func (i *installation) room() target.Need {
 // describe makes the plan of the report.
 func (i *installation) describe(p *target.Plan) *Plan {
 	c := i.choice
-	return &Plan{
+	plan := &Plan{
 		Device: p.Device, Block: p.Block, Model: p.Model, Serial: p.Serial, Size: i.look.Size,
 		Found: p.Found, Partitions: p.Partitions, Mounted: i.look.Mounted, RootNeed: p.RootNeed,
 		Filesystem: c.Filesystem, Source: i.opts.Source.String(), Digest: i.source.Image.ManifestDigest, Target: c.Target,
 		Stateroot: c.Stateroot, Bootloader: c.Bootloader, Firmware: c.Firmware.String(),
 		BoundImages: i.bound.List(), Kargs: c.Kargs, Config: i.files,
 	}
+	if i.signed != nil {
+		plan.Signed = i.signed.Source
+	}
+	return plan
 }
 
 // confirm asks before something is lost, if there is a way to ask.
@@ -345,8 +377,13 @@ func (i *installation) installBootloader(ctx context.Context) (string, error) {
 	if i.choice.Bootloader == bootloader.None {
 		return "none, as asked for", nil
 	}
-	if err := i.system.InstallBootloader(ctx, i.root.Boot); err != nil {
+	place := i.root.Boot
+	place.Signed = i.signed
+	if err := i.system.InstallBootloader(ctx, place); err != nil {
 		return "", err
+	}
+	if i.signed != nil {
+		return fmt.Sprintf("%s for %s, signed: %s", i.choice.Bootloader, i.choice.Firmware, i.signed.Source), nil
 	}
 	return fmt.Sprintf("%s for %s", i.choice.Bootloader, i.choice.Firmware), nil
 }

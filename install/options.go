@@ -37,6 +37,7 @@ type Options struct {
 	Stateroot    string
 	Bootloader   bootloader.Kind
 	GenericImage bool // install the boot loader for every firmware, not for this machine's alone
+	SecureBoot   bootloader.SecureBoot
 
 	RootSSHKeys    []byte      // authorized_keys of root, see sshd(8); nil = none
 	BoundImages    BoundImages // treatment of the images that the image binds; "" = BoundStored
@@ -65,7 +66,7 @@ func (o Options) Validate() error {
 func (o Options) choice() choice.Options {
 	return choice.Options{
 		Filesystem: o.Filesystem, BlockSetup: o.BlockSetup, Bootloader: o.Bootloader, GenericImage: o.GenericImage,
-		Stateroot: o.Stateroot, Kargs: o.Kargs, KargDeletes: o.KargDeletes, DisableSELinux: o.DisableSELinux,
+		SecureBoot: o.SecureBoot, Stateroot: o.Stateroot, Kargs: o.Kargs, KargDeletes: o.KargDeletes, DisableSELinux: o.DisableSELinux,
 		RootSSHKeys: o.RootSSHKeys, Target: o.Target, SignedOnly: o.SourceOpen.EnforceSigPolicy,
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"installer/finalize"
 	"installer/install/size"
 	"installer/rootfs/bootloader"
+	"installer/rootfs/bootloader/payload"
 )
 
 // ReportVersion is raised when a field of Report changes its meaning or goes away.
@@ -96,9 +97,10 @@ type Plan struct {
 	Stateroot   string              `json:"stateroot"`
 	Bootloader  bootloader.Kind     `json:"bootloader"`
 	Firmware    string              `json:"firmware"`
-	BoundImages []BoundImage        `json:"bound_images,omitempty"` // that are brought along
-	Kargs       []string            `json:"kargs"`                  // without ostree=, which names the deployment
-	Config      []string            `json:"config_files,omitempty"` // that the install configuration comes from
+	Signed      payload.Source      `json:"signed_loader,omitempty"` // where the image has the signed boot loader that is installed
+	BoundImages []BoundImage        `json:"bound_images,omitempty"`  // that are brought along
+	Kargs       []string            `json:"kargs"`                   // without ostree=, which names the deployment
+	Config      []string            `json:"config_files,omitempty"`  // that the install configuration comes from
 }
 
 // DeploymentReport describes the deployment.

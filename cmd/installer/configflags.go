@@ -21,6 +21,7 @@ type configFlags struct {
 	rootSize       string
 	stateroot      string
 	bootloader     string
+	secureBoot     string
 	kargs          []string
 	kargDeletes    []string
 	sshKeys        string
@@ -47,6 +48,10 @@ func (f *configFlags) addBlockSetupTo(flags *pflag.FlagSet) {
 func (f *configFlags) addTo(flags *pflag.FlagSet) {
 	flag{name: "bootloader", group: groupSystem, value: "KIND", choices: names(bootloader.Kinds()),
 		brief: "boot loader", config: "bootloader", fallback: string(bootloader.GRUB)}.text(flags, &f.bootloader)
+	flag{name: "secure-boot", group: groupSystem, value: "WISH", initial: string(bootloader.SecureBootAuto), choices: names(bootloader.SecureBoots()),
+		brief: "signed loader",
+		detail: "auto installs the signed boot loader of the image, where it has a whole one, and else makes one, which does not start while Secure Boot is on. " +
+			"required refuses an image whose shim, boot loader and kernel do not all start then. off makes one as if the image had none."}.text(flags, &f.secureBoot)
 	flag{name: "stateroot", group: groupSystem, value: "NAME", brief: "name of the stateroot",
 		config: "stateroot", fallback: "default"}.text(flags, &f.stateroot)
 	flag{name: "karg", group: groupSystem, value: "ARG", brief: "add a kernel argument (may be repeated)",
@@ -69,6 +74,7 @@ func (f *configFlags) apply(o *install.Options) (err error) {
 	o.Kargs, o.KargDeletes, o.Stateroot, o.BlockSetup = f.kargs, f.kargDeletes, f.stateroot, f.blockSetup
 	o.DisableSELinux, o.FetchCheck = f.disableSELinux, f.runFetchCheck
 	o.Filesystem, o.Bootloader, o.BoundImages = disk.Filesystem(f.filesystem), bootloader.Kind(f.bootloader), install.BoundImages(f.boundImages)
+	o.SecureBoot = bootloader.SecureBoot(f.secureBoot)
 	if f.runFetchCheck && f.skipFetchCheck {
 		return errors.New("--run-fetch-check and --skip-fetch-check exclude each other")
 	}

@@ -60,6 +60,8 @@ func exitStatus(err error) int {
 		return other.status
 	case is[*usageError](err), is[*image.UnknownTransportError](err):
 		return exitUsage
+	case errors.Is(err, bootloader.ErrNoLoader), errors.Is(err, bootloader.ErrBIOSAlone):
+		return exitUsage
 	case is[*finalize.HeldError](err), is[*disk.StillAttachedError](err):
 		return exitHeld
 	case is[*vm.GuestError](err):
@@ -69,7 +71,7 @@ func exitStatus(err error) int {
 		is[*vm.OutputRefusedError](err):
 		return exitRefused
 	case is[*image.SourceError](err), is[*bootable.Error](err),
-		is[*deploy.ComposefsError](err), is[*deploy.PrepareRootError](err), is[*bootloader.MissingError](err), is[*bootloader.ModuleError](err), is[*bootloader.ProgramError](err),
+		is[*deploy.ComposefsError](err), is[*deploy.PrepareRootError](err), is[*bootloader.MissingError](err), is[*bootloader.ModuleError](err), is[*bootloader.ProgramError](err), is[*bootloader.SecureBootError](err),
 		is[*config.FileError](err), lacksMaker(err):
 		return exitSource
 	case is[*bootloader.ArgumentError](err): // of the command line; that of an image is in a SourceError

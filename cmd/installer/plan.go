@@ -46,10 +46,19 @@ func writePlan(w io.Writer, p *install.Plan) {
 		{"binds", boundText(p.BoundImages)},
 		{"stateroot", p.Stateroot},
 		{"boot loader", fmt.Sprintf("%s for %s", p.Bootloader, p.Firmware)},
+		{"signed by", signedText(p)},
 		{"kernel args", strings.Join(p.Kargs, " ")},
 		{"configured by", strings.Join(p.Config, ", ")},
 	}
 	writeRows(w, rows)
+}
+
+// signedText says where the signed boot loader comes from.
+func signedText(p *install.Plan) string {
+	if p.Signed == "" {
+		return ""
+	}
+	return fmt.Sprintf("the distribution, for UEFI with Secure Boot: %s", p.Signed)
 }
 
 // boundText names the images that are brought along.

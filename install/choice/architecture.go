@@ -39,10 +39,11 @@ func CheckArchitecture(ref image.Ref, arch, asked string, m Machine) (note strin
 	return "", &image.SourceError{Ref: ref.String(), Err: err}
 }
 
-// checkRunnable refuses a boot loader that is made by a program of an image whose programs do not
-// run here.
-func checkRunnable(kind bootloader.Kind, arch string, m Machine) error {
-	if arch == m.Arch || !kind.RunsImage() {
+// CheckRunnable refuses a boot loader that is made by a program of an image whose programs do not
+// run here. With signed, the one for UEFI is copied.
+func (c *Choice) CheckRunnable(signed bool, m Machine) error {
+	kind, arch := c.Bootloader, c.Arch
+	if arch == m.Arch || !kind.RunsImage() || signed && !c.Firmware.BIOS {
 		return nil
 	}
 	return fmt.Errorf("boot loader %s is made by a program of the image, which is for %s and does not run on %s; "+

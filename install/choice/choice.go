@@ -16,6 +16,7 @@ type Choice struct {
 	Filesystem   disk.Filesystem
 	Bootloader   bootloader.Kind
 	Firmware     bootloader.Firmware // that the boot loader is installed for
+	SecureBoot   bootloader.SecureBoot
 	Stateroot    string
 	RootUUID     string
 	RootSpec     string // value of root=, see kernel-command-line(7); "" leaves the root to be found by its partition type
@@ -35,16 +36,13 @@ type Choice struct {
 // refuses a configuration that cannot be carried out.
 func Make(o Options, f Facts, p Place, m Machine) (*Choice, error) {
 	c := &Choice{
-		Arch: f.Arch, RootUUID: p.RootUUID, Target: o.Target,
+		Arch: f.Arch, RootUUID: p.RootUUID, Target: o.Target, SecureBoot: first(o.SecureBoot, bootloader.SecureBoots()[0]),
 		SignedOnly: o.SignedOnly || f.Config.EnforceSigPolicy != nil && *f.Config.EnforceSigPolicy,
 		SELinuxOff: o.DisableSELinux && f.SELinux, Labelled: f.Labelled,
 		Notes: slices.Concat(f.Config.Notes, f.Kargs.Notes),
 	}
 	if err := c.chooseValues(o, f, p); err != nil {
 		return nil, f.fault(fmt.Errorf("install configuration: %w", err))
-	}
-	if err := checkRunnable(c.Bootloader, c.Arch, m); err != nil {
-		return nil, f.fault(err)
 	}
 	firmware, note, err := p.chooseFirmware(c.Bootloader, c.Arch, o.GenericImage, m)
 	if err != nil {

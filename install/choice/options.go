@@ -16,7 +16,8 @@ type Options struct {
 	Filesystem     disk.Filesystem // of the root
 	BlockSetup     string          // layer beneath the root file system: config.BlockDirect
 	Bootloader     bootloader.Kind
-	GenericImage   bool // install the boot loader for every firmware, not for this machine's alone
+	GenericImage   bool                  // install the boot loader for every firmware, not for this machine's alone
+	SecureBoot     bootloader.SecureBoot // "" is the default
 	Stateroot      string
 	Kargs          []string // kernel arguments, after all others
 	KargDeletes    []string // kernel arguments to leave out, of those that Kargs has not

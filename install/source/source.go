@@ -120,8 +120,10 @@ func (s *Source) Scan(ctx context.Context, files []string, exact bool) (*image.I
 func (s *Source) CheckBootable(inv *image.Inventory, by bootloader.Kind) error {
 	o := bootable.Options{Arch: s.Arch(), EFIStub: by.KernelOnESP(), OwnBoot: by == bootloader.None}
 	o.Facts = func(name string) *bootable.Facts {
-		facts, _ := inv.Seen(name).(*bootable.Facts)
-		return facts
+		if found, ok := inv.Seen(name).(*seen); ok {
+			return found.facts
+		}
+		return nil
 	}
 	notes, err := bootable.Check(inv.FS(), o)
 	for _, note := range notes {

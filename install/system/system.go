@@ -189,6 +189,14 @@ func (s *System) InstallBootloader(ctx context.Context, t bootloader.Target) err
 		return err
 	}
 	defer bootFS.Close()
+	if t.BootDir == nil {
+		boot, err := s.root.Sub("boot")
+		if err != nil {
+			return fmt.Errorf("opening the directory boot: %w", err)
+		}
+		defer boot.Close()
+		t.BootDir = bootloader.NewDirectory(boot)
+	}
 	t.Arch, t.Firmware, t.Vendor = s.choice.Arch, s.choice.Firmware, d.OSID
 	t.Tree, t.Boot = treeFS, bootFS
 	t.Entry = bootloader.Entry{Name: path.Base(d.EntryPath), Text: d.EntryText}

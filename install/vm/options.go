@@ -103,6 +103,7 @@ func (o Options) argv() []string {
 	flag("target-imgref", in.Target)
 	flag("filesystem", string(in.Filesystem))
 	flag("bootloader", string(in.Bootloader))
+	flag("secure-boot", string(in.SecureBoot))
 	flag("stateroot", in.Stateroot)
 	flag("bound-images", string(in.BoundImages))
 	if in.RootSize > 0 {

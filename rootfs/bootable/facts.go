@@ -60,13 +60,16 @@ func roleOf(name string) role {
 	return programRole
 }
 
+// IsKernel reports whether the file name, which may be that in a layer, is a kernel by its place.
+func IsKernel(name string) bool { return roleOf(name) == kernelRole }
+
 // Looker returns a function that looks at the regular file name of a mode, or nil where Check does
-// not ask for the file. The result of that function is a *Facts.
-func Looker(name string, mode uint32) func(content io.Reader) (any, error) {
+// not ask for the file.
+func Looker(name string, mode uint32) func(content io.Reader) (*Facts, error) {
 	if roleOf(name) == programRole && mode&0o111 == 0 {
 		return nil
 	}
-	return func(content io.Reader) (any, error) { return Look(name, content) }
+	return func(content io.Reader) (*Facts, error) { return Look(name, content) }
 }
 
 // Look reads as much of a file's content as its name asks for. The error is that of the reader.
