@@ -28,6 +28,8 @@ type Firmware string
 const (
 	UEFI Firmware = "uefi"
 	BIOS Firmware = "bios"
+	// SecureUEFI starts no program that the keys of Microsoft do not lead to.
+	SecureUEFI Firmware = "secure"
 )
 
 // BootOptions name the disk and the manner of a boot. Zero values stand for the defaults in the
@@ -142,8 +144,12 @@ func (o BootOptions) command(work string) ([]string, error) {
 	if o.Writable {
 		snapshot = "off"
 	}
+	machine, processors := "q35", "2"
+	if o.Firmware == SecureUEFI { // which a second processor slows down
+		machine, processors = "q35,smm=on", "1"
+	}
 	args := []string{
-		"-machine", "q35", "-accel", o.Accel, "-smp", "2", "-cpu", "max", "-m", strconv.Itoa(o.Memory),
+		"-machine", machine, "-accel", o.Accel, "-smp", processors, "-cpu", "max", "-m", strconv.Itoa(o.Memory),
 		"-nodefaults", "-display", "none", "-net", "none", "-no-reboot",
 		"-drive", "if=none,id=d0,cache=unsafe,snapshot=" + snapshot + ",format=" + o.Format + ",file=" + escapeComma(o.Disk),
 		"-device", "virtio-blk-pci,drive=d0,bootindex=0",
@@ -154,8 +160,11 @@ func (o BootOptions) command(work string) ([]string, error) {
 	case BIOS:
 		return args, nil
 	case UEFI:
-		flash, err := flashArgs(work)
+		flash, err := flashArgs(work, "OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd")
 		return append(args, flash...), err
+	case SecureUEFI:
+		flash, err := flashArgs(work, "OVMF_CODE_4M.secboot.fd", "OVMF_VARS_4M.ms.fd")
+		return append(args, append(flash, "-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1")...), err
 	}
 	return nil, fmt.Errorf("unknown firmware %q", o.Firmware)
 }
@@ -172,9 +181,10 @@ func escapeComma(s string) string {
 	return string(b)
 }
 
-func flashArgs(work string) ([]string, error) {
+// flashArgs are the arguments for a firmware with a copy of its variables.
+func flashArgs(work, code, variables string) ([]string, error) {
 	const dir = "/usr/share/OVMF" // of Debian's package ovmf
-	vars, err := os.ReadFile(filepath.Join(dir, "OVMF_VARS_4M.fd"))
+	vars, err := os.ReadFile(filepath.Join(dir, variables))
 	if err != nil {
 		return nil, fmt.Errorf("reading UEFI's variables (package ovmf): %w", err)
 	}
@@ -183,7 +193,7 @@ func flashArgs(work string) ([]string, error) {
 		return nil, err
 	}
 	return []string{
-		"-drive", "if=pflash,format=raw,readonly=on,file=" + filepath.Join(dir, "OVMF_CODE_4M.fd"),
+		"-drive", "if=pflash,format=raw,readonly=on,file=" + filepath.Join(dir, code),
 		"-drive", "if=pflash,format=raw,file=" + escapeComma(own),
 	}, nil
 }

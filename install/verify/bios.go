@@ -91,6 +91,7 @@ func (l *layout) biosGRUB(t tree) bool {
 // checkBootConfig checks GRUB's configuration where no EFI system partition has it.
 func checkBootConfig(f *findings, l *layout, t tree) {
 	switch {
+	case l.esp != nil && l.grub && l.shimmed() && l.ownConfigured(): // the one on the partition is a signed GRUB's
 	case l.esp != nil:
 		f.notApplicable("the EFI system partition has it")
 		return

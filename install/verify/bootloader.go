@@ -15,6 +15,7 @@ import (
 	"installer/install/size"
 	"installer/rootfs/beneath"
 	"installer/rootfs/bootloader"
+	"installer/rootfs/bootloader/payload"
 	"installer/rootfs/ostree"
 )
 
@@ -59,7 +60,7 @@ func (c *loaderCheck) check(ctx context.Context) error {
 	if err := c.compareDisk(made); err != nil {
 		return err
 	}
-	c.say("%s: %s and %s of the disk, as the image's own programs make them", kind,
+	c.say("%s: %s and %s of the disk, as the image has them or its own programs make them", kind,
 		size.Count(len(made.files)+len(inBoot.files), "file"), size.Count(len(made.ranges), "range"))
 	return nil
 }
@@ -73,8 +74,8 @@ func (l *layout) hasLoader() bool {
 }
 
 // bootLoaderKind returns the loader on the EFI system partition, or of a disk without one. A
-// distribution's own GRUB, which comes with other programs in its directory, was not made by an
-// installation.
+// distribution's own GRUB, which comes with other programs in its directory, was not put there by
+// an installation unless the configuration was.
 func (l *layout) bootLoaderKind(t tree) bootloader.Kind {
 	kind := bootloader.None
 	if l.fat == nil {
@@ -91,7 +92,7 @@ func (l *layout) bootLoaderKind(t tree) bootloader.Kind {
 			kind = bootloader.GRUB
 		case strings.HasPrefix(base, "systemd-boot") && strings.HasSuffix(base, ".efi"):
 			return bootloader.SystemdBoot
-		case dir != "efi/boot/" && (strings.HasPrefix(base, "shim") || strings.HasPrefix(base, "grub")) && strings.HasSuffix(base, ".efi"):
+		case dir != "efi/boot/" && (strings.HasPrefix(base, "shim") || strings.HasPrefix(base, "grub")) && strings.HasSuffix(base, ".efi") && !l.ownConfigured():
 			return bootloader.None
 		}
 	}
@@ -161,6 +162,11 @@ func (c *loaderCheck) remake(ctx context.Context, kind bootloader.Kind, d *deplo
 	}
 	if c.bios != nil {
 		t.BIOSBoot = &bootloader.Range{Start: c.bios.Start, Size: c.bios.Size}
+	}
+	if c.shimmed() {
+		if t.Signed, err = payload.Find(payload.TreeOf(treeFS), t.Arch, signedLoader(kind)); err != nil {
+			return err
+		}
 	}
 	return bootloader.Install(ctx, kind, t)
 }

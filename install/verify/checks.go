@@ -94,6 +94,9 @@ var checks = []check{
 	{"kernel", "Kernels", (*inspection).noRoot, func(ctx context.Context, i *inspection, f *findings) error {
 		return (&kernelCheck{f, ctx, i.tree, i.broken}).check(i.deployments)
 	}},
+	{"secure-boot", "Secure Boot", (*inspection).noFAT, func(ctx context.Context, i *inspection, f *findings) error {
+		return (&chainCheck{f, &i.layout, ctx, i.tree, i.root != nil, i.deployments}).check()
+	}},
 	{"origin", "Origins", (*inspection).noRepository, func(_ context.Context, i *inspection, f *findings) error {
 		checkOrigins(f, i.tree, i.repo, i.deployments)
 		return nil
