@@ -43,6 +43,7 @@ type Use struct {
 
 	Mountpoint string // of Mounted
 	Foreign    bool   // the mount is in another mount namespace than this process's
+	Orphan     string // that namespace, as "mnt:[4026532001]", where no process is in it
 	system     bool   // the mount is the root of this machine
 	layer      bool   // a device on top has the disk claimed
 }

@@ -460,7 +460,7 @@ func TestSurveyNamesNamespacesWithoutAProcess(t *testing.T) {
 	}
 	e := surveyed(t, h)
 	const want = "/dev/sda2: mounted at /srv in the mount namespace mnt:[7], which no process is in (umount it)"
-	if got := strings.Join(e.Details(), "\n"); got != want || !e.Uses[0].Foreign {
+	if got := strings.Join(e.Details(), "\n"); got != want || !e.Uses[0].Foreign || e.Uses[0].Orphan != "mnt:[7]" {
 		t.Errorf("%s\nwant %s", got, want)
 	}
 }

@@ -124,14 +124,15 @@ func (s subject) mounted(list []mounts.Mount) []Use {
 
 // elsewhere adds to the uses which other namespace they are in.
 func (h host) elsewhere(ns mounts.Namespace, uses []Use) {
-	pid := h.processIn(ns)
-	name := fmt.Sprintf("mnt:[%d], which no process is in", ns.Inode)
-	if pid != 0 {
-		name = fmt.Sprintf("of process %d (%s)", pid, h.Comm(pid))
+	pid, orphan := h.processIn(ns), ""
+	name := fmt.Sprintf("of process %d (%s)", pid, h.Comm(pid))
+	if pid == 0 {
+		orphan = ns.Name()
+		name = orphan + ", which no process is in"
 	}
 	for i := range uses {
 		u := &uses[i]
-		u.Foreign, u.system = true, u.system && pid == 1
+		u.Foreign, u.Orphan, u.system = true, orphan, u.system && pid == 1
 		u.Why += " in the mount namespace " + name
 	}
 }
@@ -143,7 +144,7 @@ func (h host) processIn(ns mounts.Namespace) int {
 	if err != nil {
 		return 0
 	}
-	name := fmt.Sprintf("mnt:[%d]", ns.Inode)
+	name := ns.Name()
 	inside := func(file string) bool {
 		link, err := os.Readlink(file)
 		return err == nil && link == name

@@ -99,7 +99,7 @@ func (r *Release) unmountElsewhere(ctx context.Context) ([]Elsewhere, error) {
 		if len(next.list) == 0 {
 			continue
 		}
-		name := fmt.Sprintf("mnt:[%d]", next.ns.Inode)
+		name := next.ns.Name()
 		err = mounts.UnmountIn(ctx, next.ns, next.list, r.bindsAmong(next.list))
 		if errors.Is(err, mounts.ErrEnded) {
 			continue // its mounts went with it

@@ -101,7 +101,7 @@ func (r *Release) outside(snapshot *mounts.Snapshot) map[mounts.DevNum]string {
 		}
 		place := m.Point
 		if !ns.Own {
-			place = fmt.Sprintf("%s in mnt:[%d]", m.Point, ns.Inode)
+			place = m.Point + " in " + ns.Name()
 		}
 		found[m.Dev] = place
 	}

@@ -28,7 +28,7 @@ func UnmountIn(ctx context.Context, ns Namespace, list, cut []Mount) error {
 		return nil
 	})
 	if errors.Is(err, ErrEnded) || errors.Is(err, errNoProcess) {
-		return fmt.Errorf("unmounting in namespace mnt:[%d]: %w", ns.Inode, err)
+		return fmt.Errorf("unmounting in namespace %s: %w", ns.Name(), err)
 	}
 	return err
 }

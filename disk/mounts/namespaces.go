@@ -20,6 +20,10 @@ type Namespace struct {
 	Mounts []Mount
 }
 
+// Name returns the namespace's name as the links in /proc/PID/ns show it, such as
+// "mnt:[4026532001]".
+func (ns Namespace) Name() string { return fmt.Sprintf("mnt:[%d]", ns.Inode) }
+
 // Snapshot holds the mounts of all namespaces at one moment.
 type Snapshot struct {
 	Namespaces []Namespace

@@ -33,7 +33,7 @@ func namespaceName(ns mounts.Namespace) string {
 	if ns.Own {
 		return ""
 	}
-	return fmt.Sprintf("mnt:[%d]", ns.Inode)
+	return ns.Name()
 }
 
 func inNamespace(ns mounts.Namespace) string {

@@ -319,7 +319,7 @@ func (m *Mounted) noteCopies(ctx context.Context) error {
 		case ns.Own:
 			m.log.Note("also mounted on %s, which an unmount of %s does not reach", mount.Point, m.o.Root)
 		default:
-			m.log.Note("also mounted on %s in another mount namespace, mnt:[%d], where an unmount here does not reach", mount.Point, ns.Inode)
+			m.log.Note("also mounted on %s in another mount namespace, %s, where an unmount here does not reach", mount.Point, ns.Name())
 		}
 	}
 	return nil

@@ -34,9 +34,15 @@ func nameUsers(ctx context.Context, refusal error) error {
 	return refusal
 }
 
-// newMounts returns the mounts that are in no use yet, by namespace.
+// newMounts returns the mounts that are in no use yet, by namespace. A namespace that no process is
+// in has an entry, if an empty one: its keeper is in no use yet.
 func newMounts(uses []disk.Use, found []holders.Holder) map[string][]string {
 	list := map[string][]string{}
+	for _, u := range uses {
+		if u.Orphan != "" {
+			list[u.Orphan] = nil
+		}
+	}
 	for _, h := range found {
 		if h.Class == holders.MountClass && !named(uses, h) {
 			list[h.Namespace] = append(list[h.Namespace], h.Path)
@@ -51,8 +57,9 @@ func concernsDevice(h holders.Holder, unnamed map[string][]string) bool {
 	switch h.Class {
 	case holders.MountClass:
 		return slices.Contains(unnamed[h.Namespace], h.Path)
-	case holders.Namespace: // of a mount that is named already, a process is too
-		return h.PID == 0 || len(unnamed[h.Namespace]) > 0
+	case holders.Namespace: // of a mount that is named already, a process in its namespace is too
+		_, kept := unnamed[h.Namespace]
+		return h.PID == 0 || kept
 	case holders.DetachedMount, holders.FSContext, holders.Kernel, holders.OutOfSight:
 		return true
 	}
