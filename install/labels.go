@@ -94,9 +94,9 @@ func (i *installation) labels() []string {
 
 // labelsAll reports whether the system's own files all get the labels of the image's policy. A disk
 // that is made for the system has them whatever machine makes it. On file systems that others made,
-// and where SELinux is off, bootc and libostree leave /etc with the labels of /usr/etc, and boot,
-// the repository and the root without any: a deployment of the host's own tools beside this one has
-// the same then.
+// and where SELinux is off, the labels are those of a deployment that the host's own tools make beside
+// this one: libostree leaves /etc with the labels of /usr/etc, and bootc labels boot, the repository
+// and the root by the policy of the root that it runs in, where such a host has none.
 func (i *installation) labelsAll() bool { return !i.look.Place.Made || i.hostLabels }
 
 // labelSystem labels the files that the installation has made beside those of the image.

@@ -18,8 +18,9 @@ import (
 type Labelling struct {
 	Of image.Labeller
 	// All has every file on the physical root labelled. Else those are left that bootc and libostree
-	// leave without a label of their own where they run without SELinux: /etc keeps the labels of
-	// usr/etc, which it was copied from, and boot, the repository and its like have none.
+	// leave without a label of their own where the kernel has SELinux off and the root that they run
+	// in has no policy: /etc keeps the labels of usr/etc, which it was copied from, and boot, the
+	// repository and its like have none.
 	All bool
 }
 
