@@ -66,6 +66,14 @@ type spaceLayout struct {
 	leafBounds, leaves, bounds, innerTree field // of the nodes of the tree
 }
 
+// structures are those that the layout has fields of.
+var structures = []string{
+	"task_struct", "signal_struct", "nsproxy", "pid", "upid", "files_struct", "fdtable", "file", "inode", "fs_struct",
+	"dentry", "mount", "mnt_namespace", "super_block", "sb_writers", "file_system_type", "fs_context", "fsnotify_group",
+	"fsnotify_event", "fanotify_path_event", "io_ring_ctx", "io_file_table", "io_rsrc_node", "mnt_pcp", "socket", "sock", "unix_sock",
+	"sk_buff", "unix_skb_parms", "scm_fp_list", "mm_struct", "vm_area_struct", "maple_range_64", "maple_arange_64", "bpf_array",
+}
+
 // kernelLayout returns the layout. The kernel's types are many, and read once.
 var kernelLayout = sync.OnceValues(readLayout)
 

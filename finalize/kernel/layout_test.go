@@ -38,14 +38,6 @@ func TestLayoutOfOtherKernels(t *testing.T) {
 	}
 }
 
-// structures are those that the layout has fields of.
-var structures = []string{
-	"task_struct", "signal_struct", "nsproxy", "pid", "upid", "files_struct", "fdtable", "file", "inode", "fs_struct",
-	"dentry", "mount", "mnt_namespace", "super_block", "sb_writers", "file_system_type", "fs_context", "fsnotify_group",
-	"fsnotify_event", "fanotify_path_event", "io_ring_ctx", "io_file_table", "io_rsrc_node", "socket", "sock", "unix_sock",
-	"sk_buff", "unix_skb_parms", "scm_fp_list", "mm_struct", "vm_area_struct", "maple_range_64", "maple_arange_64", "bpf_array",
-}
-
 // typesWith returns the types of the running kernel, but for the structures that are given.
 func typesWith(t *testing.T, other ...*btf.Struct) *types {
 	t.Helper()

@@ -1,11 +1,11 @@
 package kernel
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,13 +13,13 @@ import (
 // typesFile has the types of the running kernel, in the format BTF of linux/btf.h.
 const typesFile = "/sys/kernel/btf/vmlinux"
 
-// types are the types of the running kernel. They are some 100,000, of which a few structures are
-// asked for: a type is decoded when it is needed.
+// types are the types of the running kernel. They are some 100,000, of which the structures of the
+// layout are found by their names: a type is decoded when it is needed.
 type types struct {
 	text    []byte            // the section of types
-	names   string            // the section of names
+	names   []byte            // the section of names
 	at      []uint32          // where each type begins in text, by its id
-	structs map[string]uint32 // the ids of the structures that have a name
+	structs map[string]uint32 // the ids of the structures, see structures
 	err     error             // the first one, see field
 }
 
@@ -101,9 +101,12 @@ func parseTypes(raw []byte) (*types, error) {
 		}
 		return raw[begin:end]
 	}
-	t := &types{text: section(8), names: string(section(16))}
+	t := &types{text: section(8), names: section(16), structs: map[string]uint32{}}
 	t.at = make([]uint32, 1, len(t.text)/24+1) // type 0 is void
-	t.structs = make(map[string]uint32, 1<<14)
+	wanted := map[string]bool{}
+	for _, name := range structures {
+		wanted[name] = true
+	}
 	for at := uint32(0); uint64(at)+typeSize <= uint64(len(t.text)); {
 		info := ne.Uint32(t.text[at+4:])
 		kind, entries := info>>24&0x1f, info&0xffff
@@ -111,8 +114,8 @@ func parseTypes(raw []byte) (*types, error) {
 			return nil, fmt.Errorf("%w: kind %d of type %d", errNoBTF, kind, len(t.at))
 		}
 		if kind == kindStruct {
-			if name := t.name(ne.Uint32(t.text[at:])); len(name) > 0 {
-				t.structs[name] = uint32(len(t.at))
+			if name := t.name(ne.Uint32(t.text[at:])); wanted[string(name)] {
+				t.structs[string(name)] = uint32(len(t.at))
 			}
 		}
 		t.at = append(t.at, at)
@@ -124,11 +127,11 @@ func parseTypes(raw []byte) (*types, error) {
 	return t, nil
 }
 
-func (t *types) name(at uint32) string {
+func (t *types) name(at uint32) []byte {
 	if uint64(at) >= uint64(len(t.names)) {
-		return ""
+		return nil
 	}
-	name, _, _ := strings.Cut(t.names[at:], "\x00")
+	name, _, _ := bytes.Cut(t.names[at:], []byte{0})
 	return name
 }
 
@@ -190,7 +193,7 @@ func (t *types) member(id uint32, name string) (offset uint64, found uint32) {
 		if info>>31 != 0 { // the size of a bit field is there too
 			bits &= 0xffffff
 		}
-		if own == name {
+		if string(own) == name {
 			return uint64(bits / 8), kind
 		}
 		if len(own) == 0 {
