@@ -19,9 +19,10 @@ const workersPerCPU = 2
 // findInProcesses looks at processes for the holders that a process can be: at those that use a file
 // system of the target by the kernel's own tables, or at all where these cannot be read.
 func findInProcesses(ctx context.Context, s *scan) error {
-	users, err := s.askKernel()
+	t := &tableSearch{scan: s}
+	users, err := t.ask()
 	if err == nil {
-		return s.inspectUsers(ctx, users)
+		return t.inspectUsers(ctx, users)
 	}
 	s.source, s.fallback = FromProc, err.Error()
 	var pids []int

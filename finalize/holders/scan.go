@@ -70,9 +70,8 @@ type scan struct {
 	socketUses  []socketUse     // all open sockets
 	seenSockets map[uint64]bool // those of sockets that a process has open
 	processes   int
-	asked       []mounts.DevNum // the superblocks that are held, as far as the kernel's tables were asked
-	openSockets []uint64        // inodes of those that the kernel's tables have
-	unused      bool            // the kernel's tables count no reference, so that no process was looked at
+	openSockets []uint64 // inodes of those that the kernel's tables have
+	unused      bool     // the kernel's tables count no reference, so that no process was looked at
 	openView    func() (*kernel.View, error)
 	source      Source
 	fallback    string

@@ -19,8 +19,14 @@ import (
 // errUnmounted says that the number of a superblock is not known, as it is mounted nowhere.
 var errUnmounted = errors.New("the number of a btrfs that is mounted nowhere is not known")
 
-// askKernel reads from the kernel's own tables who uses the file systems of the target.
-func (s *scan) askKernel() (kernel.Users, error) {
+// tableSearch is the part of a search that goes by the kernel's own tables.
+type tableSearch struct {
+	*scan
+	asked []mounts.DevNum // the superblocks that are held
+}
+
+// ask reads from the kernel's own tables who uses the file systems of the target.
+func (s *tableSearch) ask() (kernel.Users, error) {
 	s.asked = slices.Clone(s.target.Devices)
 	devices := slices.Clone(s.target.Devices)
 	for _, m := range s.targetMounts() {
@@ -48,7 +54,7 @@ func (s *scan) askKernel() (kernel.Users, error) {
 // inspectUsers looks in /proc at the processes that the kernel's tables name, which shows a holder
 // as other programs do. What /proc does not show is taken from the tables: processes outside of the
 // own PID namespace, and the file systems of files that no descriptor leads to.
-func (s *scan) inspectUsers(ctx context.Context, users kernel.Users) error {
+func (s *tableSearch) inspectUsers(ctx context.Context, users kernel.Users) error {
 	s.source, s.processes, s.openSockets, s.unused = FromKernel, users.Processes, users.Sockets, users.Unused
 	s.seeEverybody()
 	var pids []int
@@ -81,7 +87,7 @@ func (s *scan) inspectUsers(ctx context.Context, users kernel.Users) error {
 
 // dropSettled drops suspects: the tables say of which file system each is, but those of processes
 // that changed each time that they were read.
-func (s *scan) dropSettled(unsettled []kernel.Process) {
+func (s *tableSearch) dropSettled(unsettled []kernel.Process) {
 	s.holders = slices.DeleteFunc(s.holders, func(h Holder) bool {
 		return h.Suspect && !slices.ContainsFunc(unsettled, func(p kernel.Process) bool { return p.Here == h.PID })
 	})
@@ -95,7 +101,7 @@ func desertedHolder(m kernel.Mount) Holder {
 }
 
 // addUses adds the holders that the tables show and /proc does not.
-func (s *scan) addUses(uses []kernel.Use) {
+func (s *tableSearch) addUses(uses []kernel.Use) {
 	namespaces := map[uint64]int{} // the processes in each
 	for _, u := range uses {
 		if !s.concerns(u) || s.shown(u) {
@@ -122,7 +128,7 @@ func namespaceText(inode uint64) string { return fmt.Sprintf("mnt:[%d]", inode) 
 var errChanging = errors.New("it changed each time that it was read")
 
 // seeEverybody forgets the blind spots that the kernel's tables do not have.
-func (s *scan) seeEverybody() {
+func (s *tableSearch) seeEverybody() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for key := range s.failures {
@@ -134,7 +140,7 @@ func (s *scan) seeEverybody() {
 
 // concerns reports whether a use is of the target: of a mount that is held, or of a superblock that
 // is. A namespace that is listed counts if a mount in it is no part of the target.
-func (s *scan) concerns(u kernel.Use) bool {
+func (s *tableSearch) concerns(u kernel.Use) bool {
 	held := slices.Contains(s.asked, u.Device)
 	switch {
 	case u.Kind == kernel.Namespace:
@@ -146,14 +152,14 @@ func (s *scan) concerns(u kernel.Use) bool {
 }
 
 // unlisted reports whether a mount is in a namespace that could not be seen.
-func (s *scan) unlisted(m kernel.Mount) bool {
+func (s *tableSearch) unlisted(m kernel.Mount) bool {
 	_, listed := s.known[m.ID]
 	return !listed
 }
 
 // shown reports whether a use needs no holder of its own: /proc has shown it, a later search names
 // it, or its process has ended.
-func (s *scan) shown(u kernel.Use) bool {
+func (s *tableSearch) shown(u kernel.Use) bool {
 	switch {
 	case u.Here == 0:
 		return false
@@ -168,7 +174,7 @@ func (s *scan) shown(u kernel.Use) bool {
 }
 
 // holderOf is the holder of a use that /proc does not show.
-func (s *scan) holderOf(u kernel.Use) Holder {
+func (s *tableSearch) holderOf(u kernel.Use) Holder {
 	h := Holder{Class: Class(u.Kind), PID: u.Here, TID: u.HereThread, Comm: u.Command, Path: s.pathOf(u),
 		Self: u.Here == os.Getpid(), Child: u.Here != os.Getpid() && s.family[u.Here],
 		Evidence: fmt.Sprintf("the kernel's own tables: process %d (%s)", u.Process, u.Command),
@@ -206,12 +212,12 @@ func (s *scan) holderOf(u kernel.Use) Holder {
 
 // onTarget reports whether a mount shows what a use is by: it is the same mount, or one of the
 // target's.
-func (s *scan) onTarget(m mounts.Mount, u kernel.Use) bool {
+func (s *tableSearch) onTarget(m mounts.Mount, u kernel.Use) bool {
 	return u.Mount.Is(m) || s.target.onDevice(m.Dev) && s.own[m.ID]
 }
 
 // pathOf returns the path of a use as the own namespace has it, or from the root of its file system.
-func (s *scan) pathOf(u kernel.Use) string {
+func (s *tableSearch) pathOf(u kernel.Use) string {
 	for ns, m := range s.snapshot.All {
 		if ns.Own && s.onTarget(m, u) && u.Path != "" && mounts.Inside(u.Path, m.Root) {
 			return filepath.Join(m.Point, strings.TrimPrefix(u.Path, m.Root))
