@@ -111,7 +111,7 @@ func (i *installation) labelSystem(ctx context.Context) (string, error) {
 	}
 	i.run.report.SELinux.System = n
 	if !all {
-		i.run.Note("SELinux is off here: as bootc leaves them, /etc has the labels of /usr/etc, and /boot, /ostree and the root have none; " +
+		i.run.Note("SELinux is off here: as bootc leaves them in a root without a policy, /etc has the labels of /usr/etc, and /boot, /ostree and the root have none; " +
 			"restorecon -R /etc /boot in the running system gives them those of its policy")
 	}
 	return fmt.Sprintf("%d files by the policy %s", n, i.policy.Name), nil
