@@ -28,7 +28,8 @@ import (
 // /dev/disk-NAME.
 type Guest struct {
 	Script  string
-	Image   string            // "oci:DIR:TAG": its layout is on /run/image
+	Image   string            // "oci:DIR:TAG": its layout is on /run/image; "" is none
+	Kernel  string            // directory of another kernel and its modules; "" is the tree's
 	Disks   map[string]string // raw disk files by name, writable
 	Files   map[string]string // further files of the host by their names in /run/files, executable
 	Modules []string          // kernel modules beside those of disks and root file systems
@@ -80,15 +81,20 @@ func (g Guest) Prepare(t *testing.T) (run func(), result func() Result) {
 func (g Guest) machineArgs(t *testing.T, initrd, console, output string) []string {
 	t.Helper()
 	tree := FlattenOracle(t, CacheImage(t))
-	g.initramfs(t, initrd, tree)
-	layout, _ := splitRef(g.Image)
+	if g.Kernel == "" {
+		g.Kernel = filepath.Join(tree, kernelModules(t))
+	}
+	g.initramfs(t, initrd)
 	args := []string{
 		"-machine", "q35", "-accel", "tcg,thread=multi", "-smp", "2", "-cpu", "max", "-m", "1536", "-nodefaults", "-display", "none",
-		"-net", "none", "-no-reboot", "-kernel", filepath.Join(tree, kernelModules(t), "vmlinuz"), "-initrd", initrd, "-append", g.kernelArgs(),
+		"-net", "none", "-no-reboot", "-kernel", filepath.Join(g.Kernel, "vmlinuz"), "-initrd", initrd, "-append", g.kernelArgs(),
 		"-chardev", "file,id=c0,path=" + console, "-serial", "chardev:c0", "-chardev", "file,id=c1,path=" + output, "-serial", "chardev:c1",
 	}
 	args = append(args, diskArgs("tree", erofsOf(t, tree), true)...)
-	args = append(args, diskArgs("image", erofsOf(t, layout), true)...)
+	if g.Image != "" {
+		layout, _ := splitRef(g.Image)
+		args = append(args, diskArgs("image", erofsOf(t, layout), true)...)
+	}
 	for name, file := range g.Disks {
 		args = append(args, diskArgs(name, file, false)...)
 	}
@@ -105,7 +111,7 @@ func (g Guest) kernelArgs() string {
 }
 
 // initramfs has the first process, the modules, and the files of the script.
-func (g Guest) initramfs(t *testing.T, path, tree string) {
+func (g Guest) initramfs(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.Create(path)
 	must(t, err)
@@ -131,7 +137,7 @@ func (g Guest) initramfs(t *testing.T, path, tree string) {
 	if g.Policy != "" {
 		add("policy", g.Policy)
 	}
-	modules := g.addModules(t, w, filepath.Join(tree, kernelModules(t)))
+	modules := g.addModules(t, w)
 	text, err := json.Marshal(map[string]any{
 		"Script": g.Script, "Policy": g.Policy != "", "Enforce": g.Enforce, "Systemd": g.Systemd, "Files": files, "Modules": modules,
 	})
@@ -140,9 +146,9 @@ func (g Guest) initramfs(t *testing.T, path, tree string) {
 	must(t, w.Close())
 }
 
-func (g Guest) addModules(t *testing.T, w *cpio.Writer, dir string) (names []string) {
+func (g Guest) addModules(t *testing.T, w *cpio.Writer) (names []string) {
 	t.Helper()
-	open := func(name string) (io.Reader, error) { return os.Open(filepath.Join(dir, name)) }
+	open := func(name string) (io.Reader, error) { return os.Open(filepath.Join(g.Kernel, name)) }
 	index, err := kmod.ReadIndex(open)
 	must(t, err)
 	files, err := index.Resolve(append([]string{"virtio_pci", "virtio_blk", "erofs", "loop", "xfs", "ext4", "btrfs", "vfat", "nls_ascii", "nls_cp437"}, g.Modules...), nil)

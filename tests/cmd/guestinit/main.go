@@ -162,8 +162,10 @@ func enter(s spec) error {
 			return fmt.Errorf("showing the file %s: %w", name, err)
 		}
 	}
-	if err := mount("/dev/disk-image", filepath.Join(newRoot, "run/image"), "erofs", unix.MS_RDONLY, ""); err != nil {
-		return err
+	if _, err := os.Lstat("/dev/disk-image"); err == nil {
+		if err := mount("/dev/disk-image", filepath.Join(newRoot, "run/image"), "erofs", unix.MS_RDONLY, ""); err != nil {
+			return err
+		}
 	}
 	if err := errors.Join(unix.Chdir(newRoot), unix.Mount(".", "/", "", unix.MS_MOVE, ""), unix.Chroot("."), unix.Chdir("/")); err != nil {
 		return fmt.Errorf("entering the tree: %w", err)
