@@ -10,10 +10,10 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"installer/rootfs/beneath"
 	"installer/rootfs/ostree"
-
-	"golang.org/x/sys/unix"
 )
 
 // TestDeployIsAccepted has Debian's ostree look at a whole sysroot.
