@@ -111,11 +111,13 @@ func TestDebian(t *testing.T) {
 	must(chain.Verify())(t)
 }
 
-// TestDigest compares with pesign, which computes the digest by itself.
+// TestDigest compares with pesign, which computes the digest by itself. Of an unsigned program whose
+// size is no multiple of 8, pesign 116 hashes the bytes to which signing would lengthen it, where
+// pesign 0.112 and firmware hash the file as it is: there is none here.
 func TestDigest(t *testing.T) {
 	tree := kit.SignedTree(t, "trixie")
 	for _, path := range []string{
-		shimPath, managerPath, grubPath, systemdPath, "usr/lib/shim/shimx64.efi", "usr/lib/shim/fbx64.efi", "usr/lib/shim/fbx64.efi.signed",
+		shimPath, managerPath, grubPath, systemdPath, "usr/lib/shim/fbx64.efi", "usr/lib/shim/fbx64.efi.signed",
 		strings.TrimPrefix(kernelPath(t, tree), tree+"/"),
 	} {
 		file := filepath.Join(tree, path)
