@@ -35,10 +35,15 @@ type watcher struct {
 	held   bool // it has been
 }
 
+// watchInterval is the time between two searches.
+const watchInterval = 200 * time.Millisecond
+
 func watchHolders(ctx context.Context, path string, flags holdersFlags, stdout io.Writer) error {
 	_, screen := terminal(stdout)
 	w := &watcher{path: path, flags: flags, out: stdout, screen: screen && !flags.json}
-	if err := holders.Watch(ctx, path, w.visit); err != nil {
+	ticker := time.NewTicker(watchInterval)
+	defer ticker.Stop()
+	if err := holders.Watch(ctx, path, ticker.C, w.visit); err != nil {
 		return err
 	}
 	return verdictError(path, w.last)

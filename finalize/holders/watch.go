@@ -7,19 +7,14 @@ import (
 	"installer/disk/mounts"
 )
 
-// watchInterval is the time between two searches of Watch.
-const watchInterval = 200 * time.Millisecond
-
-// Watch searches for the holders of the target that a path leads to again and again, and hands each
-// report to visit, until visit returns false or the context ends. It asks no question that others
-// would notice: the device is not opened, and the mount not probed.
-func Watch(ctx context.Context, path string, visit func(Report) (more bool, err error)) error {
+// Watch searches for the holders of the target that a path leads to, at once and at each tick, and
+// hands each report to visit, until visit returns false or the context ends. It asks no question
+// that others would notice: the device is not opened, and the mount not probed.
+func Watch(ctx context.Context, path string, ticks <-chan time.Time, visit func(Report) (more bool, err error)) error {
 	subject, err := Resolve(ctx, path)
 	if err != nil {
 		return err
 	}
-	ticker := time.NewTicker(watchInterval)
-	defer ticker.Stop()
 	for {
 		report, err := searchOnce(ctx, subject)
 		if ctx.Err() != nil {
@@ -34,7 +29,7 @@ func Watch(ctx context.Context, path string, visit func(Report) (more bool, err 
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ticker.C:
+		case <-ticks:
 		}
 	}
 }

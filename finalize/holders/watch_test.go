@@ -2,6 +2,7 @@ package holders
 
 import (
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -15,7 +16,9 @@ func TestWatch(t *testing.T) {
 	x := targettest.New(t, "ext4")
 	var helper *kit.Child
 	var seen []Verdict
-	err := Watch(t.Context(), x.Dir, func(r Report) (bool, error) {
+	ticks := make(chan time.Time)
+	close(ticks) // each search follows the one before at once
+	err := Watch(t.Context(), x.Dir, ticks, func(r Report) (bool, error) {
 		if n := len(seen); n == 0 || seen[n-1] != r.Verdict {
 			seen = append(seen, r.Verdict)
 		}
