@@ -20,9 +20,12 @@ type Namespace struct {
 	Mounts []Mount
 }
 
-// Name returns the namespace's name as the links in /proc/PID/ns show it, such as
-// "mnt:[4026532001]".
-func (ns Namespace) Name() string { return fmt.Sprintf("mnt:[%d]", ns.Inode) }
+// Name returns the namespace's name, see [NamespaceName].
+func (ns Namespace) Name() string { return NamespaceName(ns.Inode) }
+
+// NamespaceName returns the name of the mount namespace with an inode number as the links in
+// /proc/PID/ns show it, such as "mnt:[4026532001]".
+func NamespaceName(inode uint64) string { return fmt.Sprintf("mnt:[%d]", inode) }
 
 // Snapshot holds the mounts of all namespaces at one moment.
 type Snapshot struct {

@@ -75,7 +75,7 @@ func (c census) uses() []string {
 		case ok:
 			list = append(list, fmt.Sprintf("%d to the mount on %s%s", m.Uses, p.mount.Point, inNamespace(p.ns)))
 		default:
-			list = append(list, fmt.Sprintf("%d to mount %d in mnt:[%d]", m.Uses, m.ID, m.Namespace))
+			list = append(list, fmt.Sprintf("%d to mount %d in %s", m.Uses, m.ID, mounts.NamespaceName(m.Namespace)))
 		}
 	}
 	if c.super.Others != 0 {
@@ -90,7 +90,7 @@ func (c census) references() []string {
 	list := c.uses()
 	for _, m := range c.hidden() {
 		if m.Namespace != 0 && !m.Follows {
-			list = append(list, fmt.Sprintf("mount %d in mnt:[%d]", m.ID, m.Namespace))
+			list = append(list, fmt.Sprintf("mount %d in %s", m.ID, mounts.NamespaceName(m.Namespace)))
 		}
 	}
 	return list

@@ -113,7 +113,7 @@ func (s *scan) namespaceBinds() map[uint64][]Holder {
 			continue
 		}
 		binds[inode] = append(binds[inode], Holder{Class: Namespace, Path: m.Point,
-			Namespace: fmt.Sprintf("mnt:[%d]", inode), Evidence: "mountinfo: " + m.Line(),
+			Namespace: mounts.NamespaceName(inode), Evidence: "mountinfo: " + m.Line(),
 			Remedy: fmt.Sprintf("unmount the target in that namespace, or unmount %s%s, which keeps it", m.Point, inNamespace(ns))})
 	}
 	return binds

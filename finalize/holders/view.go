@@ -95,7 +95,7 @@ func (s *tableSearch) dropSettled(unsettled []kernel.Process) {
 
 // desertedHolder is the holder of a mount in a namespace that no process is in.
 func desertedHolder(m kernel.Mount) Holder {
-	return Holder{Class: Namespace, Namespace: namespaceText(m.Namespace),
+	return Holder{Class: Namespace, Namespace: mounts.NamespaceName(m.Namespace),
 		Evidence: fmt.Sprintf("the kernel's own tables: mount %d is in the namespace, which no process is in or has open", m.ID),
 		Remedy:   "unmount the bind mount of this namespace, or end the process that passes a descriptor of it on"}
 }
@@ -116,14 +116,12 @@ func (s *tableSearch) addUses(uses []kernel.Use) {
 	}
 	for i, h := range s.holders {
 		for inode, count := range namespaces {
-			if count > 1 && h.HostPID != 0 && h.Namespace == namespaceText(inode) {
+			if count > 1 && h.HostPID != 0 && h.Namespace == mounts.NamespaceName(inode) {
 				s.holders[i].Evidence += fmt.Sprintf(" (and %d more processes)", count-1)
 			}
 		}
 	}
 }
-
-func namespaceText(inode uint64) string { return fmt.Sprintf("mnt:[%d]", inode) }
 
 var errChanging = errors.New("it changed each time that it was read")
 
@@ -198,7 +196,7 @@ func (s *tableSearch) holderOf(u kernel.Use) Holder {
 	case kernel.Cwd, kernel.Root, kernel.Exe, kernel.Map:
 		h.Remedy = "end the process"
 	case kernel.Namespace:
-		h.Namespace = namespaceText(u.Mount.Namespace)
+		h.Namespace = mounts.NamespaceName(u.Mount.Namespace)
 		h.Remedy = "unmount the target in the mount namespace of this process, or end the process"
 	case kernel.FSContext:
 		h.Path, h.Remedy = "anon_inode:[fscontext]", "close this file descriptor, or end the process"

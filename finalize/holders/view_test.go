@@ -4,11 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"installer/disk/mounts"
@@ -103,15 +101,7 @@ func TestDeserted(t *testing.T) {
 func TestSourcesWhileProcessesEnd(t *testing.T) {
 	x := targettest.New(t, "ext4")
 	h := targettest.Hold(t, "fd", x.Path("file"))
-	storm := exec.Command("sh", "-c", `while :; do (sleep 0.01 & : ) ; sh -c ":" ; done`)
-	storm.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := storm.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		syscall.Kill(-storm.Process.Pid, syscall.SIGKILL)
-		storm.Wait()
-	}()
+	targettest.Storm(t)
 	for range 20 {
 		for _, source := range []Source{FromKernel, FromProc} {
 			r := scanFrom(t, x, source)

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -241,15 +240,7 @@ func TestViewRefused(t *testing.T) {
 func TestUsesWhileProcessesEnd(t *testing.T) {
 	x := targettest.New(t, "ext4")
 	h := targettest.Hold(t, "map", x.Path("file"))
-	storm := exec.Command("sh", "-c", `while :; do (sleep 0.01 & : ) ; sh -c ":" ; done`)
-	storm.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := storm.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		syscall.Kill(-storm.Process.Pid, syscall.SIGKILL)
-		storm.Wait()
-	}()
+	targettest.Storm(t)
 	v, err := OpenView()
 	if err != nil {
 		t.Fatal(err)

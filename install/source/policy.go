@@ -1,17 +1,12 @@
 package source
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 
-	"installer/rootfs/bootable"
-	"installer/rootfs/bootloader/efi"
-	"installer/rootfs/bootloader/payload"
 	"installer/rootfs/image"
 	"installer/rootfs/label"
 )
@@ -22,58 +17,15 @@ type Policy struct {
 	Checksum string // SHA-256 of the binary policy, in hex
 }
 
-// seen is the finding of a scan in a kernel or a program.
-type seen struct {
-	facts *bootable.Facts
-	efi   efi.Program // of a kernel or a boot loader
-}
-
-// lookAt has the scan look at the kernel, at programs and boot loaders, and at the binary SELinux
-// policy.
-func lookAt(name string, mode uint32) func(io.Reader) (any, error) {
-	if label.IsBinary(name) {
-		return func(content io.Reader) (any, error) {
-			h := sha256.New()
-			_, err := io.Copy(h, content)
-			return policySum(hex.EncodeToString(h.Sum(nil))), err
-		}
-	}
-	look, kernel := bootable.Looker(name, mode), bootable.IsKernel(name)
-	if !kernel && payload.IsProgram(name) {
-		look = nil
-	} else if look == nil {
-		return nil
-	}
-	return func(content io.Reader) (_ any, err error) {
-		var found seen
-		if look != nil && !kernel {
-			found.facts, err = look(content)
-			return &found, err
-		}
-		var head bytes.Buffer // that look has read: the beginning of a kernel
-		if kernel {
-			if found.facts, err = look(io.TeeReader(content, &head)); err != nil {
-				return nil, err
-			}
-		}
-		found.efi, err = efi.Look(io.MultiReader(&head, content))
-		return &found, err
-	}
-}
-
-// Programs returns the tree of a scanned image, whose signed EFI programs the scan has looked at.
-func (s *Source) Programs(inv *image.Inventory) payload.Tree {
-	return payload.Tree{FS: inv.FS(), Program: func(name string) (efi.Program, error) {
-		found, ok := inv.Seen(name).(*seen)
-		if !ok {
-			return efi.Program{}, fmt.Errorf("/%s of the image was not looked into", name)
-		}
-		return found.efi, nil
-	}}
-}
-
 // policySum is the checksum of a binary policy.
 type policySum string
+
+// sumPolicy has the scan add up a binary policy.
+func sumPolicy(content io.Reader) (any, error) {
+	h := sha256.New()
+	_, err := io.Copy(h, content)
+	return policySum(hex.EncodeToString(h.Sum(nil))), err
+}
 
 // Label gives the files of a scanned image the labels of its own SELinux policy. It returns nil for
 // an image without one.

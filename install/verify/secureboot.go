@@ -148,6 +148,7 @@ func (c *chainCheck) kernels(kind bootloader.Kind) (found []efi.Program, err err
 		return c.kernelsOnESP()
 	}
 	if !c.mounted {
+		c.note(c.esp.String(), "whether the kernels start while Secure Boot is on is not known: the root is not mounted")
 		return nil, nil
 	}
 	for _, d := range c.deployments {

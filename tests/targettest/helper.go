@@ -87,6 +87,20 @@ func HoldByExe(t testing.TB, path string) *kit.Child {
 	return start(t, cmd, "nothing")
 }
 
+// Storm starts and ends processes all the time until the test ends, for searches that meet such.
+func Storm(t testing.TB) {
+	t.Helper()
+	storm := exec.Command("sh", "-c", `while :; do (sleep 0.01 & : ) ; sh -c ":" ; done`)
+	storm.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := storm.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = syscall.Kill(-storm.Process.Pid, syscall.SIGKILL)
+		_ = storm.Wait() // the signal is its status
+	})
+}
+
 func start(t testing.TB, cmd *exec.Cmd, kind string) *kit.Child {
 	t.Helper()
 	cmd.Env = append(os.Environ(), variable+"="+kind)
